@@ -1,0 +1,74 @@
+"""The configuration as the rest of Corral sees it: plain frozen data, already checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+DEFAULT_PORT = 8642
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each kind of waiting may last, in seconds."""
+
+    start_s: float = 300.0  # from spawn to ready
+    stop_s: float = 10.0  # from TERM to KILL
+    queue_s: float = 600.0  # a request's wait for a ready unit, loads included
+    drain_s: float = 30.0  # for running streams when Corral itself ends
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address the gateway listens on: TCP (`host`, `port`; 0 = any free port) or a unix socket (`path`)."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One entry of `models:`, with every default filled in."""
+
+    name: str
+    source: Path  # an absolute path of a GGUF file; it may not exist yet
+    aliases: tuple[str, ...] = ()
+    engine: Literal["llama.cpp"] = "llama.cpp"
+    executable: str = "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path
+    runner: Literal["process"] = "process"
+    context: int | None = None  # tokens per slot; None = the model's own
+    gpu_layers: int | Literal["auto"] = "auto"
+    parallel: int = 1  # slots
+    args: tuple[str, ...] = ()  # extra engine flags, llama-server's spelling
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    port: int | None = None
+    idle_timeout_s: float | None = 300.0  # None = never
+    preload: bool = False
+    pin: bool = False
+    priority: int = 0  # higher is served first and evicted last
+    exclusive: bool = False  # no other model is resident beside it
+    group: str | None = None  # of one group, one model is resident at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration."""
+
+    models: Mapping[str, ModelSettings]
+    listen: tuple[Listen, ...] = (Listen(),)
+    memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # budget in bytes by device
+    max_active: int | None = None  # resident models at once; None = no limit
+    max_queue: int = 256  # waiting requests, all models together
+    max_body_bytes: int = 64 << 20
+    default_model: str | None = None  # answers requests that name none
+    timeouts: Timeouts = Timeouts()
+    file: Path | None = None  # where it was read from; None = built-in defaults

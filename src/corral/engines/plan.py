@@ -1,0 +1,75 @@
+"""`LaunchPlan`: what would run. Runners execute it, `deploy` prints it; nothing in it is live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+Origin = Literal["estimated", "probed", "measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Memory a unit takes, in bytes by device (`"cpu"`, `"gpu0"` …), and where the figure comes from."""
+
+    bytes_by_device: Mapping[str, int]
+    origin: Origin = "estimated"
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.bytes_by_device.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an engine listens: a unix socket (preferred) or loopback TCP."""
+
+    socket: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    def __str__(self) -> str:
+        return f"unix:{self.socket}" if self.socket is not None else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How readiness shows: GET `path` answers 200. Before that the engine refuses, or answers 503."""
+
+    path: str = "/health"
+    timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or folder the engine must see."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """One engine process with one model, as data."""
+
+    unit: str  # unit id, `<model>.<generation>`
+    model: str
+    generation: int
+    engine: str  # "llama.cpp"
+    engine_version: str
+    argv: tuple[str, ...]
+    endpoint: Endpoint
+    footprint: Footprint
+    probe: Probe = Probe()
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    cwd: Path | None = None
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[str, ...] = ("cpu",)
+    context: int = 0  # tokens per slot as planned; 0 = the engine decides
+    slots: int = 1
+    leash: Literal["survive", "die-with-daemon"] = "survive"
+    warnings: tuple[str, ...] = ()  # what the user should see in `ps` and the log

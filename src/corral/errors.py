@@ -1,0 +1,153 @@
+"""Every error Corral raises on purpose, one tree split by whose fault it is.
+
+Each class has a stable `code` (for programs), an HTTP `status` and, per instance, a `hint` that says what to do
+next. Only a gateway dialect knows what its error body looks like; nothing here does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class CorralError(Exception):
+    """One clear sentence, a hint, and details for programs."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    fault: ClassVar[str] = "corral"
+
+    def __init__(self, message: str, *, hint: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """Whole seconds after which trying again makes sense, when that is known."""
+        value = self.details.get("retry_after_s")
+        return None if value is None else max(1, round(value))
+
+
+class CallerError(CorralError):
+    """The caller asked for something that cannot be."""
+
+    code, status, fault = "bad_request", 400, "caller"
+
+
+class NotJson(CallerError):
+    code = "not_json"
+
+
+class MissingModel(CallerError):
+    code = "missing_model"
+
+
+class UnknownModel(CallerError):
+    code, status = "model_not_found", 404
+
+
+class NotFound(CallerError):
+    code, status = "not_found", 404
+
+
+class MethodNotAllowed(CallerError):
+    code, status = "method_not_allowed", 405
+
+
+class TooLarge(CallerError):
+    code, status = "body_too_large", 413
+
+
+class QueueFull(CallerError):
+    """The bounded queue is full; `details` carry `queue_position` and `retry_after_s`."""
+
+    code, status = "queue_full", 503
+
+
+class DeadlinePassed(CallerError):
+    """The request waited in the queue or for a load longer than it may."""
+
+    code, status = "deadline_passed", 504
+
+
+class CannotFit(CallerError):
+    """The model can never run under the configured memory budgets, whatever is evicted."""
+
+    code, status = "cannot_fit", 507
+
+
+class Stopping(CorralError):
+    """Corral is shutting down and takes no new work."""
+
+    code, status, fault = "shutting_down", 503, "corral"
+
+
+class ConfigError(CorralError):
+    """The configuration, or the place Corral was started in, is wrong."""
+
+    code, status, fault = "config", 400, "config"
+
+
+class StateInUse(ConfigError):
+    code, status = "state_in_use", 409
+
+
+class PortInUse(ConfigError):
+    code, status = "port_in_use", 409
+
+
+class ModelFileError(ConfigError):
+    """The model file is missing, truncated, corrupt, or outside what is allowed."""
+
+    code, status = "model_file", 422
+
+
+class RegistryError(CorralError):
+    """A registry could not give what was asked of it."""
+
+    code, status, fault = "registry", 502, "registry"
+
+
+class EngineError(CorralError):
+    """The engine refused, died or did not answer."""
+
+    code, status, fault = "engine", 502, "engine"
+
+
+class EngineMissing(EngineError):
+    code, status = "engine_missing", 501
+
+
+class EngineFlagError(EngineError):
+    """A flag this engine build does not know, found before anything was started."""
+
+    code, status = "engine_flag", 422
+
+
+class UnknownArchitecture(EngineError):
+    code, status = "unknown_architecture", 422
+
+
+class StartFailed(EngineError):
+    """The engine ended, or was not ready in time; `details['log_tail']` has its last lines."""
+
+    code, status = "start_failed", 502
+
+
+class EngineGone(EngineError):
+    """The engine's connection ended in the middle of a request."""
+
+    code, status = "engine_gone", 502
+
+
+class Unreachable(CorralError):
+    """No Corral server answers where one was expected (the client's view)."""
+
+    code, status, fault = "unreachable", 503, "caller"
+
+
+class Bug(CorralError):
+    """Something that cannot happen did; please report it."""
+
+    code, status, fault = "bug", 500, "corral"

@@ -1,0 +1,65 @@
+"""The contract every runner keeps: it executes a `LaunchPlan` and tells how that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from corral.engines.plan import LaunchPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: `code` ≥ 0, or `signal`, or neither when nobody could see it."""
+
+    code: int | None = None
+    signal: int | None = None
+    at_wall_s: float = 0.0
+    asked: bool = False  # we had sent TERM or KILL before
+
+
+class Running(Protocol):
+    """One engine that a runner started or adopted."""
+
+    @property
+    def unit(self) -> str: ...
+
+    @property
+    def pid(self) -> int | None: ...
+
+    async def wait(self) -> Exit:
+        """Returns once the engine ended; any number of tasks may wait, cancelling one harms nothing."""
+        ...
+
+    async def stop(self, grace_s: float) -> Exit:
+        """TERM to the whole group, KILL after `grace_s`; returns the exit. Idempotent; waiting is bounded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """An engine that outlived an earlier daemon, as its runner remembers it."""
+
+    running: Running
+    plan: LaunchPlan
+    log: Path
+    started_wall_s: float
+
+
+class Runner(Protocol):
+    """Executes plans. `start` returns as soon as the process exists; readiness is the supervisor's business."""
+
+    async def start(self, plan: LaunchPlan, log: Path) -> Running:
+        """Starts `plan` with its output appended to the file `log`. Raises EngineMissing or StartFailed."""
+        ...
+
+    async def survivors(self) -> Sequence[Survivor]:
+        """Engines of an earlier daemon of this state directory that still run. Those that cannot be adopted
+        (no readable plan) have been ended."""
+        ...
+
+    def memory_bytes(self, running: Running) -> int | None:
+        """Resident memory of the engine's process group now, or None where the platform does not tell."""
+        ...

@@ -1,0 +1,58 @@
+"""The event log: what happened, in order, bounded, with followers that can never hold it up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+from corral import clock
+from corral.api import EventInfo
+
+KEPT = 10_000
+"""Entries kept; the oldest go first."""
+
+
+class EventLog:
+    """Append-only in memory. One event loop posts to it; any number of tasks follow it."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._entries: deque[EventInfo] = deque(maxlen=kept)
+        self._next = 1
+        self._changed = asyncio.Event()
+
+    def post(
+        self, kind: str, text: str, *, model: str | None = None, unit: str | None = None, **data: Any
+    ) -> EventInfo:
+        entry = EventInfo(self._next, clock.wall(), kind, model, unit, text, data)
+        self._next += 1
+        self._entries.append(entry)
+        self._changed.set()
+        return entry
+
+    @property
+    def last_seq(self) -> int:
+        """The newest entry's number; 0 when nothing happened yet."""
+        return self._next - 1
+
+    def since(self, seq: int = 0, *, model: str | None = None) -> list[EventInfo]:
+        """The kept entries with a number above `seq`, oldest first."""
+        if not self._entries or seq >= self.last_seq:
+            return []
+        skip = max(0, seq + 1 - self._entries[0].seq)
+        return [e for i, e in enumerate(self._entries) if i >= skip and (model is None or e.model == model)]
+
+    async def follow(self, seq: int = 0, *, model: str | None = None) -> AsyncIterator[EventInfo]:
+        """Every entry above `seq`, then new ones as they come, for ever.
+
+        A follower that falls more than the kept number behind misses the oldest, and sees so by the gap in `seq`.
+        """
+        while True:
+            for entry in self.since(seq, model=model):
+                yield entry
+            seq = max(seq, self.last_seq)
+            if self.since(seq):
+                continue
+            self._changed.clear()
+            await self._changed.wait()

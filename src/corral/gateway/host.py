@@ -1,0 +1,49 @@
+"""What the control routes need of the daemon: one protocol, so that the gateway never imports it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from corral.api import ActionResult, ModelInfo, ReloadResult, Status, UnitInfo
+from corral.config.settings import ModelSettings, Settings
+from corral.events import EventLog
+
+
+class Host(Protocol):
+    """The daemon as the gateway sees it. All names may be aliases."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def events(self) -> EventLog: ...
+
+    @property
+    def ready(self) -> bool:
+        """Takes new work: listeners are up and Corral is not shutting down."""
+        ...
+
+    def resolve(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
+        """The model that answers for `name`. Raises UnknownModel (with the nearest name) or MissingModel."""
+        ...
+
+    def models(self) -> list[ModelInfo]: ...
+
+    def units(self) -> list[UnitInfo]: ...
+
+    def status(self) -> Status: ...
+
+    def log_files(self, name: str) -> list[Path]:
+        """The unit's log files, oldest first; the last one is being written. Empty when it never ran."""
+        ...
+
+    async def start(self, name: str, *, wait: bool = True) -> ActionResult: ...
+
+    async def stop(self, name: str, *, wait: bool = True) -> ActionResult: ...
+
+    async def restart(self, name: str, *, wait: bool = True) -> ActionResult: ...
+
+    async def reload(self) -> ReloadResult:
+        """Reads the configuration again. Raises ConfigError and changes nothing when it is bad."""
+        ...

@@ -1,0 +1,41 @@
+"""`Lease`: the right to use a ready unit until the response stream ends."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from corral.engines.plan import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A slot held on a ready unit, and what it cost to get it."""
+
+    model: str
+    unit: str
+    generation: int
+    endpoint: Endpoint
+    queued_ms: float = 0.0  # from asking to granting, everything included
+    load_ms: float = 0.0  # of the load this request waited for; 0 when the unit was ready
+    swap_ms: float = 0.0  # stopping what had to go first; 0 when nothing had to
+
+
+class Leases(Protocol):
+    """What the gateway needs of the scheduler."""
+
+    def lease(self, model: str, *, deadline: float | None = None) -> AbstractAsyncContextManager[Lease]:
+        """Waits for a ready unit of `model` (a configured name) and holds it until the block is left.
+
+        `deadline` is on `clock.monotonic`; None takes the configured queue timeout. Cancelling the wait gives the
+        place in the queue back; a load that was begun for it goes on.
+
+        Raises QueueFull, DeadlinePassed, CannotFit, StartFailed, Stopping, UnknownModel.
+        """
+        ...
+
+    def unit_gone(self, lease: Lease, why: str) -> None:
+        """The gateway's word that the unit refused or dropped a connection before any byte of an answer. The
+        supervisor looks at the process; a following `lease` waits for the replacement."""
+        ...

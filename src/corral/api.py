@@ -163,9 +163,7 @@ def load(kind: type[T], data: Any) -> T:
     if not isinstance(data, dict):
         raise TypeError(f"{kind.__name__} wants an object, got {type(data).__name__}")
     hints = get_type_hints(kind)
-    known = {
-        f.name: _load_value(hints[f.name], data[f.name]) for f in dataclasses.fields(kind) if f.name in data
-    }  # type: ignore[arg-type]
+    known = {f.name: _load_value(hints[f.name], data[f.name]) for f in dataclasses.fields(kind) if f.name in data}  # type: ignore[arg-type]
     return kind(**known)
 
 

@@ -65,9 +65,7 @@ class Settings:
 
     models: Mapping[str, ModelSettings]
     listen: tuple[Listen, ...] = (Listen(),)
-    memory: Mapping[str, int] = field(
-        default_factory=lambda: MappingProxyType({})
-    )  # budget in bytes by device
+    memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # budget in bytes by device
     max_active: int | None = None  # resident models at once; None = no limit
     max_queue: int = 256  # waiting requests, all models together
     max_body_bytes: int = 64 << 20

@@ -47,6 +47,4 @@ def unknown(settings: Settings, name: str) -> UnknownModel:
             model=shown,
             nearest=folded[near[0]],
         )
-    return UnknownModel(
-        f"no model is called {shown!r}", hint="`corral list` shows the models there are", model=shown
-    )
+    return UnknownModel(f"no model is called {shown!r}", hint="`corral list` shows the models there are", model=shown)

@@ -1,0 +1,121 @@
+"""What every test gets: a home of its own, a check that it left nothing behind, and a summary of what did not run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from corral.config.paths import Paths, find_paths
+from support import leftovers, notrun
+
+TIERS = {
+    "engines": "a llama-server built from source: `make engines` makes it",
+}
+"""Markers of tests that need more than Python packages, and what each needs. `make test-all` runs them too."""
+
+KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER"}
+"""CORRAL_* variables that are about the tests themselves."""
+
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier, needs in TIERS.items():
+        config.addinivalue_line("markers", f"{tier}: needs {needs}")
+    config.addinivalue_line("markers", "leaves(reason): the test may leave tasks, descriptors or children behind")
+    config.pluginmanager.register(notrun.NotRun(config, TIERS), "corral-not-run")
+    # Looked up before HOME is hidden from the tests.
+    if "CORRAL_TEST_LLAMA_SERVER" not in os.environ and (found := _built_llama_server()) is not None:
+        os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
+        item.fixturenames.insert(0, "_no_tasks_left")
+
+
+def _built_llama_server() -> Path | None:
+    built = sorted((find_paths().cache_dir / "engines" / "llama.cpp").glob("*/bin/llama-server"))
+    return built[-1] if built else None
+
+
+@pytest.fixture(scope="session")
+def _short_root() -> Iterator[Path]:
+    # Directly under the system's temporary directory: a socket's path may have 103 bytes at most.
+    root = Path(tempfile.mkdtemp(prefix="ct-", dir="/tmp" if os.path.isdir("/tmp") else None))  # noqa: PTH112
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = leftovers.look()
+    yield
+    if request.node.get_closest_marker("leaves") is None:
+        left = leftovers.since(before)
+        assert not left, "the test left behind: " + "; ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(
+    _nothing_left: None, _short_root: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """An empty HOME, and no XDG_* or CORRAL_* variable of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("XDG_", "CORRAL_")) and name not in KEPT_VARIABLES:
+            monkeypatch.delenv(name)
+    home = Path(tempfile.mkdtemp(dir=_short_root))
+    monkeypatch.setenv("HOME", str(home))
+    yield home
+    left = leftovers.processes_naming(home)
+    shutil.rmtree(home, ignore_errors=True)
+    if request.node.get_closest_marker("leaves") is None:
+        assert not left, "the test left processes running: " + "; ".join(left)
+
+
+@pytest.fixture
+async def _no_tasks_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    if request.node.get_closest_marker("leaves") is None:
+        left = await leftovers.tasks_since(before)
+        assert not left, "the test left tasks running: " + "; ".join(left)
+
+
+@pytest.fixture
+def short_tmp(_own_home: Path) -> Path:
+    """An empty directory with a path short enough for sockets, removed after the test."""
+    made = _own_home / "t"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def paths(short_tmp: Path) -> Paths:
+    """Corral's directories, all inside `short_tmp`; the state and runtime ones are made."""
+    found = Paths(
+        config_dir=short_tmp / "config",
+        state_dir=short_tmp / "state",
+        cache_dir=short_tmp / "cache",
+        runtime_dir=short_tmp / "r",
+    )
+    found.make()
+    return found
+
+
+@pytest.fixture
+def corral_env(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment, this process's included, in which `find_paths()` gives `paths`; for child processes."""
+    for name in ("config", "state", "cache", "runtime"):
+        monkeypatch.setenv(f"CORRAL_{name.upper()}_DIR", str(getattr(paths, f"{name}_dir")))
+    return dict(os.environ)

@@ -1,0 +1,177 @@
+"""Tiny GGUF files for tests, each written in milliseconds and served by a real llama.cpp.
+
+`write_chain` knows one answer by heart, `write_random` talks nonsense up to `max_tokens`, `write_bert` embeds or
+reranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGUFWriter, TokenType
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_END = 2  # <|im_end|> in every vocabulary here
+
+
+def _byte_alphabet() -> dict[int, str]:
+    """The printable stand-in of each byte in GPT-2's byte-level vocabularies."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {byte: chr(byte) for byte in plain}
+    table.update({byte: chr(256 + i) for i, byte in enumerate(b for b in range(256) if b not in table)})
+    return table
+
+
+_BYTES = _byte_alphabet()
+
+
+def _spelled(text: str) -> str:
+    return "".join(_BYTES[byte] for byte in text.encode())
+
+
+def _vocabulary(words: Sequence[str]) -> list[str]:
+    """Special tokens, the 256 bytes, one pair that the only merge makes, then `words` as single tokens."""
+    pair = _BYTES[0] * 2
+    spelled = [_spelled(word) for word in words]
+    taken = set(spelled)  # a word of one letter takes the place of that byte: the engine refuses a token given twice
+    return [*_SPECIAL, *(_BYTES[byte] for byte in range(256) if _BYTES[byte] not in taken), pair, *spelled]
+
+
+def _add_tokenizer(writer: GGUFWriter, tokens: Sequence[str]) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(list(tokens))
+    writer.add_token_types([TokenType.CONTROL] * len(_SPECIAL) + [TokenType.NORMAL] * (len(tokens) - len(_SPECIAL)))
+    writer.add_token_merges([f"{_BYTES[0]} {_BYTES[0]}"])  # no real text has it, so a prompt is always single bytes
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(_END)
+    writer.add_pad_token_id(0)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
+
+
+def _add_llama(
+    writer: GGUFWriter, name: str, tokens: Sequence[str], *, context: int, width: int, ff: int, layers: int, heads: int
+) -> None:
+    writer.add_name(name)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(ff)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(max(1, heads // 2))
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_vocab_size(len(tokens))
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    _add_tokenizer(writer, tokens)
+
+
+def _add_layers(
+    writer: GGUFWriter, *, width: int, ff: int, layers: int, heads: int, rng: np.random.Generator | None
+) -> None:
+    """The blocks: all zero without `rng`, else the same random one `layers` times, which never writes to axis 0."""
+    kv = width // heads * max(1, heads // 2)
+
+    def weight(rows: int, columns: int) -> Array:
+        if rng is None:
+            return np.zeros((rows, columns), dtype=np.float16)
+        scaled: Array = rng.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(columns)
+        return scaled.astype(np.float16)
+
+    shapes = {"attn_q": (width, width), "attn_k": (kv, width), "attn_v": (kv, width), "attn_output": (width, width)}
+    shapes |= {"ffn_gate": (ff, width), "ffn_up": (ff, width), "ffn_down": (width, ff)}
+    block = {name: weight(*shape) for name, shape in shapes.items()}
+    block["attn_output"][0] = block["ffn_down"][0] = 0
+    for layer in range(layers):
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"blk.{layer}.{norm}.weight", np.ones(width, dtype=np.float32))
+        for name, array in block.items():
+            writer.add_tensor(f"blk.{layer}.{name}.weight", array)
+
+
+def _finish(writer: GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _sizes(mib: float) -> tuple[int, int, int, int]:
+    """`(width, ff, layers, heads)` of a llama whose blocks take about `mib` MiB in F16."""
+    width = 128 if mib <= 8 else 512 if mib <= 64 else 1024
+    layer_bytes = 2 * width * width * (3 * 4 + 3)
+    return width, 4 * width, max(1, round(mib * (1 << 20) / layer_bytes)), 4
+
+
+def chain_text(words: Sequence[str]) -> str:
+    """What a chain of `words` answers, to the letter."""
+    return " ".join(words)
+
+
+def write_chain(
+    path: Path, words: Sequence[str], *, name: str = "chain", context: int = 2048, loop: bool = False, mib: float = 0
+) -> Path:
+    """Write a llama that answers every prompt with `chain_text(words)` at any temperature, a token a word, then stops.
+
+    `words` must differ from one another. With `loop` it starts again instead of stopping (`" ".join` goes on), up to
+    `max_tokens`. `mib` adds that much idle weight: a slower load and slower tokens, the same text.
+    """
+    if len(set(words)) != len(words) or not words:
+        raise ValueError("a chain needs words, each one once")
+    tokens = _vocabulary([words[0], *(f" {word}" for word in words[1:])] + ([f" {words[0]}"] if loop else []))
+    first = len(tokens) - len(words) - (1 if loop else 0)
+    width, ff, layers, heads = _sizes(mib) if mib else (128, 32, 1, 4)
+    # Every token that can stand in a prompt has the same direction, so that whatever it ends with, `first` follows.
+    rng = np.random.default_rng(7)
+    directions = rng.standard_normal((len(tokens), width)).astype(np.float32)
+    directions[:first] = directions[0]
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    output = np.zeros_like(directions)
+    for token in range(first, len(tokens)):
+        follower = token + 1 if token + 1 < len(tokens) else (first + 1 if loop else _END)
+        output[follower] += 20 * directions[token]
+    output[first] += 20 * directions[0]
+
+    writer = GGUFWriter(path, "llama")
+    _add_llama(writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads)
+    writer.add_tensor("token_embd.weight", directions.astype(np.float16))
+    writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
+    writer.add_tensor("output.weight", output.astype(np.float16))
+    _add_layers(writer, width=width, ff=ff, layers=layers, heads=heads, rng=None)
+    _finish(writer)
+    return path
+
+
+def write_random(path: Path, seed: int = 0, *, name: str = "random", context: int = 2048, mib: float = 1) -> Path:
+    """Write a llama of about `mib` MiB with random weights: letters and spaces up to `max_tokens`, no end."""
+    rng = np.random.default_rng(seed)
+    tokens = _vocabulary(())
+    width, ff, layers, heads = _sizes(mib)
+    embedding = rng.standard_normal((len(tokens), width), dtype=np.float32)
+    output = rng.standard_normal((len(tokens), width), dtype=np.float32)
+    # Axis 0 survives the blocks untouched and stays positive: it lifts what may be said and sinks all else.
+    embedding[:, 0] = np.sqrt(width)
+    output[:, 0] = -30
+    spoken = [len(_SPECIAL) + byte for byte in b"abcdefghijklmnopqrstuvwxyz "]
+    output[spoken, 0] = 30
+
+    writer = GGUFWriter(path, "llama")
+    _add_llama(writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads)
+    writer.add_tensor("token_embd.weight", embedding.astype(np.float16))
+    writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
+    writer.add_tensor("output.weight", output.astype(np.float16))
+    _add_layers(writer, width=width, ff=ff, layers=layers, heads=heads, rng=rng)
+    _finish(writer)
+    return path

@@ -1,0 +1,275 @@
+"""One supervised engine with one model: starts it, sees it ready, notices its end, stops it.
+
+A unit decides nothing about when to run; its owner, the scheduler, does. It reports through `Listener`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from corral import clock
+from corral.config.paths import Paths
+from corral.config.settings import ModelSettings, Timeouts
+from corral.engines.adapter import Adapter
+from corral.engines.plan import Endpoint, LaunchPlan
+from corral.errors import Bug, CorralError, StartFailed
+from corral.events import EventLog
+from corral.runners.runner import Exit, Runner, Running
+from corral.supervisor import backoff, logs, reasons
+from corral.supervisor.machine import Event, Machine, State
+from corral.supervisor.probe import wait_ready
+
+_LOG_TAIL_LINES = 20
+
+
+class Listener(Protocol):
+    """Who is told what becomes of a unit. Called on the event loop; must not block."""
+
+    def unit_ready(self, model: str, generation: int) -> None: ...
+
+    def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
+        """The process is gone. `error` only when it never came up; `retry_at` is on `clock.monotonic`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every unit shares."""
+
+    paths: Paths
+    events: EventLog
+    adapters: Mapping[str, Adapter]
+    runners: Mapping[str, Runner]
+    listener: Listener
+    spawn: Callable[..., object]  # starts a task in the owner's TaskGroup
+
+
+class Unit:
+    """The engine of one model through all its generations. Not thread-safe; one event loop owns it."""
+
+    def __init__(self, model: ModelSettings, timeouts: Timeouts, means: Means) -> None:
+        self.model = model
+        self.timeouts = timeouts
+        self.machine = Machine(model.name)
+        self.generation = 0
+        self.plan: LaunchPlan | None = None
+        self.running: Running | None = None
+        self.log: Path | None = None
+        self.since_wall_s = clock.wall()
+        self.ready_wall_s: float | None = None
+        self.load_ms: float | None = None
+        self.restarts = 0
+        self.reason: str | None = None
+        self.last_error: CorralError | None = None
+        self._failures = 0
+        self._ready_at = 0.0
+        self._stop_asked = False
+        self._means = means
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    @property
+    def state(self) -> State:
+        return self.machine.state
+
+    @property
+    def name(self) -> str:
+        """The unit id of the newest generation, `<model>.<generation>`."""
+        return f"{self.model.name}.{self.generation}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the engine listens. Raises Bug before the first start."""
+        if self.plan is None:
+            raise Bug(f"unit {self.name} has no endpoint yet")
+        return self.plan.endpoint
+
+    def memory_bytes(self) -> int | None:
+        if self.running is None:
+            return None
+        return self._means.runners[self.model.runner].memory_bytes(self.running)
+
+    async def start(self, model: ModelSettings, generation: int) -> None:
+        """Brings a new process up with `model`'s settings and reports how that went. Never raises CorralError."""
+        self.model, self.generation = model, generation
+        self._stop_asked = False
+        self._ended.clear()
+        self.plan, self.running = None, None
+        began = clock.monotonic()
+        self._move(Event.START_ASKED, "")
+        try:
+            await self._bring_up(began + self.timeouts.start_s)
+        except CorralError as error:
+            await self._start_failed(error)
+            return
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            failed = StartFailed(
+                f"{model.name} could not be started: {error.strerror or error}{where}",
+                hint="`corral doctor` checks directories, disk space and limits",
+                model=model.name,
+            )
+            await self._start_failed(failed)
+            return
+        self.load_ms = (clock.monotonic() - began) * 1000
+        self._became_ready(Event.BECAME_READY, f"loaded in {self.load_ms:.0f} ms")
+
+    async def stop(self, why: str) -> None:
+        """Ends the process, TERM first and KILL after the stop timeout, and reports it. Waiting is bounded."""
+        if self.state in (State.BACKOFF, State.FAILED):
+            self._failures = 0
+            self._move(Event.STOP_ASKED, why)
+            return
+        if self.state is State.STOPPED:
+            return
+        if self.state is not State.STOPPING:
+            self._stop_asked = True
+            self._move(Event.STOP_ASKED, why)
+            if self.running is not None:
+                await self.running.stop(self.timeouts.stop_s)
+        await self._ended.wait()
+
+    def drain(self, why: str) -> None:
+        """Shows that no new work comes; what runs goes on."""
+        if self.machine.allows(Event.DRAIN_ASKED):
+            self._move(Event.DRAIN_ASKED, why)
+
+    def adopt(self, plan: LaunchPlan, running: Running, log: Path, started_wall_s: float) -> None:
+        """Takes over an engine of an earlier daemon that has just answered its probe."""
+        self.generation, self.plan, self.running, self.log = plan.generation, plan, running, log
+        self._ended.clear()
+        self._became_ready(Event.ADOPTED, "it was running already")
+        self.ready_wall_s = started_wall_s
+
+    async def _bring_up(self, deadline: float) -> None:
+        model, generation = self.model, self.generation
+        socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}"
+        socket.unlink(missing_ok=True)
+        adapter = self._means.adapters[model.engine]
+        endpoint = Endpoint(socket=socket)
+        self.plan = await asyncio.to_thread(adapter.plan, model, generation=generation, endpoint=endpoint)
+        if self._stop_asked:
+            raise StartFailed(f"{model.name} was stopped before it started")
+        for warning in self.plan.warnings:
+            self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
+        self.log = await asyncio.to_thread(logs.prepare, self._means.paths, model.name, generation)
+        self.running = await self._means.runners[model.runner].start(self.plan, self.log)
+        if self._stop_asked:  # asked while it was being spawned
+            await self.running.stop(self.timeouts.stop_s)
+            raise StartFailed(f"{model.name} was stopped before it was ready")
+        self._move(Event.SPAWNED, f"pid {self.running.pid}")
+        await self._until_ready(self.plan, self.running, deadline)
+        if self._stop_asked:  # asked in the moment it became ready
+            raise StartFailed(f"{model.name} was stopped as it became ready")
+
+    async def _until_ready(self, plan: LaunchPlan, running: Running, deadline: float) -> None:
+        probing = asyncio.create_task(wait_ready(plan.endpoint, plan.probe, deadline), name=f"probe {plan.unit}")
+        dying = asyncio.create_task(running.wait(), name=f"wait {plan.unit}")
+        try:
+            await asyncio.wait({probing, dying}, return_when=asyncio.FIRST_COMPLETED)
+            if dying.done():
+                raise await self._why_ended(dying.result())
+            if not probing.result():
+                raise StartFailed(
+                    f"{plan.model} was not ready within {self.timeouts.start_s:.0f} s",
+                    hint="raise timeouts.start, or see `corral logs` for what it is doing",
+                    model=plan.model,
+                    log_tail=await self._log_tail(),
+                )
+        finally:
+            for task in (probing, dying):
+                task.cancel()
+            await asyncio.gather(probing, dying, return_exceptions=True)
+
+    async def _start_failed(self, error: CorralError) -> None:
+        if self.running is not None:
+            await self.running.stop(self.timeouts.stop_s)
+        if self._stop_asked:
+            self._finished(Event.EXITED, self.machine.history[-1].why if self.machine.history else "")
+            self._means.listener.unit_ended(self.model.name, self.generation, None, 0.0)
+            return
+        retry_at = self._failed(error.message, error, at_once=False)
+        self._means.listener.unit_ended(self.model.name, self.generation, error, retry_at)
+
+    def _became_ready(self, event: Event, why: str) -> None:
+        self._ready_at, self.ready_wall_s = clock.monotonic(), clock.wall()
+        self.last_error = None
+        self._move(event, why)
+        self._means.spawn(self._watch(self.generation), name=f"watch {self.name}")
+        self._means.listener.unit_ready(self.model.name, self.generation)
+
+    async def _watch(self, generation: int) -> None:
+        """Waits for the end of a ready process, asked for or not."""
+        if (running := self.running) is None:
+            return
+        exit_ = await running.wait()
+        if self.state is State.STOPPING:
+            self._failures = 0
+            self._finished(Event.EXITED, _how(exit_))
+            self._means.listener.unit_ended(self.model.name, generation, None, 0.0)
+            return
+        error = await self._why_ended(exit_)
+        if clock.monotonic() - self._ready_at > backoff.LONGEST_S:
+            self._failures = 0
+        self.restarts += 1
+        retry_at = self._failed(error.message, error, at_once=True)
+        self._means.listener.unit_ended(self.model.name, generation, None, retry_at)
+
+    async def _why_ended(self, exit_: Exit) -> CorralError:
+        tail = await self._log_tail()
+        reason = reasons.explain(exit_, tail, self.model.name)
+        return StartFailed(reason.text, hint=reason.hint, model=self.model.name, kind=reason.kind, log_tail=tail)
+
+    async def _log_tail(self) -> str:
+        if self.log is None:
+            return ""
+        return await asyncio.to_thread(logs.tail, self.log, _LOG_TAIL_LINES)
+
+    def _failed(self, why: str, error: CorralError, *, at_once: bool) -> float:
+        """Moves to backoff or failed and returns when the next try may be made."""
+        self._failures += 1
+        self.last_error = error
+        # The first restart after a crash of a unit that had been ready needs no pause.
+        pause = backoff.wait_s(self._failures - 1 if at_once else self._failures, random.random())
+        self._finished(Event.GAVE_UP if backoff.gave_up(self._failures) else Event.FAILED, why)
+        return clock.monotonic() + pause
+
+    def _finished(self, event: Event, why: str) -> None:
+        if self.plan is not None and self.plan.endpoint.socket is not None:
+            self.plan.endpoint.socket.unlink(missing_ok=True)
+        self.running, self.ready_wall_s = None, None
+        self._move(event, why)
+        self._ended.set()
+
+    def _move(self, event: Event, why: str) -> None:
+        now = clock.wall()
+        step = self.machine.move(event, at_wall_s=now, generation=self.generation, why=why)
+        self.since_wall_s = now
+        self.reason = why or None
+        self._means.events.post(
+            "unit.state",
+            f"{self.name}: {step.before} → {step.after}" + (f" ({why})" if why else ""),
+            model=self.model.name,
+            unit=self.name,
+            before=str(step.before),
+            after=str(step.after),
+            event=str(event),
+        )
+
+
+def _short(name: str) -> str:
+    """A file name for `name`'s sockets: readable, without separators, and short enough for a socket's path."""
+    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:16]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _how(exit_: Exit) -> str:
+    if exit_.signal is not None:
+        return f"ended by signal {exit_.signal}"
+    return f"exit code {exit_.code}" if exit_.code is not None else "ended"

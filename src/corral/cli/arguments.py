@@ -1,0 +1,47 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from corral.cli.app import App
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COMPLETION_S = 0.5
+"""How long a shell's user waits for model names at most."""
+
+
+def _model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from corral.errors import CorralError
+
+    try:
+        # During completion click skips callbacks of options, so --host is read from what was parsed.
+        host = next((str(c.params["host"]) for c in (ctx, ctx.find_root()) if c.params.get("host")), None)
+        models = App(host=host).client().models(timeout_s=COMPLETION_S)
+    except CorralError:
+        return []
+    names = [name for model in models for name in (model.name, *model.aliases)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def model_argument(*, required: bool = True) -> Callable[[F], F]:
+    """`MODEL`: a name or alias, completed from the server's list."""
+    return click.argument("model", required=required, shell_complete=_model_names)
+
+
+def model_option() -> Callable[[F], F]:
+    return click.option("--model", metavar="MODEL", shell_complete=_model_names, help="Only what concerns this model.")
+
+
+def follow_option() -> Callable[[F], F]:
+    return click.option("-f", "--follow", is_flag=True, help="Go on with what comes; end with Ctrl-C.")
+
+
+def lines_option(default: int) -> Callable[[F], F]:
+    return click.option(
+        "-n", "--lines", type=click.IntRange(0, 100_000), default=default, show_default=True, help="How many at most."
+    )

@@ -1,0 +1,109 @@
+"""The program: runs one command and turns every way it can end into an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import click
+
+    from corral.cli.app import App
+    from corral.errors import CorralError
+
+
+def entry() -> NoReturn:
+    """The `corral` command."""
+    # Everything is imported inside, so that Ctrl-C is quiet from the first moment on.
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except BrokenPipeError:
+        code = _reader_left()
+    sys.exit(code)
+
+
+def run(args: list[str]) -> int:
+    """Runs the command line `args` and gives its exit code; Ctrl-C and a reader that left are the caller's."""
+    import click
+
+    from corral.cli import exits
+    from corral.cli.app import App
+    from corral.cli.group import completing, group
+    from corral.errors import CorralError
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    if completing():
+        import corral.cli.bash  # noqa: F401  (registers itself)
+
+        group.main(args, prog_name="corral")
+    app = App()
+    try:
+        with group.make_context("corral", list(args), obj=app) as ctx:
+            result = group.invoke(ctx)
+        code = result if isinstance(result, int) and not isinstance(result, bool) else exits.OK
+    except click.exceptions.Exit as ended:
+        code = ended.exit_code
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        code = _usage(app, error)
+    except CorralError as error:
+        code = _failed(app, error)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else exits.OK if ended.code is None else exits.FAILED
+        if isinstance(ended.code, str):
+            sys.stderr.write(ended.code + "\n")
+    sys.stdout.flush()
+    return code
+
+
+def _usage(app: App, error: click.ClickException) -> int:
+    import click
+
+    from corral.api import ErrorInfo
+
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    path = ctx.command_path if ctx is not None else "corral"
+    hint = getattr(ctx, "hint", None) or f"see: {path} --help"
+    message = error.format_message()
+    message = message[:1].lower() + message[1:].removesuffix(".")
+    app.fail(ErrorInfo("usage", message, hint, 400))
+    return error.exit_code
+
+
+def _failed(app: App, error: CorralError) -> int:
+    from corral.cli import exits
+
+    app.error(error)
+    return exits.exit_code(error)
+
+
+def _interrupted() -> int:
+    import signal
+
+    from corral.cli import exits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break into the way out
+    try:
+        sys.stdout.flush()
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")
+    except OSError:
+        _reader_left()
+    return exits.INTERRUPTED
+
+
+def _reader_left() -> int:
+    import os
+
+    from corral.cli import exits
+
+    # The interpreter flushes once more when it ends: into nothing, or it would complain.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return exits.PIPE

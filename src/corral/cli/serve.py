@@ -1,0 +1,75 @@
+"""`corral serve`: the server in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from corral.cli.app import App
+
+
+def _idle_time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    from corral.units import parse_duration
+
+    if value is None or value.strip().lower() == "never":
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; or never", ctx, param) from error
+
+
+@click.command("serve")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The models.yaml to use.")
+@click.option("--listen", multiple=True, metavar="ADDR", help="Listen here: HOST:PORT or unix:/path; may be repeated.")
+@click.option(
+    "--insecure", is_flag=True, help="Allow addresses beyond this machine, open to everybody who reaches them."
+)
+@click.option(
+    "--idle-exit",
+    callback=_idle_time,
+    metavar="TIME",
+    help="End after this long without work, such as 300 or 10m. Default: never.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much to tell on standard error.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No greeting; warnings and errors still show.")
+@click.pass_obj
+def command(
+    app: App,
+    config: Path | None,
+    listen: tuple[str, ...],
+    insecure: bool,
+    idle_exit: float | None,
+    log_level: str,
+    quiet: bool,
+) -> int:
+    """Run the server in this terminal until Ctrl-C.
+
+    Models start when they are asked for and stop when idle. Ctrl-C lets running answers end first; a second one
+    does not wait.
+
+    \b
+    Example:
+      corral serve --config models.yaml --listen 127.0.0.1:8642
+    """
+    from corral.daemon import serve
+    from corral.serve_options import ServeOptions
+
+    return serve(
+        ServeOptions(
+            config=config,
+            listen=listen,
+            insecure=insecure,
+            idle_exit_s=idle_exit,
+            log_level=log_level,
+            quiet=quiet,
+            json=app.json,
+        )
+    )

@@ -1,0 +1,42 @@
+"""`corral status`: the server as a whole."""
+
+from __future__ import annotations
+
+import click
+
+from corral.cli.app import App
+
+
+@click.command("status")
+@click.pass_obj
+def command(app: App) -> None:
+    """Show the server as a whole: where it listens, what it reads, how much it does.
+
+    \b
+    Example:
+      corral status
+    """
+    from corral.cli import words
+    from corral.units import show_bytes, show_duration
+
+    status = app.client().status()
+    if app.json:
+        app.print_json(status)
+        return
+    limit = "" if status.max_active is None else f" of {status.max_active} at most"
+    budgets = ", ".join(f"{device} {show_bytes(count)}" for device, count in sorted(status.budgets.items()))
+    app.print_pairs(
+        [
+            ("version", status.version),
+            ("process", f"{status.pid}, {show_bytes(status.memory_bytes)}"),
+            ("up", f"{show_duration(status.uptime_s)}, since {words.moment(status.started_wall_s)}"),
+            ("listens", ", ".join(status.listen) or "-"),
+            ("config", status.config_file or "built in"),
+            ("state", status.state_dir),
+            ("models", f"{status.models}, loaded: {status.resident}{limit}"),
+            ("requests", f"{status.in_flight} running, {status.waiting} waiting"),
+            ("memory", budgets or "no budgets set"),
+        ]
+    )
+    for warning in status.warnings:
+        app.warn(warning)

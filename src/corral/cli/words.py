@@ -1,0 +1,71 @@
+"""How the values of the wire types read in a table or a sentence. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from corral.api import UnitInfo
+from corral.cli.table import Cell
+from corral.units import show_bytes, show_duration
+
+_STATE_STYLES = {
+    "ready": "green",
+    "starting": "yellow",
+    "loading": "yellow",
+    "draining": "yellow",
+    "stopping": "yellow",
+    "backoff": "red",
+    "failed": "red",
+    "stopped": "dim",
+    "sleeping": "cyan",
+}
+
+
+def state(name: str) -> Cell:
+    return Cell(name, (_STATE_STYLES[name],) if name in _STATE_STYLES else ())
+
+
+def size(count: int | None) -> str:
+    return "-" if count is None else show_bytes(count)
+
+
+def number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def memory(unit: UnitInfo) -> str:
+    """What the unit holds; a tilde marks a figure that is predicted, not measured."""
+    if unit.memory_bytes is not None:
+        return show_bytes(unit.memory_bytes)
+    return "-" if unit.footprint_bytes is None else f"~{show_bytes(unit.footprint_bytes)}"
+
+
+def until(unit: UnitInfo) -> str:
+    """When the unit will be stopped for being idle."""
+    if unit.busy or unit.queued:
+        return "busy"
+    if unit.idle_stop_in_s is not None:
+        return show_duration(max(0.0, unit.idle_stop_in_s))
+    return "never" if unit.state == "ready" else "-"
+
+
+def idle(timeout_s: float | None) -> str:
+    return "never" if timeout_s is None else show_duration(timeout_s)
+
+
+def clock(wall_s: float) -> str:
+    """Local time of day with milliseconds."""
+    return datetime.fromtimestamp(wall_s).strftime("%H:%M:%S.%f")[:-3]
+
+
+def moment(wall_s: float) -> str:
+    """Local date and time."""
+    return datetime.fromtimestamp(wall_s).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def rate(per_s: float | None) -> str:
+    return "-" if per_s is None else f"{per_s:.1f} tokens/s"
+
+
+def milliseconds(ms: float | None) -> str:
+    return "-" if ms is None else show_duration(ms / 1000)

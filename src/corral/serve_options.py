@@ -1,0 +1,19 @@
+"""What `corral serve` was asked for: the one value that passes from the command line to the daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Flags only: files and environment variables are read by the daemon itself."""
+
+    config: Path | None = None  # None = the search order of the configuration
+    listen: tuple[str, ...] = ()  # as written by the user; empty = as configured
+    insecure: bool = False  # may listen beyond loopback without keys
+    idle_exit_s: float | None = None  # end after so many seconds without work; None = never
+    log_level: str = "info"
+    quiet: bool = False  # no greeting; warnings and errors still show
+    json: bool = False  # the greeting as one line of JSON on standard output

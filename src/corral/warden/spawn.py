@@ -1,0 +1,94 @@
+"""Starting one engine: fork, make the child its own, exec; what goes wrong comes back through a pipe."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from . import kernel
+from .protocol import Refused
+
+# Ignored signals stay ignored across exec, and Python ignores these itself; handlers reset on their own.
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGQUIT)
+_ALL = signal.valid_signals()
+_STEPS = {"c": "the working directory", "l": "the log file", "x": "the executable"}
+
+
+def spawn(argv: list[str], env: dict[str, str], cwd: str, log: str) -> tuple[int, int]:
+    """Forks the engine: its pid, and a descriptor that ends once exec is through or holds what went wrong.
+
+    Does not wait for exec: a program on a slow disk must not hold up the other engines.
+
+    Raises Refused when the system has no room for another process.
+    """
+    warden = os.getpid()
+    try:
+        result, report = os.pipe()
+        os.set_blocking(result, False)
+    except OSError as error:
+        raise refused(error.errno or 0, "", "") from None
+    # Blocked across the fork: a signal that comes before exec must neither run the warden's handlers in the child nor
+    # write into the warden's wakeup pipe, which both share.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become(argv, env, cwd, log, report, warden)
+    except OSError as error:
+        os.close(result)
+        raise refused(error.errno or 0, "", "") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.close(report)
+    return pid, result
+
+
+def outcome(result: int, argv: list[str], cwd: str, log: str) -> Refused | None:
+    """What the descriptor of `spawn` says, once it is readable: None when the engine runs. Closes it."""
+    try:
+        told = os.read(result, 64).decode("ascii")
+    except BlockingIOError:
+        return None
+    finally:
+        os.close(result)
+    if not told:
+        return None
+    step, number = told[0], int(told[1:])
+    return refused(number, _STEPS[step], {"c": cwd, "l": log, "x": argv[0]}[step])
+
+
+def refused(number: int, what: str, name: str) -> Refused:
+    """An errno in words, such as `the executable /x/y: No such file or directory`."""
+    code = errno.errorcode.get(number, str(number))
+    return Refused(code, f"{what} {name}: {os.strerror(number)}" if what else f"no new process: {os.strerror(number)}")
+
+
+def _become(argv: list[str], env: dict[str, str], cwd: str, log: str, report: int, warden: int) -> None:
+    step = "x"
+    try:
+        signal.set_wakeup_fd(-1)
+        for each in _RESET:
+            signal.signal(each, signal.SIG_DFL)
+        os.setsid()
+        kernel.die_with_parent()
+        if os.getppid() != warden:  # it ended before we asked to end with it
+            os._exit(127)
+        step = "c"
+        os.chdir(cwd)
+        step = "l"
+        # O_NONBLOCK for the open alone: a FIFO under this name must fail, not hang.
+        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        os.set_blocking(output, True)
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        step = "x"
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execvpe(argv[0], argv, env)  # every other descriptor is close-on-exec
+    except BaseException as error:  # noqa: BLE001 - a forked child must never unwind into the warden's code
+        number = error.errno if isinstance(error, OSError) else None
+        os.write(report, f"{step}{number or errno.EINVAL}".encode())
+    finally:
+        os._exit(127)

@@ -16,12 +16,13 @@ from corral.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The four directories, and the names in them that more than one part must know."""
+    """The four directories, the machine-wide file, and the names in them that more than one part must know."""
 
     config_dir: Path
     state_dir: Path
     cache_dir: Path
     runtime_dir: Path  # sockets; short, because a socket's path may have 103 bytes at most
+    system_config: Path = Path("/etc/corral/models.yaml")  # for every user of the machine
 
     @property
     def user_config(self) -> Path:

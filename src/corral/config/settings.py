@@ -57,6 +57,7 @@ class ModelSettings:
     priority: int = 0  # higher is served first and evicted last
     exclusive: bool = False  # no other model is resident beside it
     group: str | None = None  # of one group, one model is resident at a time
+    roots: tuple[Path, ...] = ()  # real directories that `source` must lie in, links followed; () = anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +72,5 @@ class Settings:
     max_body_bytes: int = 64 << 20
     default_model: str | None = None  # answers requests that name none
     timeouts: Timeouts = Timeouts()
+    roots: tuple[Path, ...] = ()  # as in each model; () = anywhere
     file: Path | None = None  # where it was read from; None = built-in defaults

@@ -1,0 +1,312 @@
+"""From a document and what overrides it to `Settings`, with everything that is wrong on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ParamSpec, TypeVar
+
+from corral.config.check import check
+from corral.config.document import Document
+from corral.config.environment import Setting
+from corral.config.explain import take
+from corral.config.nearest import did_you_mean
+from corral.config.problem import Key, Place, Problem
+from corral.config.scalar import in_words, shorten
+from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
+from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
+from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FILL = {"name": "unnamed", "source": BUILTIN_DEMO}  # for a model without them, which is never used
+_PROGRAM_WORDS = ("auto", "embedded")
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """Settings as far as they could be made out, and where in the document each given key stands."""
+
+    settings: Settings
+    given: Mapping[Key, Key]  # key with models by name → key in the document
+    problems: tuple[Problem, ...]
+
+
+def with_file(settings: Settings, file: Path | None) -> Settings:
+    """`settings`, said to be read from `file`."""
+    return dataclasses.replace(settings, file=file)
+
+
+def assemble(
+    document: Document,
+    overrides: Sequence[Setting],
+    *,
+    base: Path,
+    cwd: Path,
+    env: Mapping[str, str],
+    default_roots: tuple[Path, ...] = (),
+    insecure: bool = False,
+) -> Assembled:
+    """Settings out of `document` with `overrides` laid over it, the later ones on top.
+
+    `base` is the directory that relative paths of the document start from, `cwd` that of flags and variables; `env`
+    is what `${VAR}` looks up; `default_roots` hold when the configuration lists no `roots` of its own.
+    """
+    return _Assembly(document, overrides, base, cwd, env, default_roots, insecure).run()
+
+
+class _Assembly:
+    def __init__(
+        self,
+        document: Document,
+        overrides: Sequence[Setting],
+        base: Path,
+        cwd: Path,
+        env: Mapping[str, str],
+        default_roots: tuple[Path, ...],
+        insecure: bool,
+    ) -> None:
+        self.document = document
+        self.overrides = overrides
+        self.base = base
+        self.cwd = cwd
+        self.env = env
+        self.default_roots = default_roots
+        self.insecure = insecure
+        self.problems = list(document.problems)
+        self.given: dict[Key, Key] = {}
+        self.over: dict[Key, Place] = {}
+        self.names: set[str] = set()  # of all models, those with problems too
+        self.executable = "auto"
+        self.allowed: tuple[Path, ...] = ()
+
+    def run(self) -> Assembled:
+        data = self._top()
+        models = data.pop("models", None)
+        settings = self._globals(data)
+        settings = dataclasses.replace(settings, models=MappingProxyType(dict(self._models(models, settings))))
+        if not settings.models and not self.problems:
+            self._doubt("names no models", "add one under `models:`", ("models",))
+        self.problems += check(settings, self._where, insecure=self.insecure, names=self.names)
+        return Assembled(settings, self.given, tuple(self.problems))
+
+    def _top(self) -> dict[str, Any]:
+        data = self.document.data
+        if data is None:
+            return {}
+        if isinstance(data, dict):
+            return dict(data)
+        self._wrong(f"the file must be a mapping of keys to values, not {in_words(data)}", "", ())
+        return {}
+
+    # Global keys.
+
+    def _globals(self, data: dict[str, Any]) -> Settings:
+        for name, value in data.items():
+            self.given[(name,)] = (name,)
+            if isinstance(value, dict):
+                self.given.update({(name, inner): (name, inner) for inner in value})
+        data = self._laid_over(data)
+        keys, problems = take(GlobalKeys, data, {})
+        for problem in problems:
+            if len(problem.key) == 1 and problem.message.startswith("unknown key"):
+                # `models` is a valid key, though not one of these.
+                valid = list(FileKeys.model_fields)
+                near = did_you_mean(problem.key[0], valid, f"valid: {', '.join(valid)}")
+                problem = dataclasses.replace(problem, hint=near)
+            self._add(problem, problem.key)
+        self.executable = self._program(keys.executables.llama_cpp, ("executables", "llama.cpp"))
+        self.allowed = tuple(self._paths(keys.roots)) or self.default_roots
+        timeouts = keys.timeouts
+        return Settings(
+            models={},
+            listen=tuple(self._listens(keys.listen)),
+            memory=MappingProxyType(dict(keys.memory)),
+            max_active=keys.max_active,
+            max_queue=keys.max_queue,
+            max_body_bytes=keys.max_body,
+            default_model=keys.default_model,
+            timeouts=Timeouts(timeouts.start, timeouts.stop, timeouts.queue, timeouts.drain),
+            roots=self.allowed,
+        )
+
+    def _laid_over(self, data: dict[str, Any]) -> dict[str, Any]:
+        data = dict(data)
+        for each in self.overrides:
+            first, *rest = each.key
+            self.over[each.key] = each.place
+            if rest:
+                inner = data.get(first)
+                data[first] = {**(inner if isinstance(inner, dict) else {}), rest[0]: each.value}
+            else:
+                data[first] = each.value
+        return data
+
+    def _listens(self, listen: Sequence[Listen]) -> Iterator[Listen]:
+        for each in listen:
+            if each.path is not None:
+                path = self._try(("listen",), absolute, str(each.path), self._base(("listen",)), self.env)
+                each = dataclasses.replace(each, path=path or each.path)
+            yield each
+
+    def _paths(self, texts: Sequence[str]) -> Iterator[Path]:
+        for text in texts:
+            path = self._try(("roots",), absolute, text, self._base(("roots",)), self.env)
+            if path is None:
+                continue
+            if not path.is_dir():
+                self._doubt(f"the root {path} is not a directory", "create it, or correct it", ("roots",))
+            yield path.resolve()
+
+    # Models.
+
+    def _models(self, models: Any, settings: Settings) -> Iterator[tuple[str, ModelSettings]]:
+        first: dict[str, Place] = {}
+        for at, entry in self._entries(models):
+            where = self.document.place(at)
+            if not isinstance(entry, dict):
+                self._wrong(f"a model must be a mapping of keys to values, not {in_words(entry)}", "", at)
+                continue
+            keys, problems = take(ModelKeys, self._spelt(entry, at), _FILL)
+            for problem in problems:
+                self._add(problem, (*at, *problem.key))
+            named = not any(problem.key[0] == "name" for problem in problems)
+            if isinstance(entry.get("name"), str):
+                self.names.add(entry["name"])
+            if not named:
+                continue
+            if keys.name in first:
+                self._wrong(
+                    f"the name {keys.name!r} is given twice",
+                    f"the first is in line {first[keys.name].line}",
+                    (*at, "name"),
+                )
+                continue
+            first[keys.name] = where
+            self._give(keys.name, entry, at)
+            sourced = not any(problem.key[0] == "source" for problem in problems)
+            yield keys.name, self._model(keys, at, sourced=sourced)
+
+    def _entries(self, models: Any) -> Iterator[tuple[Key, Any]]:
+        if models is None:
+            return
+        if isinstance(models, list):
+            for position, entry in enumerate(models):
+                yield ("models", str(position)), entry
+        elif isinstance(models, dict):
+            for name, entry in models.items():
+                at = ("models", name)
+                if isinstance(entry, dict) and entry.get("name", name) != name:
+                    self._wrong(
+                        f"the model under `{shorten(name)}` has another `name`", "keep one of them", (*at, "name")
+                    )
+                yield at, {**entry, "name": name} if isinstance(entry, dict) else entry
+        else:
+            self._wrong(f"`models` must be a list of models, not {in_words(models)}", "", ("models",))
+
+    def _spelt(self, entry: dict[str, Any], at: Key) -> dict[str, Any]:
+        # Flags and variables are texts however they look: 0.70 must not become 0.7.
+        texts = self.document.texts
+        entry = dict(entry)
+        if isinstance(items := entry.get("args"), list):
+            entry["args"] = [texts.get((*at, "args", str(i)), item) for i, item in enumerate(items)]
+        if isinstance(pairs := entry.get("env"), dict):
+            entry["env"] = {
+                name: item if item is None else texts.get((*at, "env", name), item) for name, item in pairs.items()
+            }
+        return entry
+
+    def _give(self, name: str, entry: dict[str, Any], at: Key) -> None:
+        self.given[("models", name)] = at
+        for key, value in entry.items():
+            self.given[("models", name, key)] = (*at, key)
+            if key == "env" and isinstance(value, dict):
+                self.given.update({("models", name, key, inner): (*at, key, inner) for inner in value})
+
+    def _model(self, keys: ModelKeys, at: Key, *, sourced: bool) -> ModelSettings:
+        source = self._source(keys.source, at) if sourced else None
+        own = keys.executable
+        env = {name: self._try((*at, "env", name), expand, text, self.env) for name, text in keys.env.items()}
+        return ModelSettings(
+            name=keys.name,
+            source=source or self.base,
+            aliases=keys.aliases,
+            engine=keys.engine,
+            executable=self.executable if own is None else self._program(own, (*at, "executable")),
+            runner=keys.runner,
+            context=keys.context,
+            gpu_layers=keys.gpu_layers,
+            parallel=keys.parallel,
+            args=keys.args,
+            env=MappingProxyType({name: text for name, text in env.items() if text is not None}),
+            port=keys.port,
+            idle_timeout_s=keys.idle_timeout,
+            preload=keys.preload,
+            pin=keys.pin,
+            priority=keys.priority,
+            exclusive=keys.exclusive,
+            group=keys.group,
+            roots=() if keys.source == BUILTIN_DEMO else self.allowed,
+        )
+
+    def _source(self, text: str, at: Key) -> Path | None:
+        key = (*at, "source")
+        path = self._try(key, source_path, text, self.base, self.env)
+        if path is None or text == BUILTIN_DEMO:
+            return path
+        if not is_inside(path, self.allowed):
+            self._wrong(f"{path} is outside what is allowed", allowed_hint(self.allowed), key)
+        elif not path.is_file():
+            missing = f"there is no file {path}" if not path.is_dir() else f"{path} is a directory"
+            self._doubt(missing, "this model cannot start before there is one", key)
+        return path
+
+    def _program(self, text: str, key: Key) -> str:
+        # A bare word is looked up on PATH when the engine starts; anything with a slash is a path.
+        if text in _PROGRAM_WORDS or ("/" not in text and "$" not in text and not text.startswith("~")):
+            return text
+        path = self._try(key, absolute, text, self._base(key), self.env)
+        return text if path is None else str(path)
+
+    def _base(self, key: Key) -> Path:
+        place = self.over.get(key)
+        if place is None:
+            return self.base
+        return self.cwd if place.line is None else Path(place.file).parent
+
+    # Telling.
+
+    def _try(self, key: Key, rule: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return rule(*args, **kwargs)
+        except ValueError as error:
+            self._wrong(f"`{key[-1]}` {error}", "", key)
+            return None
+
+    def _place(self, key: Key) -> Place:
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.over:
+                return self.over[key[:length]]
+        return self.document.place(key)
+
+    def _where(self, key: Key) -> Place:
+        # `key` has models by name; a key that was not given stands where its model does.
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.over:
+                return self.over[key[:length]]
+            if key[:length] in self.given:
+                return self.document.place(self.given[key[:length]])
+        return Place(self.document.file)
+
+    def _add(self, problem: Problem, key: Key) -> None:
+        self.problems.append(dataclasses.replace(problem, place=self._place(key), key=key))
+
+    def _wrong(self, message: str, hint: str, key: Key) -> None:
+        self._add(Problem(message, hint), key)
+
+    def _doubt(self, message: str, hint: str, key: Key) -> None:
+        self._add(Problem(message, hint, level="warning"), key)

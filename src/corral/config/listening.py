@@ -1,0 +1,75 @@
+"""Addresses to listen on: reading them, and telling which stay on this machine. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+
+from corral.config.settings import DEFAULT_PORT, Listen
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_EXAMPLES = "write 127.0.0.1:8642, [::1]:8642 or unix:/path/of/socket"
+MAX_SOCKET_BYTES = 103  # macOS's sun_path; Linux has 107
+
+
+def parse_listen(text: str) -> Listen:
+    """`"127.0.0.1:8642"`, `"localhost"`, `"[::1]:0"`, `"8642"` (on 127.0.0.1) or `"unix:/path"`.
+
+    Raises ValueError that says what is wrong with it.
+    """
+    text = text.strip()
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or "\0" in path:
+            raise ValueError(f"is no address ({_EXAMPLES})")
+        return Listen(host="", port=0, path=Path(path))
+    if text.isascii() and text.isdigit():
+        return Listen(port=_port(text))
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ValueError(f"is no address ({_EXAMPLES})")
+        return Listen(str(_ip(host)), _port(rest[1:]) if rest else DEFAULT_PORT)
+    if text.count(":") > 1:
+        return Listen(str(_ip(text)), DEFAULT_PORT)
+    host, colon, port = text.partition(":")
+    if not host and colon:
+        raise ValueError(f"names no host (write 127.0.0.1:{port}, or 0.0.0.0:{port} for every network)")
+    if not _HOST.fullmatch(host) or "//" in text:
+        raise ValueError(f"is no address ({_EXAMPLES})")
+    if re.fullmatch(r"[0-9.]+", host):
+        _ip(host)
+    return Listen(host, _port(port) if colon else DEFAULT_PORT)
+
+
+def is_loopback(listen: Listen) -> bool:
+    """Whether only this machine can reach it. A host name other than localhost counts as reachable from outside."""
+    if listen.path is not None or listen.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(listen.host).is_loopback
+    except ValueError:
+        return False
+
+
+def clash(one: Listen, other: Listen) -> bool:
+    """Whether both cannot be bound at once, as far as the texts tell."""
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
+    if one.port != other.port or one.port == 0:
+        return False
+    return one.host == other.host or bool({one.host, other.host} & {"0.0.0.0", "::"})
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise ValueError("has no port between 0 and 65535")
+    return int(text)
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"is no IP address ({_EXAMPLES})") from None

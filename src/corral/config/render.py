@@ -1,0 +1,132 @@
+"""Settings as a models.yaml again: for `corral config show`, with secrets masked. Reading it back gives the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from corral.config.problem import Key
+from corral.config.settings import ModelSettings, Settings
+
+MASK = "********"
+_SECRET = re.compile(r"key|token|secret|passw|passphrase|credential|auth|cookie|private", re.IGNORECASE)
+
+
+def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
+    """Every key with its effective value, as plain data in the order of the documentation."""
+    timeouts = settings.timeouts
+    return {
+        "listen": [_listen(str(each)) for each in settings.listen],
+        "default_model": settings.default_model,
+        "max_active": "unlimited" if settings.max_active is None else settings.max_active,
+        "memory": {device: _size(budget) for device, budget in settings.memory.items()},
+        "max_queue": settings.max_queue,
+        "max_body": _size(settings.max_body_bytes),
+        "timeouts": {
+            "start": _duration(timeouts.start_s),
+            "stop": _duration(timeouts.stop_s),
+            "queue": _duration(timeouts.queue_s),
+            "drain": _duration(timeouts.drain_s),
+        },
+        "roots": [_path(root) for root in settings.roots],
+        "models": [_model(model, masked=masked) for model in settings.models.values()],
+    }
+
+
+def as_yaml(settings: Settings, *, masked: bool = False, origin: Callable[[Key], str] | None = None) -> str:
+    """The same as YAML text; with `origin`, each line says where its value comes from."""
+    data = as_data(settings, masked=masked)
+    rows: list[tuple[str, Key | None]] = []
+    for name, value in data.items():
+        if name == "models":
+            continue
+        rows += _rows(name, value, (name,), "")
+    rows.append(("models:" if data["models"] else "models: []", None))
+    for model in data["models"]:
+        for position, (name, value) in enumerate(model.items()):
+            rows += _rows(name, value, ("models", model["name"], name), "  - " if position == 0 else "    ")
+    if origin is None:
+        return "".join(f"{text}\n" for text, _ in rows)
+    wide = min(60, max(len(text) for text, _ in rows))
+    return "".join(text + "\n" if key is None else f"{text:<{wide}}  # {origin(key)}\n" for text, key in rows)
+
+
+def _rows(name: str, value: Any, key: Key, lead: str) -> Iterator[tuple[str, Key | None]]:
+    if isinstance(value, dict) and value:
+        yield f"{lead}{name}:", None
+        indent = " " * len(lead) + "  "
+        for inner, item in value.items():
+            yield f"{indent}{_flow(inner)}: {_flow(item)}", (*key, inner)
+    else:
+        yield f"{lead}{name}: {_flow(value)}", key
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=1 << 30, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
+    env = {name: MASK if masked and _SECRET.search(name) else _escaped(text) for name, text in model.env.items()}
+    return {
+        "name": model.name,
+        "source": _path(model.source),
+        "aliases": list(model.aliases),
+        "engine": model.engine,
+        "executable": _escaped(model.executable),
+        "runner": model.runner,
+        "context": model.context,
+        "gpu_layers": model.gpu_layers,
+        "parallel": model.parallel,
+        "args": list(_masked_args(model.args) if masked else model.args),
+        "env": env,
+        "port": model.port,
+        "idle_timeout": "never" if model.idle_timeout_s is None else _duration(model.idle_timeout_s),
+        "preload": model.preload,
+        "pin": model.pin,
+        "priority": model.priority,
+        "exclusive": model.exclusive,
+        "group": model.group,
+    }
+
+
+def _masked_args(args: Sequence[str]) -> Iterator[str]:
+    secret = False
+    for each in args:
+        flag, sep, _ = each.partition("=")
+        if each.startswith("-"):
+            secret = bool(_SECRET.search(flag)) and not sep
+            yield f"{flag}={MASK}" if sep and _SECRET.search(flag) else each
+        else:
+            yield MASK if secret else each
+            secret = False
+
+
+def _size(count: int) -> str | int:
+    for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count % factor == 0:
+            return f"{count // factor}{unit}"
+    return count
+
+
+def _duration(seconds: float) -> str | float:
+    for unit, factor in (("h", 3600), ("m", 60), ("s", 1)):
+        if seconds % factor == 0:
+            return f"{int(seconds // factor)}{unit}"
+    return seconds
+
+
+def _path(path: Path) -> str:
+    return _escaped(str(path))
+
+
+def _listen(text: str) -> str:
+    return _escaped(text) if text.startswith("unix:") else text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("${", "$${")

@@ -1,0 +1,169 @@
+"""The keys of models.yaml, with their kinds and descriptions. The only module that knows pydantic.
+
+`FileKeys` is the whole document as editors see it; loading checks `GlobalKeys` and each `ModelKeys` apart, so that
+one bad model does not hide the problems of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from corral.config import values
+from corral.config.settings import Listen, Settings, Timeouts
+
+_ENGINES = get_args(Literal["llama.cpp"])
+_RUNNERS = get_args(Literal["process"])
+
+
+def _kind(check: Callable[[Any], Any], *either: dict[str, Any]) -> Any:
+    # The JSON Schema says what editors can check; `check` is the rule itself.
+    return (PlainValidator(check), WithJsonSchema(either[0] if len(either) == 1 else {"anyOf": list(either)}))
+
+
+_STR: dict[str, Any] = {"type": "string", "minLength": 1}
+_STRS: dict[str, Any] = {"type": "array", "items": _STR}
+_SCALARS: dict[str, Any] = {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+_NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
+
+
+def _int(least: int, most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+Text = Annotated[str, *_kind(values.text, _STR)]
+Texts = Annotated[tuple[str, ...], *_kind(values.texts, _STR, _STRS)]
+Name = Annotated[str, *_kind(values.model_name, {**_STR, "maxLength": 200})]
+Names = Annotated[tuple[str, ...], *_kind(values.model_names, _STR, _STRS)]
+Args = Annotated[tuple[str, ...], *_kind(values.args, {"type": "string"}, _SCALARS)]
+Env = Annotated[
+    dict[str, str],
+    *_kind(values.env, {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
+]
+Truth = Annotated[bool, *_kind(values.truth, {"type": "boolean"})]
+Port = Annotated[int, *_kind(values.whole(1, 65535), _int(1, 65535))]
+Tokens = Annotated[int, *_kind(values.whole(1, 1 << 30), _int(1, 1 << 30))]
+Slots = Annotated[int, *_kind(values.whole(1, 1024), _int(1, 1024))]
+Priority = Annotated[int, *_kind(values.whole(-1000, 1000), _int(-1000, 1000))]
+Waiting = Annotated[int, *_kind(values.whole(0, 1_000_000), _int(0, 1_000_000))]
+Limit = Annotated[int | None, *_kind(values.limit, _int(1, 1_000_000), {"enum": [*values.UNLIMITED, None]})]
+Seconds = Annotated[float, *_kind(values.seconds(), _STR, _NUMBER)]
+SomeSeconds = Annotated[float, *_kind(values.seconds(0.001), _STR, _NUMBER)]
+SecondsOrNever = Annotated[float | None, *_kind(values.seconds_or_never, _STR, _NUMBER)]
+Size = Annotated[int, *_kind(values.size, _STR, {"type": "integer", "minimum": 1})]
+Memory = Annotated[
+    dict[str, int],
+    *_kind(
+        values.memory,
+        {
+            "type": "object",
+            "patternProperties": {"^(cpu|gpu[0-9]+)$": {"type": ["string", "integer"]}},
+            "additionalProperties": False,
+        },
+    ),
+]
+Layers = Annotated[int | Literal["auto"], *_kind(values.layers, {"const": "auto"}, _int(0, 100_000))]
+Addresses = Annotated[tuple[Listen, ...], *_kind(values.listen, _STR, _STRS, _int(0, 65535))]
+Group = Annotated[str, *_kind(values.group, _STR)]
+Engine = Annotated[Literal["llama.cpp"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
+Runner = Annotated[Literal["process"], *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
+
+
+class _Keys(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=())
+
+
+def _about(text: str, default: Any = ...) -> Any:
+    return Field(default, description=text)
+
+
+class ModelKeys(_Keys):
+    """One model."""
+
+    name: Name = _about("What clients call the model: letters, digits and ._-:/@, at most 200 characters.")
+    source: Text = _about("The GGUF file (relative to this file; ~ and ${VAR} are expanded), or builtin:demo.")
+    aliases: Names = _about("Other names it answers to.", ())
+    engine: Engine = _about("The program that serves it.", _ENGINES[0])
+    executable: Text | None = _about(
+        "Which build of the engine: auto, embedded, a program's name on PATH, or a path. "
+        "Without it, `executables` decides.",
+        None,
+    )
+    runner: Runner = _about("What the engine runs in.", _RUNNERS[0])
+    context: Tokens | None = _about("Context length of each slot in tokens; without it, the model's own.", None)
+    gpu_layers: Layers = _about("Layers to offload to a GPU: auto, or a number.", "auto")
+    parallel: Slots = _about("Slots: how many requests the engine answers at once.", 1)
+    args: Args = _about("Extra engine flags as llama-server spells them: a list, or one text split like a shell.", ())
+    env: Env = _about("Environment variables for the engine; ${VAR} is expanded.", {})
+    port: Port | None = _about("A port of its own on 127.0.0.1, where this model is the default.", None)
+    idle_timeout: SecondsOrNever = _about("Idle time after which the engine is stopped, or never.", 300.0)
+    preload: Truth = _about("Start it together with Corral.", False)
+    pin: Truth = _about("Once started, keep it: no idle stop, no eviction.", False)
+    priority: Priority = _about("Higher is served first and evicted last.", 0)
+    exclusive: Truth = _about("While it is resident, no other model is.", False)
+    group: Group | None = _about("Of the models of one group, one is resident at a time.", None)
+
+
+class TimeoutKeys(_Keys):
+    """How long each kind of waiting may last."""
+
+    start: SomeSeconds = _about("From an engine's start until it is ready.", Timeouts().start_s)
+    stop: Seconds = _about("From asking an engine to end until it is killed.", Timeouts().stop_s)
+    queue: SomeSeconds = _about("A request's wait for a ready model, loading included.", Timeouts().queue_s)
+    drain: Seconds = _about("For running answers when Corral itself ends.", Timeouts().drain_s)
+
+
+class ExecutableKeys(BaseModel):
+    """Which build of an engine to use where the model does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_by_alias=True)
+
+    llama_cpp: Text = Field(
+        default="auto", alias="llama.cpp", description="auto, embedded, a program's name on PATH, or a path."
+    )
+
+
+_DEFAULTS = Settings(models={})
+
+
+class GlobalKeys(_Keys):
+    """Everything beside the models."""
+
+    listen: Addresses = _about("Address or list of addresses: host:port, or unix:/path.", _DEFAULTS.listen)
+    default_model: Name | None = _about("The model for requests that name none.", None)
+    max_active: Limit = _about("Resident models at once; 1 = exactly one at a time. Without it, no limit.", None)
+    memory: Memory = _about("Memory that models may take, by device: cpu, gpu0, gpu1 …", {})
+    max_queue: Waiting = _about("Waiting requests, all models together; more are answered 503.", _DEFAULTS.max_queue)
+    max_body: Size = _about("The largest request body.", _DEFAULTS.max_body_bytes)
+    timeouts: TimeoutKeys = _about("How long each kind of waiting may last.", TimeoutKeys())
+    roots: Texts = _about("Directories that model files must lie in, symbolic links followed.", ())
+    executables: ExecutableKeys = Field(
+        default_factory=lambda: ExecutableKeys.model_validate({}), description="Which build of an engine to use."
+    )
+
+
+class FileKeys(GlobalKeys):
+    """A models.yaml: the models that Corral serves, and how."""
+
+    models: list[ModelKeys] | dict[str, dict[str, Any]] = _about(
+        "The models: a list of entries with a name, or a mapping from names to entries.", []
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a models.yaml, for editors."""
+    schema = FileKeys.model_json_schema(by_alias=True)
+    entry = {"$ref": "#/$defs/ModelKeys"}
+    # In the mapping form the name is the key, so that it is not required inside.
+    named = {**schema["$defs"]["ModelKeys"], "required": ["source"]}
+    schema["$defs"]["NamedModelKeys"] = named
+    schema["properties"]["models"]["anyOf"] = [
+        {"type": "array", "items": entry},
+        {"type": "object", "additionalProperties": {"$ref": "#/$defs/NamedModelKeys"}},
+    ]
+    for name in ("listen", "timeouts", "executables"):
+        schema["properties"][name].pop("default", None)
+    schema["properties"]["listen"]["default"] = str(_DEFAULTS.listen[0])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Corral models.yaml", **schema}

@@ -1,0 +1,78 @@
+"""From the paths that a configuration names to real ones: `${VAR}` and `~`, the base directory, and the roots that
+model files must lie in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from corral.demo.where import demo_model
+from corral.errors import ModelFileError
+
+BUILTIN_DEMO = "builtin:demo"
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """`text` with each `${NAME}` replaced by that variable; `$${` stands for `${`. Raises ValueError."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return "${"
+        if name not in env:
+            raise ValueError(f"uses ${{{name}}}, but there is no such variable")
+        return env[name]
+
+    return _VARIABLE.sub(value, text)
+
+
+def absolute(text: str, base: Path, env: Mapping[str, str]) -> Path:
+    """The path `text`, with variables and `~` expanded, seen from the directory `base`. Raises ValueError."""
+    text = expand(text, env)
+    if text == "~" or text.startswith("~/"):
+        home = env.get("HOME")
+        path = Path(home + text[1:]) if home else Path(text).expanduser()
+    elif text.startswith("~"):
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            raise ValueError(f"names the home of a user there is not: {text}") from None
+    else:
+        path = Path(text)
+    if "\0" in str(path) or not text:
+        raise ValueError("is no path")
+    return path if path.is_absolute() else base / path
+
+
+def source_path(text: str, base: Path, env: Mapping[str, str]) -> Path:
+    """The model file that `source: text` names. Raises ValueError that says what is wrong with it."""
+    if text == BUILTIN_DEMO:
+        return demo_model()
+    if text.startswith("builtin:"):
+        raise ValueError(f"knows no {text!r}; the only built-in model is {BUILTIN_DEMO}")
+    if re.match(r"[a-z][a-z0-9+.-]+://", text):
+        raise ValueError("must be a file on this machine; this version cannot fetch models")
+    return absolute(text, base, env)
+
+
+def is_inside(path: Path, roots: Sequence[Path]) -> bool:
+    """Whether `path`, its symbolic links followed, lies in one of `roots`; anything does when there are none."""
+    if not roots:
+        return True
+    try:
+        real = path.resolve()
+        return any(real.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, RuntimeError):  # a loop of links lies nowhere
+        return False
+
+
+def check_inside(path: Path, roots: Sequence[Path]) -> None:
+    """Raises ModelFileError when `path` is outside `roots`. Asked again at each start: links may have changed."""
+    if not is_inside(path, roots):
+        raise ModelFileError(f"{path} is outside what is allowed", hint=allowed_hint(roots), path=str(path))
+
+
+def allowed_hint(roots: Sequence[Path]) -> str:
+    return f"allowed: {', '.join(str(root) for root in roots)}; move the file there, or list its directory in `roots`"

@@ -1,0 +1,193 @@
+"""What each kind of value in a models.yaml may be. Pure, without pydantic.
+
+Every rule takes the value as YAML gave it and answers with the value to keep, or raises Unfit with the rest of
+a sentence that begins with the key: "must be a whole number, not the text 'x'".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable
+from typing import Any, Literal
+
+from corral import units
+from corral.config.listening import parse_listen
+from corral.config.names import name_fault
+from corral.config.scalar import in_words, shorten
+from corral.config.settings import Listen
+
+_DEVICE = re.compile(r"cpu|gpu(0|[1-9][0-9]?)")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_SECONDS = 10 * 365 * 86400.0
+UNLIMITED = ("unlimited", "none")
+
+
+class Unfit(ValueError):
+    """A value that its key cannot take; pydantic treats it as any ValueError."""
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Unfit(f"must be a text, not {in_words(value)}")
+    if not value.strip():
+        raise Unfit("must not be empty")
+    return _printable(value)
+
+
+def _printable(value: str) -> str:
+    if any(ord(char) < 32 and char not in "\t\n" for char in value):
+        raise Unfit("must not contain control characters")
+    return value
+
+
+def model_name(value: Any) -> str:
+    if not isinstance(value, str):
+        spelt = f" (put it in quotes: '{value}')" if isinstance(value, (int, float)) else ""
+        raise Unfit(f"must be a text, not {in_words(value)}{spelt}")
+    if fault := name_fault(value):
+        raise Unfit(f"is no usable name: {shorten(value)!r} {fault}")
+    return value
+
+
+def model_names(value: Any) -> tuple[str, ...]:
+    return tuple(model_name(each) for each in (value if isinstance(value, list) else [value]))
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    return tuple(text(each) for each in (value if isinstance(value, list) else [value]))
+
+
+def whole(least: int, most: int, why: str = "") -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Unfit(f"must be a whole number, not {in_words(value)}")
+        if not least <= value <= most:
+            raise Unfit(f"must be between {least} and {most}, not {value}{why}")
+        return value
+
+    return check
+
+
+def truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Unfit(f"must be true or false, not {in_words(value)}")
+    return value
+
+
+def limit(value: Any) -> int | None:
+    if value is None or value in UNLIMITED:
+        return None
+    if value == 0 and not isinstance(value, bool):
+        raise Unfit("must be at least 1; leave it out for no limit")
+    return whole(1, 1_000_000)(value)
+
+
+def layers(value: Any) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Unfit(f"must be auto or a whole number, not {in_words(value)}")
+    return whole(0, 100_000, " (auto offloads what fits, a large number all)")(value)
+
+
+def seconds(least: float = 0.0) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise Unfit(f"must be a duration such as 30s, 5m or 1h30m, not {in_words(value)}")
+        try:
+            seconds = units.parse_duration(value)
+        except (ValueError, OverflowError):
+            raise Unfit(f"must be a duration such as 30s, 5m or 1h30m, not {in_words(value)}") from None
+        if not math.isfinite(seconds) or not least <= seconds <= _MAX_SECONDS:
+            bound = "less than ten years" if seconds > least else "longer than nothing"
+            raise Unfit(f"must be {bound}, not {in_words(value)}")
+        return seconds
+
+    return check
+
+
+def seconds_or_never(value: Any) -> float | None:
+    return None if value == "never" else seconds()(value)
+
+
+def size(value: Any) -> int:
+    try:
+        if isinstance(value, (bool, float)) or not isinstance(value, (int, str)):
+            raise Unfit
+        count = units.parse_bytes(value)
+    except (ValueError, OverflowError):
+        raise Unfit(f"must be a size such as 16GiB or 500MB, not {in_words(value)}") from None
+    if not 1 <= count < 1 << 60:
+        raise Unfit(f"must be more than nothing and less than an exbibyte, not {in_words(value)}")
+    return count
+
+
+def memory(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise Unfit(f"must give a size per device, such as {{cpu: 16GiB}}, not {in_words(value)}")
+    found = {}
+    for device, given in value.items():
+        if not _DEVICE.fullmatch(device):
+            raise Unfit(f"knows no device {shorten(device)!r}; cpu, gpu0, gpu1 … are devices")
+        try:
+            found[device] = size(given)
+        except ValueError as error:
+            raise Unfit(f"for {device} {error}") from None
+    return found
+
+
+def args(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        try:
+            return tuple(_printable(each) for each in shlex.split(value))
+        except ValueError as error:
+            raise Unfit(f"cannot be split into words: {str(error).lower()}") from None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise Unfit(f"must be a list of flags such as [--temp, '0.7'], or one text, not {in_words(value)}")
+    return tuple(_printable(each) for each in value)
+
+
+def env(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise Unfit(f"must be names with values, not {in_words(value)}")
+    for name, text in value.items():
+        if not _ENV_NAME.fullmatch(name):
+            raise Unfit(f"has {shorten(name)!r}, which is no name of an environment variable")
+        if not isinstance(text, str):
+            raise Unfit(f"must give {name} a text, not {in_words(text)}")
+        if "\0" in text:
+            raise Unfit(f"gives {name} a text with a NUL in it")
+    return dict(value)
+
+
+def listen(value: Any) -> tuple[Listen, ...]:
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise Unfit("must name at least one address")
+    found = []
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            raise Unfit(f"must be an address such as 127.0.0.1:8642, not {in_words(item)}")
+        try:
+            found.append(parse_listen(_printable(str(item))))
+        except ValueError as error:
+            raise Unfit(f"{shorten(str(item))!r} {error}") from None
+    return tuple(found)
+
+
+def group(value: Any) -> str:
+    if not isinstance(value, str) or not _GROUP.fullmatch(value):
+        raise Unfit(f"must be a short name of letters, digits and ._-, not {in_words(value)}")
+    return value
+
+
+def one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise Unfit(f"must be {' or '.join(choices)}, not {in_words(value)}")
+        return str(value)
+
+    return check

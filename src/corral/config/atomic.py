@@ -21,7 +21,7 @@ def replace_file(file: Path, text: str, mode: int = 0o600) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as opened:
             opened.write(text)
             opened.flush()
             os.fchmod(opened.fileno(), mode)

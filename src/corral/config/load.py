@@ -35,7 +35,9 @@ class Origin:
     place: Place = NOWHERE
 
     def __str__(self) -> str:
-        return self.kind if not str(self.place) else str(self.place)
+        if self.place.line is None:
+            return str(self.place) or self.kind
+        return f"{Path(self.place.file).name}:{self.place.line}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,10 +49,11 @@ class EventLog:
         A follower that falls more than the kept number behind misses the oldest, and sees so by the gap in `seq`.
         """
         while True:
+            newest = self.last_seq  # taken first: more may be posted while the follower handles an entry
             for entry in self.since(seq, model=model):
                 yield entry
-            seq = max(seq, self.last_seq)
-            if self.since(seq):
+            seq = max(seq, newest)
+            if self.last_seq > seq:
                 continue
             self._changed.clear()
             await self._changed.wait()

@@ -1,0 +1,111 @@
+"""Answers that are made here and not by an engine: JSON, text, pages, event feeds, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from corral.api import ErrorInfo, dump
+from corral.errors import CorralError
+from corral.gateway import sse
+from corral.gateway.dialects import openai
+from corral.gateway.exchange import Exchange
+from corral.gateway.headers import Fields
+
+HEARTBEAT_S = 15.0
+
+_JSON = (b"content-type", b"application/json")
+_EVENTS: Fields = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def encode(value: Any) -> bytes:
+    """JSON of a wire type, or of lists and dicts of them."""
+    return json.dumps(dump(value), default=str).encode()
+
+
+async def send_json(exchange: Exchange, value: Any, status: int = 200) -> None:
+    await exchange.respond(status, [_JSON], encode(value))
+
+
+async def send_text(exchange: Exchange, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+    await exchange.respond(200, [(b"content-type", kind.encode())], body)
+
+
+async def send_error(exchange: Exchange, exc: CorralError) -> None:
+    """Tells the client of `exc` in whatever way is left: an error body, an event in a stream, a broken connection."""
+    control = exchange.path.startswith("/control")
+    if exchange.ended:
+        return
+    if exchange.started:
+        if exchange.endless:
+            await exchange.end()
+        elif exchange.events:
+            await exchange.end(openai.error_event(exc))
+        else:
+            exchange.abort()
+        return
+    body = {"error": error_info(exc)} if control else openai.error(exc)
+    await exchange.respond(exc.status, [_JSON, *_error_fields(exc)], encode(body))
+
+
+def error_info(exc: CorralError) -> ErrorInfo:
+    return ErrorInfo(exc.code, exc.message, exc.hint, exc.status, exc.details)
+
+
+def _error_fields(exc: CorralError) -> Fields:
+    fields: Fields = []
+    if exc.retry_after_s is not None:
+        fields.append((b"retry-after", b"%d" % exc.retry_after_s))
+    if (position := exc.details.get("queue_position")) is not None:
+        fields.append((b"x-corral-queue-position", b"%d" % position))
+    if (allow := exc.details.get("allow")) is not None:
+        fields.append((b"allow", str(allow).encode("ascii", "replace")))
+    return fields
+
+
+def wants_events(exchange: Exchange) -> bool:
+    """The client's Accept field names event streams."""
+    return b"text/event-stream" in (exchange.header(b"accept") or b"").lower()
+
+
+async def send_feed(exchange: Exchange, source: AsyncIterator[bytes], heartbeat_s: float = HEARTBEAT_S) -> None:
+    """Sends the events of `source` as they come, and a comment when there was none for a while, until either ends."""
+    exchange.endless = True
+    await exchange.start(200, list(_EVENTS), events=True)
+    if exchange.method == "HEAD":
+        await exchange.end()
+        return
+    upcoming: asyncio.Task[bytes | None] | None = None
+    try:
+        # A first comment, so that a client sees at once that it is connected.
+        await exchange.write(sse.HEARTBEAT)
+        while True:
+            upcoming = upcoming or asyncio.create_task(_next(source))
+            done, _ = await asyncio.wait({upcoming}, timeout=heartbeat_s)
+            if not done:
+                await exchange.write(sse.HEARTBEAT)
+                continue
+            data = upcoming.result()
+            upcoming = None
+            if data is None:
+                await exchange.end()
+                return
+            await exchange.write(data)
+    finally:
+        if upcoming is not None:
+            upcoming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await upcoming
+        if (close := getattr(source, "aclose", None)) is not None:
+            await close()
+
+
+async def _next(source: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(source, None)

@@ -1,0 +1,83 @@
+"""`App`: one listener's ASGI application: finds the route, reads the body, and turns errors into answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from corral.errors import Bug, CorralError
+from corral.gateway.answer import send_error
+from corral.gateway.asgi import AsgiExchange, Message, Receive, Send
+from corral.gateway.control import Control
+from corral.gateway.exchange import ClientLeft, Exchange
+from corral.gateway.headers import sane_id
+from corral.gateway.host import Host
+from corral.gateway.inference import Inference
+from corral.gateway.proxy import Proxy, new_request_id
+from corral.gateway.routes import CONTROL_BODY_BYTES, Table
+from corral.scheduler.lease import Leases
+
+log = logging.getLogger("corral.gateway")
+
+
+class App:
+    """The routes as one listener offers them. `active` are the exchanges that are being answered now."""
+
+    def __init__(self, host: Host, table: Table, listener_default: str | None = None) -> None:
+        self._host = host
+        self._table = table
+        self.listener_default = listener_default
+        self.active: set[Exchange] = set()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        exchange = AsgiExchange(scope, receive, send)
+        self.active.add(exchange)
+        try:
+            await self.answer(exchange)
+        finally:
+            self.active.discard(exchange)
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answers `exchange`, with an error if need be. Raises only CancelledError, when its task was cancelled by
+        somebody who did not say why."""
+        exchange.listener_default = self.listener_default
+        exchange.extra.append((b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id()))
+        try:
+            match = self._table.match(exchange.method, exchange.path)
+            limit = self._host.settings.max_body_bytes
+            body = await exchange.body(limit if match.route.large else min(limit, CONTROL_BODY_BYTES))
+            await match.route.handler(exchange, match, body)
+            return
+        except CorralError as exc:
+            error = exc
+        except ClientLeft:
+            return
+        except asyncio.CancelledError:
+            if not exchange.gone and exchange.interruption is None:
+                raise
+            if exchange.task is not None:
+                exchange.task.uncancel()
+            if exchange.gone or exchange.interruption is None:
+                return
+            error = exchange.interruption
+        except Exception as exc:  # the task ends here, and its client must hear of it
+            log.exception("%s %s failed", exchange.method, exchange.path)
+            error = Bug(f"an internal error: {type(exc).__name__}", hint="please report it, with Corral's log")
+        try:
+            await send_error(exchange, error)
+        except asyncio.CancelledError:
+            if not exchange.gone:
+                raise
+
+
+def build(host: Host, leases: Leases) -> Callable[[str | None], App]:
+    """The gateway over `host` and `leases`: a function that makes a listener's app, given the model of its own."""
+    control = Control(host)
+    table = Table([*Inference(host, Proxy(host, leases)).routes(), *control.routes()])
+    control.describe(tuple(route for route in table.routes if route.doc is not None))
+
+    def app(listener_default: str | None = None) -> App:
+        return App(host, table, listener_default)
+
+    return app

@@ -1,0 +1,199 @@
+"""The control routes: what Corral tells of itself, and what it can be told to do."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from corral.api import ActionResult, EventInfo, ModelAction, ModelInfo, ReloadResult, Status, UnitInfo, load
+from corral.errors import (
+    CallerError,
+    CannotFit,
+    ConfigError,
+    DeadlinePassed,
+    EngineFlagError,
+    EngineMissing,
+    ModelFileError,
+    NotJson,
+    PortInUse,
+    QueueFull,
+    StartFailed,
+    Stopping,
+    TooLarge,
+    UnknownArchitecture,
+    UnknownModel,
+)
+from corral.gateway import sse
+from corral.gateway.answer import encode, send_feed, send_json, send_text, wants_events
+from corral.gateway.exchange import Exchange
+from corral.gateway.host import Host
+from corral.gateway.openapi import document
+from corral.gateway.page import api_page
+from corral.gateway.routes import Doc, Handler, Match, Param, Route, nearest_hint, query
+from corral.supervisor import logs
+
+_FOLLOW = Param("follow", bool, "1 = stay connected and send what comes, as server-sent events", False)
+_LINES = Param("lines", int, "how many of the newest lines", 100, 0, 100_000)
+_SINCE = Param("since", int, "only entries with a higher number than this", 0, 0, 10**18)
+_OF_MODEL = Param("model", str, "only entries about this model (name or alias)")
+
+_TAIL_BYTES = 4 << 20
+_THREAD_ENTRIES = 500
+"""From so many entries on they are encoded in a thread, so that no stream waits for it."""
+
+_ACTION_ERRORS = (NotJson, CallerError, UnknownModel, TooLarge, Stopping)
+_START_ERRORS = (
+    *_ACTION_ERRORS, QueueFull, DeadlinePassed, CannotFit, StartFailed,
+    ModelFileError, UnknownArchitecture, EngineMissing, EngineFlagError,
+)  # fmt: skip
+
+
+class Control:
+    """The handlers of `/control`, over one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._described: tuple[Route, ...] = ()
+
+    def routes(self) -> list[Route]:
+        """All of them. `describe` says later which routes the API document has."""
+        return [
+            Route("GET", "/control/models", self._models, Doc("The configured models", list[ModelInfo])),
+            Route("GET", "/control/units", self._units, Doc("The supervised engines", list[UnitInfo])),
+            Route("GET", "/control/status", self._status, Doc("The server as a whole", Status)),
+            _action("start", self._host.start, "Start a model's engine and wait until it is ready", _START_ERRORS),
+            _action("stop", self._host.stop, "Stop a model's engine once its requests are done", _ACTION_ERRORS),
+            _action("restart", self._host.restart, "Stop a model's engine and start it anew", _START_ERRORS),
+            Route(
+                "POST", "/control/reload", self._reload,
+                Doc("Read the configuration again; a bad one changes nothing", ReloadResult,
+                    errors=(ConfigError, PortInUse, Stopping)),
+            ),
+            Route(
+                "GET", "/control/logs/{model}", self._logs,
+                Doc("A model's engine log",
+                    str,
+                    text="Plain text; with `follow`, or Accept: text/event-stream, each line is one event.",
+                    media=("text/plain", "text/event-stream"), params=(_LINES, _FOLLOW),
+                    errors=(CallerError, UnknownModel)),
+            ),
+            Route(
+                "GET", "/control/events", self._events,
+                Doc("What happened, oldest first",
+                    list[EventInfo],
+                    text="A list; with `follow`, or Accept: text/event-stream, each entry is one event whose id is "
+                    "its number, and Last-Event-ID counts as `since`.",
+                    media=("application/json", "text/event-stream"), params=(_SINCE, _OF_MODEL, _FOLLOW),
+                    errors=(CallerError, UnknownModel)),
+            ),
+            Route(
+                "GET", "/control/openapi.json", self._openapi,
+                Doc("This API as an OpenAPI 3.1 document", dict[str, Any]),
+            ),
+            Route(
+                "GET", "/control/docs", self._docs,
+                Doc("The same as a page for people", str, media=("text/html",)),
+            ),
+        ]  # fmt: skip
+
+    def describe(self, routes: tuple[Route, ...]) -> None:
+        """`routes` are what the API document and its page tell of."""
+        self._described = routes
+
+    async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, self._host.models())
+
+    async def _units(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, self._host.units())
+
+    async def _status(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, self._host.status())
+
+    async def _reload(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, await self._host.reload())
+
+    async def _openapi(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_json(exchange, document(self._described))
+
+    async def _docs(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_text(exchange, api_page(self._described).encode(), "text/html; charset=utf-8")
+
+    async def _logs(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        asked = query(exchange, (_LINES, _FOLLOW))
+        name = self._host.resolve(match.rest).name
+        if asked["follow"] or wants_events(exchange):
+            await send_feed(exchange, _log_feed(self._host, name, asked["lines"]))
+            return
+        files = self._host.log_files(name)
+        text = await asyncio.to_thread(logs.tail, files[-1], asked["lines"], _TAIL_BYTES) if files else b""
+        await send_text(exchange, text)
+
+    async def _events(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        asked = query(exchange, (_SINCE, _OF_MODEL, _FOLLOW))
+        since = asked["since"]
+        model = None if asked["model"] is None else self._host.resolve(asked["model"]).name
+        if asked["follow"] or wants_events(exchange):
+            last = (exchange.header(b"last-event-id") or b"").decode("latin-1")
+            if last.isascii() and last.isdigit() and len(last) <= 18:
+                since = int(last)
+            if since > self._host.events.last_seq:
+                since = 0  # a number of an earlier server: this one began anew
+            await send_feed(exchange, _event_feed(self._host, since, model))
+            return
+        entries = self._host.events.since(since, model=model)
+        if len(entries) < _THREAD_ENTRIES:
+            await send_json(exchange, entries)
+        else:
+            encoded = await asyncio.to_thread(encode, entries)
+            await send_text(exchange, encoded, "application/json")
+
+
+def _action(
+    verb: str, act: Callable[..., Awaitable[ActionResult]], summary: str, errors: tuple[type[Any], ...]
+) -> Route:
+    async def handle(exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        asked = action(body)
+        await send_json(exchange, await act(asked.model, wait=asked.wait))
+
+    handler: Handler = handle
+    return Route(
+        "POST", f"/control/{verb}", handler, Doc(summary, ActionResult, takes=ModelAction, errors=errors)
+    )  # fmt: skip
+
+
+def action(body: bytes) -> ModelAction:
+    """The body of start, stop and restart. Raises NotJson, or CallerError for a field that is wrong or not known."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise NotJson(f"the body is not JSON: {exc}"[:300], hint='send {"model": "…", "wait": true}') from exc
+    if not isinstance(data, dict):
+        raise CallerError("the body must be a JSON object", hint='send {"model": "…", "wait": true}')
+    known = [field.name for field in dataclasses.fields(ModelAction)]
+    for key in data:
+        if key not in known:
+            raise CallerError(f"unknown field {key[:80]!r}", hint=nearest_hint(key[:80], known), param=key[:80])
+    if not isinstance(data.get("model"), str) or not data["model"]:
+        raise CallerError('"model" must be a name', hint="GET /control/models lists them", param="model")
+    if not isinstance(data.get("wait", True), bool):
+        raise CallerError('"wait" must be true or false', hint="leave it out to wait", param="wait")
+    return load(ModelAction, data)
+
+
+async def _event_feed(host: Host, since: int, model: str | None) -> AsyncIterator[bytes]:
+    async for entry in host.events.follow(since, model=model):
+        yield sse.event(encode(entry).decode(), id=str(entry.seq))
+
+
+async def _log_feed(host: Host, name: str, lines: int) -> AsyncIterator[bytes]:
+    async for chunk in logs.follow(lambda: host.log_files(name), lines=lines):
+        for line in chunk.decode(errors="replace").splitlines():
+            yield sse.event(line)

@@ -1,0 +1,46 @@
+"""OpenAI's shapes: the list of models, and errors as bodies and as stream events. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from corral.config.settings import ModelSettings
+from corral.errors import CorralError
+from corral.gateway import sse
+
+OWNER = "corral"
+
+
+def error(exc: CorralError) -> dict[str, Any]:
+    """`exc` as OpenAI's clients expect it, with our hint beside."""
+    inner: dict[str, Any] = {
+        "message": exc.message,
+        "type": "invalid_request_error" if exc.fault == "caller" and exc.status < 500 else "server_error",
+        "param": "model" if exc.code in ("missing_model", "model_not_found") else exc.details.get("param"),
+        "code": exc.code,
+        "hint": exc.hint,
+    }
+    for key in ("queue_position", "retry_after_s", "nearest", "position", "log_tail"):
+        if exc.details.get(key) is not None:
+            inner[key] = exc.details[key]
+    return {"error": inner}
+
+
+def error_event(exc: CorralError) -> bytes:
+    """The last event of a stream that broke; no `[DONE]` follows, so nobody takes it for a whole answer."""
+    return sse.event(json.dumps(error(exc), default=str))
+
+
+def model_entries(models: Iterable[tuple[ModelSettings, int]]) -> list[dict[str, Any]]:
+    """Every name a client may send, each as an entry of its own, as OpenAI lists its dated and undated names.
+
+    `models` pairs settings with the time the file was made, in seconds since 1970.
+    """
+    entries = []
+    for model, created in models:
+        entry = {"id": model.name, "object": "model", "created": created, "owned_by": OWNER}
+        entries.append({**entry, "aliases": list(model.aliases)})
+        entries.extend({**entry, "id": alias, "alias_of": model.name} for alias in model.aliases)
+    return entries

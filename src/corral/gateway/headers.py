@@ -1,0 +1,76 @@
+"""Which header fields cross the gateway, each way. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from corral.scheduler.lease import Lease
+
+Fields = list[tuple[bytes, bytes]]
+
+# RFC 9110, section 7.6.1: they speak of one connection only.
+_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+_NOT_UP = _HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"x-request-id",
+    b"http2-settings",
+    # Keys are Corral's business: an engine must neither see nor log them.
+    b"authorization",
+    b"proxy-authorization",
+    b"x-api-key",
+    b"cookie",
+}
+_NOT_DOWN = _HOP | {b"content-length", b"date", b"server", b"proxy-authenticate"}
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
+
+
+def first(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first value of `name` (in lower case)."""
+    for key, value in fields:
+        if key == name:
+            return value
+    return None
+
+
+def upward(fields: Sequence[tuple[bytes, bytes]], request_id: bytes, *, identity: bool) -> Fields:
+    """A request's fields as the engine gets them; `identity` asks it for an answer that is not compressed."""
+    skipped = _NOT_UP
+    for key, value in fields:
+        if key == b"connection" and value.lower() not in (b"close", b"keep-alive"):
+            skipped = skipped | {token.strip() for token in value.lower().split(b",")}
+    if identity:
+        kept = [field for field in fields if field[0] not in skipped and field[0] != b"accept-encoding"]
+    else:
+        kept = [field for field in fields if field[0] not in skipped]
+    kept.append((b"x-request-id", request_id))
+    return kept
+
+
+def downward(fields: Sequence[tuple[bytes, bytes]]) -> Fields:
+    """An engine's fields as the client gets them; the length is left to whoever sends the body."""
+    skipped = _NOT_DOWN
+    for key, value in fields:
+        if key == b"connection" and value.lower() not in (b"close", b"keep-alive"):
+            skipped = skipped | {token.strip() for token in value.lower().split(b",")}
+    return [field for field in fields if field[0] not in skipped]
+
+
+def of_lease(lease: Lease) -> Fields:
+    """Who answered, and what the wait consisted of, in milliseconds."""
+    return [
+        (b"x-corral-model", lease.model.encode("ascii", "replace")),
+        (b"x-corral-unit", lease.unit.encode("ascii", "replace")),
+        (b"x-corral-queue-ms", b"%.1f" % lease.queued_ms),
+        (b"x-corral-load-ms", b"%.1f" % lease.load_ms),
+        (b"x-corral-swap-ms", b"%.1f" % lease.swap_ms),
+    ]
+
+
+def sane_id(value: bytes | None) -> bytes | None:
+    """A request id as a client gave it, unless it is too long or has signs that do not belong into logs."""
+    return value if value is not None and _SANE_ID.fullmatch(value) else None

@@ -1,0 +1,116 @@
+"""The routes that engines answer, and the lists and health checks around them."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import unquote_to_bytes
+
+from corral.config.settings import ModelSettings, Settings
+from corral.errors import CallerError, Stopping
+from corral.gateway.answer import send_json, send_text
+from corral.gateway.dialects import openai
+from corral.gateway.exchange import Exchange
+from corral.gateway.host import Host
+from corral.gateway.page import greeting
+from corral.gateway.proxy import Proxy
+from corral.gateway.routes import Doc, Match, Route
+
+INFERENCE_PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/rerank",
+    "/v1/rerank",
+    "/reranking",
+    "/v1/reranking",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+)
+"""POST routes that go to the engine under the same path; sending such a request twice does no harm."""
+
+_HEALTH = Doc("Is it alive", dict[str, str], tag="health")
+_READY = Doc("Does it take new work", dict[str, str], tag="health", errors=(Stopping,))
+
+
+class Inference:
+    """Their handlers, over one host and one proxy."""
+
+    def __init__(self, host: Host, proxy: Proxy) -> None:
+        self._host = host
+        self._proxy = proxy
+
+    def routes(self) -> list[Route]:
+        return [
+            *(Route("POST", path, self._infer, large=True) for path in INFERENCE_PATHS),
+            Route("GET", "/v1/models", self._models),
+            Route("GET", "/v1/models/{model}", self._model),
+            Route("*", "/upstream/{model}", self._upstream, large=True),
+            Route("GET", "/health", self._health, _HEALTH),
+            Route("GET", "/ready", self._ready, _READY),
+            Route("GET", "/", self._greeting),
+        ]
+
+    async def _infer(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await self._proxy.infer(exchange, body)
+
+    async def _upstream(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        if (exchange.header(b"upgrade") or b"").lower() == b"websocket":
+            raise CallerError("websockets are not relayed", hint="use plain HTTP; streams come as server-sent events")
+        rest = exchange.raw_path.removeprefix(b"/upstream/")
+        model, path = split_upstream(rest, self._host)
+        target = path + b"?" + exchange.query if exchange.query else path
+        again = path.decode("latin-1") in INFERENCE_PATHS
+        await self._proxy.forward(exchange, model.name, target, body, again=again)
+
+    async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        entries = await asyncio.to_thread(_entries, self._host.settings)
+        await send_json(exchange, {"object": "list", "data": entries})
+
+    async def _model(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        model = self._host.resolve(match.rest)
+        entries = openai.model_entries([(model, await asyncio.to_thread(_created, model))])
+        await send_json(exchange, next(entry for entry in entries if entry["id"] == match.rest))
+
+    async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_json(exchange, {"status": "ok"})
+
+    async def _ready(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        if not self._host.ready:
+            raise Stopping("Corral takes no new work", hint="it is starting or shutting down", retry_after_s=1)
+        await send_json(exchange, {"status": "ready"})
+
+    async def _greeting(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_text(exchange, greeting().encode(), "text/html; charset=utf-8")
+
+
+def split_upstream(rest: bytes, host: Host) -> tuple[ModelSettings, bytes]:
+    """`model/path…` as the model and the engine's path, still percent-encoded; the longest known name wins.
+
+    Raises CallerError for a path with `..` in it, UnknownModel.
+    """
+    segments = rest.split(b"/")
+    decoded = [unquote_to_bytes(segment).decode("utf-8", "replace") for segment in segments]
+    if any(part in (".", "..") for segment in decoded for part in segment.replace("\\", "/").split("/")):
+        raise CallerError("the path has a `.` or `..` segment", hint="write the engine's path without them")
+    known = _names(host.settings)
+    for count in range(len(segments), 0, -1):
+        name = "/".join(decoded[:count])
+        if name in known:
+            return host.resolve(name), b"/" + b"/".join(segments[count:])
+    return host.resolve(decoded[0] or "/"), b"/"
+
+
+def _names(settings: Settings) -> set[str]:
+    return {name for model in settings.models.values() for name in (model.name, *model.aliases)}
+
+
+def _entries(settings: Settings) -> list[dict[str, object]]:
+    return openai.model_entries((model, _created(model)) for model in settings.models.values())
+
+
+def _created(model: ModelSettings) -> int:
+    try:
+        return int(model.source.stat().st_mtime)
+    except OSError:
+        return 0

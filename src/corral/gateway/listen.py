@@ -1,0 +1,186 @@
+"""`Listeners`: every address Corral answers on, opened, changed and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from corral import clock
+from corral.config.settings import Listen, Settings
+from corral.errors import CorralError, Stopping
+from corral.gateway.app import App
+from corral.gateway.connection import Connection, Connections, config
+from corral.gateway.sockets import BACKLOG, bound
+
+_LAST_WORDS_S = 2.0
+"""How long an interrupted answer may take to say so."""
+
+
+class Listener:
+    """One address, its app, and its connections."""
+
+    def __init__(self, where: Listen, app: App) -> None:
+        self.where = where
+        self.app = app
+        self._connections = Connections()
+        self._config = config(app)
+        self._servers: list[asyncio.Server] = []
+        self._inode: int | None = None
+        self.addresses: list[Listen] = []  # as bound: with real ports
+
+    async def open(self) -> None:
+        """Raises PortInUse, ConfigError."""
+        sockets = await asyncio.to_thread(bound, self.where)
+        loop = asyncio.get_running_loop()
+        try:
+            for sock in sockets:
+                serve = loop.create_server if sock.family != socket.AF_UNIX else loop.create_unix_server
+                self._servers.append(await serve(self._connection, sock=sock, backlog=BACKLOG))
+                self.addresses.append(self._address(sock))
+        except BaseException:
+            self.stop_accepting()
+            for sock in sockets:
+                sock.close()
+            raise
+
+    def _connection(self) -> Connection:
+        return Connection(self._config, self._connections)
+
+    def _address(self, sock: socket.socket) -> Listen:
+        if self.where.path is not None:
+            self._inode = self.where.path.stat().st_ino
+            return self.where
+        return replace(self.where, host=sock.getsockname()[0], port=sock.getsockname()[1])
+
+    def stop_accepting(self) -> None:
+        """New connections are refused; idle ones are closed, busy ones after their answer."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        path = self.where.path
+        if path is not None and self._inode is not None:
+            # Only our own: another server may have taken the place.
+            with contextlib.suppress(OSError):
+                if path.stat().st_ino == self._inode:
+                    os.unlink(path)  # noqa: PTH108 - one form of the call that cannot follow a link
+            self._inode = None
+        for connection in list(self._connections.connections):
+            connection.shutdown()
+
+    async def drain(self, deadline: float, error: CorralError) -> None:
+        """Lets running answers end until `deadline`, then ends them with `error`, then breaks what is left."""
+        await self._ended(deadline, lambda: self.app.active)
+        for exchange in list(self.app.active):
+            exchange.interrupt(error)
+        await self._ended(clock.monotonic() + _LAST_WORDS_S, lambda: self.app.active)
+        for exchange in list(self.app.active):
+            exchange.abort()
+        await self._ended(clock.monotonic() + _LAST_WORDS_S, lambda: self.app.active)
+        for connection in list(self._connections.connections):
+            if connection.transport is not None:
+                connection.transport.close()
+
+    async def _ended(self, deadline: float, which: Callable[[], Iterable[object]]) -> None:
+        while which():
+            left = deadline - clock.monotonic()
+            tasks = list(self._connections.tasks)
+            if left <= 0 or not tasks:
+                return
+            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    def end_endless(self, error: CorralError) -> None:
+        """Followers of logs and events would never end by themselves."""
+        for exchange in list(self.app.active):
+            if exchange.endless:
+                exchange.interrupt(error)
+
+
+class Listeners:
+    """All listeners of one Corral. Everything runs in the event loop that opened them."""
+
+    def __init__(self, app: Callable[[str | None], App]) -> None:
+        self._app = app
+        self._open: dict[Listen, Listener] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        self._control: Listen | None = None
+
+    async def open(self, settings: Settings, control_socket: Path | None = None) -> None:
+        """Opens every address of `settings`, its models' own ports, and the control socket: all, or none.
+
+        Raises PortInUse, ConfigError.
+        """
+        self._control = Listen(path=control_socket) if control_socket is not None else None
+        await self.update(settings)
+
+    async def update(self, settings: Settings) -> None:
+        """Makes the open addresses those of `settings`. When one cannot be opened, nothing changes.
+
+        Answers that run on an address that goes are let end. Raises PortInUse, ConfigError.
+        """
+        wanted = _wanted(settings, self._control)
+        fresh: dict[Listen, Listener] = {}
+        try:
+            for where, default in wanted.items():
+                if where not in self._open:
+                    fresh[where] = Listener(where, self._app(default))
+                    await fresh[where].open()
+        except BaseException:
+            for listener in fresh.values():
+                listener.stop_accepting()
+            raise
+        self._open.update(fresh)
+        for where in [where for where in self._open if where not in wanted]:
+            deadline = clock.monotonic() + settings.timeouts.drain_s
+            self._retire(self._open.pop(where), deadline, Stopping(f"{where} is no longer served", hint="ask GET /"))
+        for where, listener in self._open.items():
+            listener.app.listener_default = wanted[where]
+
+    def _retire(self, listener: Listener, deadline: float, error: CorralError) -> None:
+        listener.stop_accepting()
+        listener.end_endless(error)
+        task = asyncio.create_task(listener.drain(deadline, error), name=f"drain {listener.where}")
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    @property
+    def addresses(self) -> list[Listen]:
+        """What is listened on, with real ports; the control socket is not among them."""
+        return [address for where, each in self._open.items() if where != self._control for address in each.addresses]
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return sum(len(listener.app.active) for listener in self._open.values())
+
+    async def close(self, grace_s: float) -> None:
+        """Takes no new connection, lets running answers end for `grace_s`, then ends each with an error of its kind.
+
+        Idempotent. Answers in `grace_s` plus a few seconds at most.
+        """
+        deadline = clock.monotonic() + grace_s
+        for listener in self._open.values():
+            self._retire(listener, deadline, _stopping())
+        self._open.clear()
+        if self._draining:
+            await asyncio.gather(*self._draining)
+
+
+def _stopping() -> Stopping:
+    return Stopping("Corral is shutting down", hint="send the request again once it is back", retry_after_s=5)
+
+
+def _wanted(settings: Settings, control: Listen | None) -> dict[Listen, str | None]:
+    """Addresses with the model of their own, if any."""
+    wanted: dict[Listen, str | None] = dict.fromkeys(settings.listen)
+    host = next((where.host for where in settings.listen if where.path is None), "127.0.0.1")
+    for model in settings.models.values():
+        if model.port is not None:
+            wanted[Listen(host, model.port)] = model.name
+    if control is not None:
+        wanted[control] = None
+    return wanted

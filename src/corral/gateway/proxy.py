@@ -1,0 +1,150 @@
+"""The request path: from a client's bytes to an engine and back, holding a lease for as long as it takes."""
+
+from __future__ import annotations
+
+import secrets
+
+from corral import clock
+from corral.errors import EngineGone, NotJson
+from corral.gateway import headers as fields
+from corral.gateway import upstream
+from corral.gateway.exchange import Exchange
+from corral.gateway.host import Host
+from corral.gateway.peek import peek, splice
+from corral.gateway.sse import Splitter
+from corral.scheduler.lease import Lease, Leases
+
+HELD_BYTES = 4 << 20
+"""A plain answer up to this size is held until it is whole: if its engine dies, nothing of it was sent yet."""
+
+RETRIES = 2
+"""Further tries of one request while no byte of an answer was sent, at most one of them after an engine had it whole:
+a request that kills its engine must not do so for ever."""
+
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class Proxy:
+    """Answers exchanges through leased engines."""
+
+    def __init__(self, host: Host, leases: Leases) -> None:
+        self._host = host
+        self._leases = leases
+
+    async def infer(self, exchange: Exchange, body: bytes) -> None:
+        """An inference route: the model is the one that the body names, and its name in the body becomes ours.
+
+        Raises NotJson, CallerError, UnknownModel, MissingModel, whatever leasing raises, EngineError, EngineGone.
+        """
+        try:
+            seen = peek(body)
+        except NotJson as exc:
+            raise _explained(exc, exchange, body) from exc
+        model = self._host.resolve(seen.model, exchange.listener_default).name
+        await self.forward(exchange, model, _target(exchange), splice(body, seen, model), again=True, identity=True)
+
+    async def forward(
+        self, exchange: Exchange, model: str, target: bytes, body: bytes, *, again: bool, identity: bool = False
+    ) -> None:
+        """Sends `body` to `target` of a ready unit of `model` and relays the answer.
+
+        `again`: it may be sent to another engine when one died over it. `identity`: no compressed answer is wanted.
+        """
+        deadline = clock.monotonic() + self._host.settings.timeouts.queue_s
+        request_headers = fields.upward(exchange.headers, _request_id(exchange), identity=identity)
+        again = again or exchange.method in _SAFE
+        tries = whole = 0
+        while True:
+            async with self._leases.lease(model, deadline=deadline) as lease:
+                try:
+                    async with upstream.request(
+                        lease.endpoint, exchange.method, target, request_headers, body
+                    ) as response:
+                        await _relay(exchange, lease, response)
+                        return
+                except EngineGone as exc:
+                    if exchange.started:
+                        raise
+                    untouched = exc.details.get("untouched", False)
+                    self._leases.unit_gone(lease, exc.message)
+                    tries += 1
+                    whole += not untouched
+                    if tries > RETRIES or whole > 1 or not (again or untouched):
+                        exchange.extra = exchange.extra + fields.of_lease(lease)
+                        raise
+
+
+async def _relay(exchange: Exchange, lease: Lease, response: upstream.Response) -> None:
+    kind = fields.first(response.headers, b"content-type") or b""
+    coding = fields.first(response.headers, b"content-encoding")
+    head = fields.downward(response.headers) + fields.of_lease(lease)
+    if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
+        await _relay_events(exchange, head, response)
+    else:
+        await _relay_plain(exchange, head, response)
+
+
+async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstream.Response) -> None:
+    """The head goes out with the first whole event, so that until then the request can be tried again."""
+    splitter = Splitter()
+    while chunk := await response.read():
+        if whole := splitter.feed(chunk):
+            if not exchange.started:
+                await exchange.start(response.status, head, events=True)
+            await exchange.write(whole)
+    if not exchange.started:
+        await exchange.start(response.status, head, events=True)
+    await exchange.end(splitter.rest())
+
+
+async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstream.Response) -> None:
+    held: list[bytes] = []
+    size = 0
+    length = response.content_length
+    if exchange.method == "HEAD":
+        if length is not None:
+            head.append((b"content-length", b"%d" % length))
+        await exchange.start(response.status, head)
+        await exchange.end()
+        return
+    while chunk := await response.read():
+        if exchange.started:
+            await exchange.write(chunk)
+            continue
+        held.append(chunk)
+        size += len(chunk)
+        if size > HELD_BYTES:
+            if length is not None:
+                head.append((b"content-length", b"%d" % length))
+            await exchange.start(response.status, head)
+            await exchange.write(b"".join(held))
+            held.clear()
+    if exchange.started:
+        await exchange.end()
+    else:
+        await exchange.respond(response.status, head, b"".join(held))
+
+
+def _target(exchange: Exchange) -> bytes:
+    return exchange.raw_path + b"?" + exchange.query if exchange.query else exchange.raw_path
+
+
+def _request_id(exchange: Exchange) -> bytes:
+    return fields.first(exchange.extra, b"x-request-id") or new_request_id()
+
+
+def new_request_id() -> bytes:
+    return b"req_" + secrets.token_hex(8).encode()
+
+
+def _explained(exc: NotJson, exchange: Exchange, body: bytes) -> NotJson:
+    """The commonest reasons why a body is no JSON, where they can be seen."""
+    hint = exc.hint
+    coding = exchange.header(b"content-encoding")
+    if coding is not None and coding.lower() != b"identity":
+        hint = "compressed request bodies are not taken: send it without content-encoding"
+    elif not body and exchange.header(b"upgrade") is not None:
+        hint = "the body was lost to the Upgrade header: speak plain HTTP/1.1 without it"
+    elif not body:
+        hint = 'send a JSON object, such as {"model": "…", "messages": […]}'
+    return NotJson(exc.message, hint=hint, **exc.details)

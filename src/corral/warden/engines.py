@@ -115,7 +115,7 @@ class Engines:
             os.close(engine.status_fd)
             engine.status_fd = None
             del self._by_unit[engine.unit]
-            raise refused(error.errno or 0, "the record of", engine.unit) from None
+            raise refused(error.errno or 0, "record", engine.unit) from None
         self._watch(engine.status_fd, lambda: self._started(engine))
 
     def signal(self, unit: str, number: int) -> None:

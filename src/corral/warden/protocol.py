@@ -1,7 +1,8 @@
 """The wire form: one JSON object a line, both ways, with bounds.
 
 Requests carry `op` and an `id` of the client's choice; the reply carries the same `id` and `ok`. A refused request
-has `error: {code, text}`, where `code` is a word of ours or an errno's name. Pushed lines carry `event` and no `id`.
+has `error: {code, text, about}`, where `code` is a word of ours or an errno's name. Pushed lines carry `event` and no
+`id`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ MAX_OUTBOX_BYTES = 8 << 20
 
 
 class Refused(Exception):
-    """A request that cannot be done: a code for programs and a sentence for people."""
+    """A request that cannot be done: a code for programs, a sentence for people, and what it is about, if a file."""
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: str, text: str, about: str = "") -> None:
         super().__init__(text)
         self.code = code
         self.text = text
+        self.about = about  # "executable", "log", "cwd" or "record"
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -41,7 +41,9 @@ def answer(server: Server, client: Client, line: bytes | None) -> None:
 
 
 def _refuse(client: Client, asked: Any, refusal: Refused) -> None:
-    client.send({"id": asked, "ok": False, "error": {"code": refusal.code, "text": refusal.text}})
+    client.send(
+        {"id": asked, "ok": False, "error": {"code": refusal.code, "text": refusal.text, "about": refusal.about}}
+    )
 
 
 def _hello(server: Server, client: Client, request: Request) -> Reply:

@@ -12,7 +12,7 @@ from .protocol import Refused
 # Ignored signals stay ignored across exec, and Python ignores these itself; handlers reset on their own.
 _RESET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGQUIT)
 _ALL = signal.valid_signals()
-_STEPS = {"c": "the working directory", "l": "the log file", "x": "the executable"}
+_STEPS = {"c": "cwd", "l": "log", "x": "executable"}
 
 
 def spawn(argv: list[str], env: dict[str, str], cwd: str, log: str) -> tuple[int, int]:
@@ -58,10 +58,10 @@ def outcome(result: int, argv: list[str], cwd: str, log: str) -> Refused | None:
     return refused(number, _STEPS[step], {"c": cwd, "l": log, "x": argv[0]}[step])
 
 
-def refused(number: int, what: str, name: str) -> Refused:
-    """An errno in words, such as `the executable /x/y: No such file or directory`."""
-    code = errno.errorcode.get(number, str(number))
-    return Refused(code, f"{what} {name}: {os.strerror(number)}" if what else f"no new process: {os.strerror(number)}")
+def refused(number: int, about: str, name: str) -> Refused:
+    """An errno in words, such as `executable /x/y: No such file or directory`."""
+    what = f"{about} {name}" if about else "no new process"
+    return Refused(errno.errorcode.get(number, str(number)), f"{what}: {os.strerror(number)}", about)
 
 
 def _become(argv: list[str], env: dict[str, str], cwd: str, log: str, report: int, warden: int) -> None:

@@ -1,0 +1,23 @@
+"""What an engine sees of our own environment: an allow-list, so that no secret gets there by accident."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+# Where programs, libraries and scratch space are; who and where the user is.
+_PLACES = {"PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SSL_CERT_FILE"}
+_PLACES |= {"SSL_CERT_DIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"}
+# Which devices and threads an engine may use, as the machine's owner set them for every program.
+_DEVICES = {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"}
+_DEVICES |= {"ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "GGML_VK_VISIBLE_DEVICES", "VK_ICD_FILENAMES"}
+_DEVICES |= {"VK_DRIVER_FILES", "ONEAPI_DEVICE_SELECTOR", "ZES_ENABLE_SYSMAN", "OMP_NUM_THREADS"}
+
+ALLOWED = frozenset(_PLACES | _DEVICES)
+"""Names that are passed on when they are set. Everything else an engine needs is in its plan."""
+
+
+def engine_environment(plan_env: Mapping[str, str], inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of an engine: the plan's, over what is allowed of ours."""
+    inherited = os.environ if inherited is None else inherited
+    return {name: inherited[name] for name in sorted(ALLOWED) if name in inherited} | dict(plan_env)

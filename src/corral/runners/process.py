@@ -1,0 +1,159 @@
+"""The process runner: engines as plain processes of this machine, owned by the warden."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral import clock
+from corral.config.paths import Paths
+from corral.engines.plan import LaunchPlan
+from corral.errors import EngineMissing, StartFailed
+from corral.runners import memory
+from corral.runners.environment import engine_environment
+from corral.runners.link import Known, WardenLink, WardenLost, WardenRefused
+from corral.runners.record import dump_plan, load_plan
+from corral.runners.runner import Exit, Running, Survivor
+
+AFTER_KILL_S = 5.0
+"""How long `stop` waits for what KILL should have ended."""
+
+
+class ProcessRunning:
+    """One engine of the warden's. Its exit is remembered here, so the warden is told to forget it at once."""
+
+    def __init__(self, link: WardenLink, unit: str, pid: int) -> None:
+        self._link, self._unit, self._pid = link, unit, pid
+        self._exit = link.exit_of(unit)
+        self._exit.add_done_callback(lambda _: link.forget_soon(unit))
+
+    def __repr__(self) -> str:
+        return f"<ProcessRunning {self._unit} pid={self._pid} {'ended' if self._exit.done() else 'running'}>"
+
+    @property
+    def unit(self) -> str:
+        return self._unit
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._exit)
+
+    async def stop(self, grace_s: float) -> Exit:
+        """An exit with neither code nor signal means: not even KILL ended it in time (it hangs in the kernel), or the
+        warden was lost. `wait` goes on in the first case."""
+        try:
+            if not self._exit.done():
+                await self._link.stop(self._unit, grace_s)
+        except WardenLost:
+            return await self.wait()
+        except WardenRefused:
+            if not self._exit.done():
+                return Exit(at_wall_s=clock.wall(), asked=True)
+        try:
+            async with asyncio.timeout(grace_s + AFTER_KILL_S):
+                return await self.wait()
+        except TimeoutError:
+            return Exit(at_wall_s=clock.wall(), asked=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """An engine of an earlier daemon that ended before this one came."""
+
+    unit: str
+    plan: LaunchPlan | None  # None when it cannot be read any more
+    log: Path
+    exit: Exit
+
+
+class ProcessRunner:
+    """Starts and adopts engines through one link, and makes a new one when the warden was lost."""
+
+    def __init__(self, link: WardenLink, paths: Paths) -> None:
+        self._link, self._paths = link, paths
+        self._relinking = asyncio.Lock()
+
+    @property
+    def link(self) -> WardenLink:
+        """The link in use. It belongs to whoever made the runner, replacements included: close this one at the end."""
+        return self._link
+
+    async def start(self, plan: LaunchPlan, log: Path) -> Running:
+        link = await self._living_link(plan)
+        try:
+            pid = await link.spawn(
+                plan.unit,
+                plan.argv,
+                env=engine_environment(plan.env),
+                cwd=plan.cwd or self._paths.state_dir,
+                log=log,
+                leash=plan.leash,
+                plan=dump_plan(plan),
+            )
+        except WardenRefused as refusal:
+            if refusal.details.get("reason") == "no_answer":
+                link.stop_soon(plan.unit, 0.0)
+            raise _refused(plan, refusal) from refusal
+        except WardenLost as error:
+            raise StartFailed(error.message, hint=error.hint, model=plan.model) from error
+        except asyncio.CancelledError:
+            link.stop_soon(plan.unit, 0.0)  # nobody would know of what is being started
+            raise
+        return ProcessRunning(link, plan.unit, pid)
+
+    async def survivors(self) -> Sequence[Survivor]:
+        adopted, ending = [], []
+        for known in await self._link.list():
+            if known.state == "exited":
+                continue
+            running = ProcessRunning(self._link, known.unit, known.pid)
+            plan = _readable(known)
+            if plan is not None and known.state != "stopping":
+                adopted.append(Survivor(running, plan, known.log, known.started_wall_s))
+            else:
+                ending.append(running)
+        await asyncio.gather(*(running.stop(AFTER_KILL_S) for running in ending))
+        return adopted
+
+    async def departed(self) -> Sequence[Departed]:
+        """Engines of an earlier daemon that ended while nobody looked, with how they ended. Told once: the warden
+        forgets them."""
+        found = []
+        for known in await self._link.list():
+            if known.exit is not None:
+                found.append(Departed(known.unit, _readable(known), known.log, known.exit))
+                self._link.forget_soon(known.unit)
+        return found
+
+    def memory_bytes(self, running: Running) -> int | None:
+        return None if running.pid is None else memory.resident_bytes(running.pid)
+
+    async def _living_link(self, plan: LaunchPlan) -> WardenLink:
+        async with self._relinking:
+            if self._link.is_lost:
+                try:
+                    self._link = await WardenLink.connect(self._paths)
+                except (WardenLost, WardenRefused) as error:
+                    raise StartFailed(error.message, hint=error.hint, model=plan.model) from error
+            return self._link
+
+
+def _readable(known: Known) -> LaunchPlan | None:
+    try:
+        return load_plan(known.plan)
+    except ValueError:
+        return None
+
+
+def _refused(plan: LaunchPlan, refusal: WardenRefused) -> EngineMissing | StartFailed:
+    details = {"model": plan.model, "reason": refusal.details.get("reason")}
+    if refusal.details.get("about") == "executable":
+        hint = "install the engine, or name its executable in models.yaml; `corral doctor` shows what is here"
+        return EngineMissing(f"the engine of {plan.model} cannot be run: {refusal.message}", hint=hint, **details)
+    hint = "`corral doctor` checks directories, disk space and limits; warden.log in the state directory may say more"
+    return StartFailed(f"{plan.model} could not be started: {refusal.message}", hint=hint, **details)

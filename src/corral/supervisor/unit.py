@@ -135,6 +135,10 @@ class Unit:
                 await self.running.stop(self.timeouts.stop_s)
         await self._ended.wait()
 
+    async def wait_stopped(self) -> None:
+        """Returns once there is no process."""
+        await self._ended.wait()
+
     def drain(self, why: str) -> None:
         """Shows that no new work comes; what runs goes on."""
         if self.machine.allows(Event.DRAIN_ASKED):
@@ -158,8 +162,8 @@ class Unit:
             raise StartFailed(f"{model.name} was stopped before it started")
         for warning in self.plan.warnings:
             self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
-        self.log = await asyncio.to_thread(logs.prepare, self._means.paths, model.name, generation)
-        self.running = await self._means.runners[model.runner].start(self.plan, self.log)
+        self.log = log = await asyncio.to_thread(logs.prepare, self._means.paths, model.name, generation)
+        self.running = await self._means.runners[model.runner].start(self.plan, log)
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
             raise StartFailed(f"{model.name} was stopped before it was ready")
@@ -211,7 +215,7 @@ class Unit:
         exit_ = await running.wait()
         if self.state is State.STOPPING:
             self._failures = 0
-            self._finished(Event.EXITED, _how(exit_))
+            self._finished(Event.EXITED, how(exit_))
             self._means.listener.unit_ended(self.model.name, generation, None, 0.0)
             return
         error = await self._why_ended(exit_)
@@ -269,7 +273,8 @@ def _short(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def _how(exit_: Exit) -> str:
+def how(exit_: Exit) -> str:
+    """How a process ended, in a few words."""
     if exit_.signal is not None:
         return f"ended by signal {exit_.signal}"
     return f"exit code {exit_.code}" if exit_.code is not None else "ended"

@@ -1,0 +1,60 @@
+"""One daemon per state directory: a lock that dies with its owner, and the file that says who owns it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from corral.config.paths import Paths
+from corral.errors import ConfigError, StateInUse
+
+try:
+    import fcntl
+except ImportError:  # a platform without flock is not supported as a server; the client still imports
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def hold_state(paths: Paths) -> Iterator[None]:
+    """Holds the state directory's lock while the block runs. Raises StateInUse or ConfigError."""
+    if fcntl is None:
+        raise ConfigError("this platform has no file locks", hint="run Corral on Linux, macOS or WSL2")
+    try:
+        descriptor = os.open(paths.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot open {paths.lock_file}: {error.strerror}", hint="set CORRAL_STATE_DIR to a directory of yours"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _in_use(paths) from error
+        yield
+        paths.daemon_file.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def write_daemon_file(paths: Paths, facts: dict[str, Any]) -> None:
+    """Says where the running daemon is reached; replaced in one step, readable by this user only."""
+    scratch = paths.daemon_file.with_suffix(".new")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(facts, file)
+    scratch.replace(paths.daemon_file)
+
+
+def _in_use(paths: Paths) -> StateInUse:
+    try:
+        facts = json.loads(paths.daemon_file.read_text())
+        who = f"process {facts['pid']}, on {', '.join(facts['listen'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another process"
+    return StateInUse(
+        f"a Corral already runs with the state directory {paths.state_dir} ({who})",
+        hint="use that one (`corral status`), stop it, or set CORRAL_STATE_DIR for a second one",
+    )

@@ -1,0 +1,63 @@
+"""Engines that outlived an earlier daemon: taken over when they are what would be started now, ended otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from corral.config.settings import Settings
+from corral.engines.adapter import Adapter
+from corral.engines.plan import LaunchPlan
+from corral.errors import CorralError
+from corral.events import EventLog
+from corral.runners.runner import Runner, Survivor
+from corral.supervisor.fleet import Fleet
+from corral.supervisor.probe import check
+
+
+async def adopt_survivors(
+    runner: Runner, fleet: Fleet, settings: Settings, adapters: Mapping[str, Adapter], events: EventLog
+) -> list[str]:
+    """Names of the models whose engines were adopted. The others have been stopped when this returns."""
+    adopted: list[str] = []
+    endings = []
+    for survivor in await runner.survivors():
+        why_not = await _why_not(survivor, fleet, settings, adapters, taken=adopted)
+        if why_not:
+            events.post("unit.ended", f"{survivor.plan.unit} ran on from before and was stopped: {why_not}")
+            endings.append(survivor.running.stop(settings.timeouts.stop_s))
+            continue
+        unit = fleet.get(survivor.plan.model)
+        assert unit is not None  # _why_not looked
+        unit.adopt(survivor.plan, survivor.running, survivor.log, survivor.started_wall_s)
+        adopted.append(survivor.plan.model)
+    await asyncio.gather(*endings)
+    return adopted
+
+
+async def _why_not(
+    survivor: Survivor, fleet: Fleet, settings: Settings, adapters: Mapping[str, Adapter], taken: list[str]
+) -> str:
+    old = survivor.plan
+    model = settings.models.get(old.model)
+    if model is None or fleet.get(old.model) is None:
+        return "no model of that name is configured any more"
+    if old.model in taken:
+        return "another engine of the same model runs"
+    try:
+        new = await asyncio.to_thread(
+            adapters[model.engine].plan, model, generation=old.generation, endpoint=old.endpoint
+        )
+    except CorralError as error:
+        return error.message
+    if not same_launch(old, new):
+        return "its configuration changed meanwhile"
+    if await check(old.endpoint, old.probe) != 200:
+        return "it does not answer"
+    return ""
+
+
+def same_launch(one: LaunchPlan, other: LaunchPlan) -> bool:
+    """Whether the two would run the same: what is only predicted or said about them does not count."""
+    return replace(one, footprint=other.footprint, warnings=other.warnings) == other

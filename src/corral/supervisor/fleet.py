@@ -1,0 +1,74 @@
+"""All units of one daemon: made from the settings, found by name, carried from one configuration to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from corral.config.settings import Settings
+from corral.engines.plan import Endpoint
+from corral.errors import CorralError
+from corral.supervisor.machine import State
+from corral.supervisor.unit import Listener, Means, Unit
+
+
+class Fleet:
+    """Units by model name. It is what the scheduler commands, and what tells it how that went."""
+
+    def __init__(self, settings: Settings, means: Means) -> None:
+        self._settings = settings
+        self._means = means
+        self._units = {name: Unit(model, settings.timeouts, means) for name, model in settings.models.items()}
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(self._units.values())
+
+    def get(self, model: str) -> Unit | None:
+        return self._units.get(model)
+
+    def configure(self, settings: Settings) -> None:
+        """Takes up new settings. A unit whose model is gone stays until its process is gone too."""
+        self._settings = settings
+        for name, model in settings.models.items():
+            if name not in self._units:
+                self._units[name] = Unit(model, settings.timeouts, self._means)
+        for unit in self._units.values():
+            unit.timeouts = settings.timeouts
+        self._drop_removed()
+
+    async def start(self, model: str, generation: int) -> None:
+        self._drop_removed()
+        await self._units[model].start(self._settings.models[model], generation)
+
+    async def stop(self, model: str, generation: int, why: str) -> None:
+        if (unit := self._units.get(model)) is not None and unit.generation == generation:
+            await unit.stop(why)
+        self._drop_removed()
+
+    def drain(self, model: str, generation: int, why: str) -> None:
+        if (unit := self._units.get(model)) is not None and unit.generation == generation:
+            unit.drain(why)
+
+    def endpoint(self, model: str) -> tuple[str, Endpoint]:
+        unit = self._units[model]
+        return unit.name, unit.endpoint
+
+    def _drop_removed(self) -> None:
+        gone = (State.STOPPED, State.BACKOFF, State.FAILED)
+        for name, unit in list(self._units.items()):
+            if name not in self._settings.models and unit.state in gone:
+                del self._units[name]
+
+
+class Relay(Listener):
+    """Passes what units report on to a listener that is made after them."""
+
+    def __init__(self) -> None:
+        self.to: Listener | None = None
+
+    def unit_ready(self, model: str, generation: int) -> None:
+        if self.to is not None:
+            self.to.unit_ready(model, generation)
+
+    def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
+        if self.to is not None:
+            self.to.unit_ended(model, generation, error, retry_at)

@@ -1,0 +1,115 @@
+"""The daemon's state as the wire types show it, and its greeting."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+from corral import __version__, clock
+from corral.api import ModelInfo, UnitInfo
+from corral.config.settings import ModelSettings, Settings
+from corral.scheduler.state import Place
+from corral.serve_options import ServeOptions
+from corral.supervisor.fleet import Fleet
+from corral.supervisor.machine import State
+from corral.supervisor.unit import Unit
+
+
+def model_info(model: ModelSettings, settings: Settings, fleet: Fleet) -> ModelInfo:
+    unit = fleet.get(model.name)
+    problem = None
+    try:
+        size_bytes: int | None = model.source.stat().st_size
+    except OSError as error:
+        size_bytes, problem = None, f"{model.source}: {error.strerror}"
+    if problem is None and unit is not None and unit.last_error is not None:
+        problem = unit.last_error.message
+    return ModelInfo(
+        name=model.name,
+        aliases=list(model.aliases),
+        source=str(model.source),
+        engine=model.engine,
+        runner=model.runner,
+        state=str(unit.state if unit is not None else State.STOPPED),
+        size_bytes=size_bytes,
+        context=model.context,
+        gpu_layers=model.gpu_layers,
+        parallel=model.parallel,
+        port=model.port,
+        idle_timeout_s=model.idle_timeout_s,
+        preload=model.preload,
+        pin=model.pin,
+        priority=model.priority,
+        exclusive=model.exclusive,
+        group=model.group,
+        default=model.name == settings.default_model,
+        problem=problem,
+    )
+
+
+def unit_info(unit: Unit, place: Place | None, now: float) -> UnitInfo:
+    """`unit` with what the scheduler knows of it; `now` is on `clock.monotonic`. It must have had a plan."""
+    plan = unit.plan
+    assert plan is not None
+    footprint = plan.footprint
+    return UnitInfo(
+        model=unit.model.name,
+        unit=unit.name,
+        generation=unit.generation,
+        state=str(unit.state),
+        engine=plan.engine,
+        engine_version=plan.engine_version,
+        runner=unit.model.runner,
+        device="+".join(plan.devices),
+        endpoint=str(plan.endpoint),
+        pid=unit.running.pid if unit.running is not None else None,
+        memory_bytes=unit.memory_bytes(),
+        footprint_bytes=footprint.total_bytes or None,
+        footprint_origin=footprint.origin if footprint.total_bytes else None,
+        context=plan.context,
+        slots=plan.slots,
+        port=unit.model.port,
+        busy=len(place.leases) if place is not None else 0,
+        queued=len(place.waiting) if place is not None else 0,
+        since_wall_s=unit.since_wall_s,
+        ready_wall_s=unit.ready_wall_s,
+        load_ms=unit.load_ms,
+        idle_stop_in_s=_idle_stop_in_s(unit, place, now),
+        restarts=unit.restarts,
+        reason=unit.reason,
+        warnings=list(plan.warnings),
+    )
+
+
+def _idle_stop_in_s(unit: Unit, place: Place | None, now: float) -> float | None:
+    if place is None or unit.state is not State.READY or place.leases or place.spec.pin:
+        return None
+    timeout = place.spec.idle_timeout_s
+    return None if timeout is None else max(0.0, place.idle_since + timeout - now)
+
+
+def own_memory_bytes() -> int:
+    """This process's resident memory now; the peak where the platform tells no better."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def greet(options: ServeOptions, addresses: list[str], settings: Settings) -> None:
+    """Says on standard output that the server is up: for people, or as one line of JSON."""
+    if options.json:
+        facts = {"listen": addresses, "pid": os.getpid(), "version": __version__, "started_wall_s": clock.wall()}
+        print(json.dumps(facts), flush=True)  # noqa: T201 - the greeting is this command's output
+        return
+    if options.quiet:
+        return
+    where = ", ".join(a if a.startswith("unix:") else f"http://{a}" for a in addresses)
+    models = ", ".join(settings.models) or "none yet"
+    source = settings.file if settings.file is not None else "built-in defaults (corral config init writes a file)"
+    lines = [f"Corral {__version__} listens on {where}", f"  models: {models}", f"  config: {source}"]
+    print("\n".join(lines), flush=True)  # noqa: T201

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -110,7 +110,7 @@ def show(app: App, origin: bool, file: Path | None) -> None:
     _warn(app, examined.loaded.warnings)
     loaded = examined.loaded
     if app.json:
-        data = {"file": _shown(examined), "settings": as_data(loaded.settings, masked=True)}
+        data: dict[str, Any] = {"file": _shown(examined), "settings": as_data(loaded.settings, masked=True)}
         if origin:
             data["origins"] = [
                 {"key": list(key), "kind": where.kind, "place": str(where.place) or None}

@@ -24,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _FILL = {"name": "unnamed", "source": BUILTIN_DEMO}  # for a model without them, which is never used
+_HINT = "docs/configuration.md describes every key"
 _PROGRAM_WORDS = ("auto", "embedded")
 
 
@@ -303,7 +304,7 @@ class _Assembly:
         return Place(self.document.file)
 
     def _add(self, problem: Problem, key: Key) -> None:
-        self.problems.append(dataclasses.replace(problem, place=self._place(key), key=key))
+        self.problems.append(dataclasses.replace(problem, place=self._place(key), key=key, hint=problem.hint or _HINT))
 
     def _wrong(self, message: str, hint: str, key: Key) -> None:
         self._add(Problem(message, hint), key)

@@ -42,7 +42,11 @@ def _problem(kind: type[BaseModel], data: dict[str, Any], found: dict[str, Any])
     if found["type"] == "value_error":
         return Problem(f"`{name}` {found['ctx']['error']}", _value_hint(kind, key, found["input"]), key=key)
     if found["type"] == "model_type":
-        return Problem(f"`{name}` must be a mapping of keys to values, not {in_words(found['input'])}", key=key)
+        return Problem(
+            f"`{name}` must be a mapping of keys to values, not {in_words(found['input'])}",
+            _value_hint(kind, key, None),
+            key=key,
+        )
     return Problem(f"`{name}` is wrong: {found['msg']}", key=key)
 
 

@@ -1,0 +1,242 @@
+"""Each key of models.yaml: what it takes, and what is said about everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.configs import Place
+
+from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
+
+MODEL = "models:\n  - name: m\n    source: m.gguf\n"
+
+
+def model(place: Place, line: str) -> ModelSettings:
+    place.user(MODEL + f"    {line}\n")
+    return place.load().settings.models["m"]
+
+
+def whole(place: Place, text: str) -> Settings:
+    place.user(MODEL + text)
+    return place.load().settings
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("aliases: [a, b/c:7]", "aliases", ("a", "b/c:7")),
+        ("aliases: a", "aliases", ("a",)),
+        ("engine: llama.cpp", "engine", "llama.cpp"),
+        ("runner: process", "runner", "process"),
+        ("executable: embedded", "executable", "embedded"),
+        ("executable: llama-server", "executable", "llama-server"),
+        ("executable: /opt/llama-server", "executable", "/opt/llama-server"),
+        ("context: 4096", "context", 4096),
+        ("context:", "context", None),
+        ("gpu_layers: auto", "gpu_layers", "auto"),
+        ("gpu_layers: 0", "gpu_layers", 0),
+        ("parallel: 4", "parallel", 4),
+        ("args: [--temp, 0.70, -ngl, 99]", "args", ("--temp", "0.70", "-ngl", "99")),
+        ("args: --temp 0.7 --grammar 'root ::= x'", "args", ("--temp", "0.7", "--grammar", "root ::= x")),
+        ("env: {A: 1, B: yes, C: 1.50, D: true}", "env", {"A": "1", "B": "yes", "C": "1.50", "D": "true"}),
+        ("port: 8001", "port", 8001),
+        ("idle_timeout: 1h30m", "idle_timeout_s", 5400.0),
+        ("idle_timeout: 0", "idle_timeout_s", 0.0),
+        ("idle_timeout: never", "idle_timeout_s", None),
+        ("preload: true", "preload", True),
+        ("pin: false", "pin", False),
+        ("priority: -5", "priority", -5),
+        ("exclusive: true", "exclusive", True),
+        ("group: gpu", "group", "gpu"),
+    ],
+)
+def test_a_model_key_takes(tmp_path: Path, line: str, field: str, value: Any) -> None:
+    """A model's key is taken as the documentation says."""
+    assert getattr(model(Place(tmp_path), line), field) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("listen: 127.0.0.1:9000", "listen", (Listen(port=9000),)),
+        ("listen: 9000", "listen", (Listen(port=9000),)),
+        ("listen: localhost", "listen", (Listen("localhost"),)),
+        ("listen: ['[::1]:0', '127.0.0.1:0']", "listen", (Listen("::1", 0), Listen(port=0))),
+        ("listen: unix:/run/c.sock", "listen", (Listen("", 0, Path("/run/c.sock")),)),
+        ("memory: {cpu: 16GiB, gpu1: 500MB}", "memory", {"cpu": 16 << 30, "gpu1": 500_000_000}),
+        ("max_active: 1", "max_active", 1),
+        ("max_active: unlimited", "max_active", None),
+        ("max_queue: 0", "max_queue", 0),
+        ("max_body: 1MiB", "max_body_bytes", 1 << 20),
+        ("default_model: m", "default_model", "m"),
+        ("timeouts: {start: 1m, stop: 0}", "timeouts", Timeouts(start_s=60.0, stop_s=0.0)),
+    ],
+)
+def test_a_global_key_takes(tmp_path: Path, text: str, field: str, value: Any) -> None:
+    """A global key is taken as the documentation says."""
+    assert getattr(whole(Place(tmp_path), text), field) == value
+
+
+def test_defaults_are_those_of_settings(tmp_path: Path) -> None:
+    """A model of which only name and source are given has the defaults of ModelSettings, and so have the globals."""
+    place = Place(tmp_path)
+    settings = whole(place, "")
+    base = place.paths.user_config.parent
+    assert dict(settings.models) == {"m": ModelSettings("m", base / "m.gguf")}
+    assert settings == Settings(settings.models, file=place.paths.user_config)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("contxt: 7", "unknown key `contxt`: did you mean `context`?"),
+        ("zzzz: 7", "unknown key `zzzz`: valid: name, source, aliases"),
+        ("context: big", "`context` must be a whole number, not the text 'big'"),
+        ("context: '4096'", "`context` must be a whole number, not the text '4096': without quotes it would be 4096"),
+        ("context: 0", "`context` must be between 1 and"),
+        ("context: 1.5", "`context` must be a whole number, not 1.5"),
+        ("gpu_layers: all", "`gpu_layers` must be auto or a whole number, not the text 'all'"),
+        ("gpu_layers: -1", "`gpu_layers` must be between 0 and"),
+        ("parallel: true", "`parallel` must be a whole number, not true"),
+        ("preload: yes", "`preload` must be true or false, not the text 'yes': write true"),
+        ("pin: 0", "`pin` must be true or false, not 0"),
+        ("args: '--x \"'", "`args` cannot be split into words: no closing quotation"),
+        ("args: {a: 1}", "`args` must be a list of flags"),
+        ("args: [[a]]", "`args` must be a list of flags"),
+        ("env: [A=1]", "`env` must be names with values, not a list"),
+        ("env: {'A-B': x}", "'A-B', which is no name of an environment variable"),
+        ("env: {A: }", "`env` must give A a text, not nothing"),
+        ("port: 0", "`port` must be between 1 and 65535, not 0"),
+        ("port: 70000", "`port` must be between 1 and 65535, not 70000"),
+        ("idle_timeout: soon", "`idle_timeout` must be a duration such as 30s, 5m or 1h30m, not the text 'soon'"),
+        ("idle_timeout: -5", "`idle_timeout` must be a duration"),
+        ("idle_timeout: false", "`idle_timeout` must be a duration such as 30s, 5m or 1h30m, not false"),
+        ("idle_timeout: 1e99", "`idle_timeout` must be less than ten years"),
+        ("priority: 5000", "`priority` must be between -1000 and 1000"),
+        ("group: a b", "`group` must be a short name"),
+        ("engine: vllm", "`engine` must be llama.cpp, not the text 'vllm'"),
+        ("runner: podman", "`runner` must be process, not the text 'podman'"),
+        ("aliases: [3]", "`aliases` must be a text, not 3 (put it in quotes: '3')"),
+        ("aliases: ['a b']", "'a b' contains U+0020"),
+        ("executable: ''", "`executable` must not be empty"),
+    ],
+)
+def test_a_wrong_model_key_is_explained(tmp_path: Path, line: str, says: str) -> None:
+    """A wrong value is one problem in words, at its line."""
+    (problem,) = Place(tmp_path).problems(MODEL + f"    {line}\n")
+    assert says in str(problem)
+    assert problem.place.line == 4
+    assert problem.level == "error"
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("modles: []", "unknown key `modles`: did you mean `models`?"),
+        ("timeouts: {strt: 1}", "unknown key `strt`: did you mean `start`?"),
+        ("timeouts: 5m", "`timeouts` must be a mapping of keys to values, not the text '5m'"),
+        ("timeouts: {start: 0}", "`start` must be longer than nothing"),
+        ("executables: {llama_cpp: x}", "unknown key `llama_cpp`: did you mean `llama.cpp`?"),
+        ("memory: 16GiB", "`memory` must give a size per device, such as {cpu: 16GiB}"),
+        ("memory: {cpu: lots}", "`memory` for cpu must be a size such as 16GiB or 500MB, not the text 'lots'"),
+        ("memory: {cpu: 0}", "`memory` for cpu must be more than nothing"),
+        ("memory: {cpu: -1}", "`memory` for cpu must be a size"),
+        ("memory: {gpu: 1GiB}", "`memory` knows no device 'gpu'"),
+        ("max_active: 0", "`max_active` must be at least 1; leave it out for no limit"),
+        ("max_queue: -1", "`max_queue` must be between 0 and"),
+        ("max_body: 0", "`max_body` must be more than nothing"),
+        ("listen: []", "`listen` must name at least one address"),
+        ("listen: 127.0.0.1:99999", "has no port between 0 and 65535"),
+        ("listen: :8642", "names no host (write 127.0.0.1:8642"),
+        ("listen: 256.1.1.1:80", "is no IP address"),
+        ("listen: http://127.0.0.1", "is no"),
+        ("listen: true", "`listen` must be an address such as 127.0.0.1:8642, not true"),
+        ("default_model: 7", "`default_model` must be a text, not 7"),
+        ("roots: 7", "`roots` must be a text, not 7"),
+    ],
+)
+def test_a_wrong_global_key_is_explained(tmp_path: Path, text: str, says: str) -> None:
+    """A wrong global value is one problem in words, at its line."""
+    (problem,) = Place(tmp_path).problems(MODEL + text + "\n")
+    assert says in str(problem)
+    assert problem.place.line == 4
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[1, 2]", "the file must be a mapping of keys to values, not a list"),
+        ("models: 3", "`models` must be a list of models, not 3"),
+        ("models: [3]", "a model must be a mapping of keys to values, not 3"),
+        ("models: {a: 3}", "a model must be a mapping of keys to values, not 3"),
+        ("models: [{source: x}]", "`name` is missing"),
+        ("models: [{name: x}]", "`source` is missing"),
+        ("models: {a: {name: b, source: builtin:demo}}", "the model under `a` has another `name`"),
+        ("models: [{name: a, source: 'hf.co://x'}]", "must be a file on this machine"),
+        ("models: [{name: a, source: 'builtin:x'}]", "the only built-in model is builtin:demo"),
+        ("models: [{name: a, source: '${NOPE}/x'}]", "uses ${NOPE}, but there is no such variable"),
+    ],
+)
+def test_a_document_of_another_shape_is_explained(tmp_path: Path, text: str, says: str) -> None:
+    """What is no list of models is one problem in words."""
+    (problem,) = Place(tmp_path).problems(text)
+    assert says in str(problem)
+    assert problem.place.line == 1 or says.startswith("the file")
+
+
+def test_models_may_be_a_mapping(tmp_path: Path) -> None:
+    """`models:` may map names to entries, with the same result as a list."""
+    place = Place(tmp_path)
+    place.user("models:\n  a: {source: builtin:demo}\n  b: {source: builtin:demo, name: b}\n")
+    assert list(place.load().settings.models) == ["a", "b"]
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    """One look shows every problem: of each model, of the globals and between them, in the order of the lines."""
+    problems = Place(tmp_path).problems(
+        """\
+        max_activ: 1
+        default_model: coder
+        models:
+          - name: a
+            sorce: x
+            port: 8642
+          - name: b
+            source: builtin:demo
+            contxt: 3
+            port: x
+          - name: a
+            source: builtin:demo
+        """
+    )
+    assert [(p.place.line, p.message.split(":")[0]) for p in problems] == [
+        (1, "unknown key `max_activ`"),
+        (2, "default_model 'coder' is none of the models"),
+        (4, "`source` is missing"),
+        (5, "unknown key `sorce`"),
+        (6, "port 8642 of 'a' is already that of `listen` (127.0.0.1"),
+        (9, "unknown key `contxt`"),
+        (10, "`port` must be a whole number, not the text 'x'"),
+        (11, "the name 'a' is given twice"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a", "gpt-oss-120b", "hf.co/org/repo:Q4_K_M", "x@sha256:0", "_x", "7", "A.b"])
+def test_usual_names_are_names(tmp_path: Path, name: str) -> None:
+    """Letters, digits and ._-:/@ make names."""
+    place = Place(tmp_path)
+    place.user(f"models: [{{name: '{name}', source: builtin:demo}}]")
+    assert list(place.load().settings.models) == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/a", "-a", "a b", "a/../b", "..", "./a", "a//b", "a/", "a\u00a0b", "\u0430", "a\\tb", "a" * 201, "a?"]
+)
+def test_odd_names_are_refused(tmp_path: Path, name: str) -> None:
+    """Blanks, look-alikes, climbing paths and names that look like flags are no names."""
+    (problem,) = Place(tmp_path).problems(f'models: [{{name: "{name}", source: builtin:demo}}]')
+    assert "is no usable name" in problem.message

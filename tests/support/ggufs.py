@@ -6,9 +6,10 @@ reranks.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -174,4 +175,115 @@ def write_random(path: Path, seed: int = 0, *, name: str = "random", context: in
     writer.add_tensor("output.weight", output.astype(np.float16))
     _add_layers(writer, width=width, ff=ff, layers=layers, heads=heads, rng=rng)
     _finish(writer)
+    return path
+
+
+def write_unknown_arch(path: Path, *, architecture: str = "corralian") -> Path:
+    """Write a sound GGUF file of an architecture that no engine knows."""
+    writer = GGUFWriter(path, architecture)
+    tokens = _vocabulary(("word",))
+    _add_llama(writer, "unknown", tokens, context=512, width=32, ff=32, layers=1, heads=4)
+    writer.add_tensor("token_embd.weight", np.zeros((len(tokens), 32), dtype=np.float16))
+    writer.add_tensor("output_norm.weight", np.ones(32, dtype=np.float32))
+    _add_layers(writer, width=32, ff=32, layers=1, heads=4, rng=None)
+    _finish(writer)
+    return path
+
+
+BERT_WORDS = ("llama", "horse", "stable", "corral", "model", "engine", "paris", "tokyo", "the", "is", "a", "of", "and")
+
+
+def write_bert(path: Path, *, rank: bool = False, name: str = "bert", context: int = 512) -> Path:
+    """Write a BERT: texts that share words or letters get similar vectors, of 64 figures each.
+
+    With `rank` it reranks instead: the greater the share of the word "llama" in a document, the higher its score.
+    """
+    width = 64
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'-"]
+    words = [word for word in BERT_WORDS if len(word) > 1]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"▁{word}" for word in words)]
+    tokens += [f"▁{letter}" for letter in letters] + letters
+    rng = np.random.default_rng(11)
+    embedding = rng.standard_normal((len(tokens), width)).astype(np.float32)
+    embedding[5 + len(words) + len(letters) :] = embedding[5 + len(words) :][: len(letters)]  # wherever it stands
+
+    writer = GGUFWriter(path, "bert")
+    writer.add_name(name)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(4)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.RANK if rank else gguf.PoolingType.MEAN)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([TokenType.CONTROL] * 5 + [TokenType.NORMAL] * (len(tokens) - 5))
+    writer.add_token_type_count(2)
+    for special, number in (("pad", 0), ("unk", 1), ("cls", 2), ("bos", 2), ("sep", 3), ("eos", 3), ("mask", 4)):
+        writer.add_uint32(f"tokenizer.ggml.{_KEY_OF_SPECIAL.get(special, special)}_token_id", number)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(True)
+
+    eye, zero = np.eye(width, dtype=np.float32), np.zeros((width, width), dtype=np.float32)
+    writer.add_tensor("token_embd.weight", embedding)
+    writer.add_tensor("token_types.weight", np.zeros((2, width), dtype=np.float32))
+    writer.add_tensor("position_embd.weight", np.zeros((context, width), dtype=np.float32))
+    # No queries and no keys: each place attends to all alike, so the first one, which RANK reads, gets the mean.
+    matrices = {"attn_q": zero, "attn_k": zero, "attn_v": 4 * eye, "attn_output": eye, "ffn_up": zero, "ffn_down": zero}
+    for part, matrix in matrices.items():
+        writer.add_tensor(f"blk.0.{part}.weight", matrix)
+        writer.add_tensor(f"blk.0.{part}.bias", np.zeros(width, dtype=np.float32))
+    for norm in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):
+        writer.add_tensor(f"{norm}.weight", np.ones(width, dtype=np.float32))
+        writer.add_tensor(f"{norm}.bias", np.zeros(width, dtype=np.float32))
+    if rank:
+        llama = embedding[tokens.index("▁llama")]
+        writer.add_tensor("cls.output.weight", (llama - llama.mean()).reshape(1, width))
+        writer.add_tensor("cls.output.bias", np.zeros(1, dtype=np.float32))
+    _finish(writer)
+    return path
+
+
+_KEY_OF_SPECIAL = {"pad": "padding", "unk": "unknown", "sep": "seperator"}  # the last one is the format's own spelling
+
+Damage = Literal[
+    "wrong magic", "html", "git-lfs pointer", "empty", "truncated header", "truncated tensors", "big-endian",
+    "unknown version", "absurd pairs", "absurd tensors", "absurd string", "flipped middle",
+]  # fmt: skip
+
+
+def corrupt(path: Path, how: Damage) -> Path:
+    """Damage the GGUF file at `path` in place. Each way makes it unusable, and Corral should say why."""
+    data = bytearray(path.read_bytes())
+    match how:
+        case "wrong magic":
+            data[:4] = b"JUNK"
+        case "html":
+            data[:] = b"<!DOCTYPE html>\n<html><body>404: no such file</body></html>\n"
+        case "git-lfs pointer":
+            data[:] = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4096\n"
+        case "empty":
+            data.clear()
+        case "truncated header":
+            del data[200:]
+        case "truncated tensors":
+            del data[-64:]
+        case "big-endian":
+            data[4:8] = data[4:8][::-1]
+        case "unknown version":
+            data[4:8] = struct.pack("<I", 9)
+        case "absurd tensors":
+            data[8:16] = struct.pack("<Q", 1 << 60)
+        case "absurd pairs":
+            data[16:24] = struct.pack("<Q", 1 << 60)
+        case "absurd string":
+            data[24:32] = struct.pack("<Q", 1 << 62)
+        case "flipped middle":
+            at = data.index(b"token_embd.weight") + len(b"token_embd.weight")
+            data[at : at + 4] = b"\xff" * 4  # the number of dimensions
+    path.write_bytes(data)
     return path

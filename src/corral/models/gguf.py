@@ -20,6 +20,8 @@ from corral.models.lookalike import described, opened
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
+MIN_PAIR_BYTES: Final = 8 + 4 + 1
+MIN_TENSOR_BYTES: Final = 8 + 4 + 8 + 4 + 8
 MAX_PAIRS: Final = 1 << 16
 MAX_TENSORS: Final = 1 << 17
 MAX_KEY_BYTES: Final = 1 << 16  # as the specification has it
@@ -155,11 +157,13 @@ def _read(source: Source) -> Header:
     source.rewind(4)
     version, tensor_count, pair_count = source.unpack(_COUNTS)
     _check_version(source, version)
-    # The least that a pair and a tensor take: a count may not promise more than the file can hold.
-    if pair_count > min(MAX_PAIRS, source.left // 13):
+    if pair_count > MAX_PAIRS:
         raise source.fault(f"it claims {pair_count:,} metadata entries")
-    if tensor_count > min(MAX_TENSORS, source.left // 24):
+    if tensor_count > MAX_TENSORS:
         raise source.fault(f"it claims {tensor_count:,} tensors")
+    least = pair_count * MIN_PAIR_BYTES + tensor_count * MIN_TENSOR_BYTES
+    if least > source.left:
+        raise source.cut_short(source.position + least)
     metadata = _read_metadata(source, pair_count)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):

@@ -132,8 +132,8 @@ class Control:
             await send_feed(exchange, _log_feed(self._host, name, asked["lines"]))
             return
         files = self._host.log_files(name)
-        text = await asyncio.to_thread(logs.tail, files[-1], asked["lines"], _TAIL_BYTES) if files else b""
-        await send_text(exchange, text)
+        text = await asyncio.to_thread(logs.tail, files[-1], asked["lines"], _TAIL_BYTES) if files else ""
+        await send_text(exchange, text.encode())
 
     async def _events(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = query(exchange, (_SINCE, _OF_MODEL, _FOLLOW))

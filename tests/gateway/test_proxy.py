@@ -1,0 +1,322 @@
+"""The request path against engines that behave and engines that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from corral.engines.plan import Endpoint
+from corral.errors import DeadlinePassed
+from corral.gateway import upstream
+from gateway.stable import Stable, Unit
+from gateway.wire import ask, connected, until
+
+CHAT = "/v1/chat/completions"
+
+
+def chat(model: str | None = "m", stream: bool = False, **more: Any) -> dict[str, Any]:
+    named = {} if model is None else {"model": model}
+    return {**named, "messages": [{"role": "user", "content": "hi"}], "stream": stream, **more}
+
+
+def words(events: list[str]) -> list[str]:
+    found = []
+    for data in events:
+        if data != "[DONE]":
+            for choice in json.loads(data).get("choices", []):
+                if content := choice["delta"].get("content"):
+                    found.append(content.strip())
+    return found
+
+
+async def stats(unit: Unit) -> dict[str, int]:
+    async with upstream.request(Endpoint(unit.socket), "GET", b"/fake/stats", []) as response:
+        found: dict[str, int] = json.loads(await response.read())
+        return found
+
+
+async def test_a_unary_answer_comes_whole_with_our_headers(stable: Stable) -> None:
+    """The engine's body is relayed byte for byte, and who answered and what it cost is in the headers."""
+    stable.add("m")
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(), {"x-request-id": "mine-1", "authorization": "Bearer k"})
+    assert answer.status == 200
+    assert answer.json["choices"][0]["message"]["content"] == "w0 w1 w2 "
+    assert answer.headers["x-corral-model"] == "m"
+    assert answer.headers["x-corral-unit"] == "m.1"
+    assert float(answer.headers["x-corral-load-ms"]) > 0
+    assert float(answer.headers["x-corral-queue-ms"]) >= 0
+    assert float(answer.headers["x-corral-swap-ms"]) == 0
+    assert answer.headers["x-request-id"] == "mine-1"
+    assert answer.headers["server"] == "corral"
+    second = await ask(stable.address, "POST", CHAT, chat())
+    assert float(second.headers["x-corral-load-ms"]) == 0
+    assert second.headers["x-request-id"].startswith("req_")
+
+
+async def test_only_the_models_name_changes_on_its_way(stable: Stable) -> None:
+    """An alias is replaced by the model's name in the raw body; the engine sees every other byte as it was sent."""
+    stable.add("real", aliases=("alias",))
+    await stable.open()
+    body = b'{ "x" : 1.50,\t"model":"alias", "messages": [{"content": "\xc3\xa9\\u00e9"}]  }'
+    answer = await ask(stable.address, "POST", CHAT, body)
+    assert answer.json["fake"]["model"] == "real"
+    assert answer.json["fake"]["body_sha256"] == hashlib.sha256(body.replace(b"alias", b"real")).hexdigest()
+
+
+async def test_secrets_and_connection_fields_stay_here(stable: Stable) -> None:
+    """Keys, cookies and hop-by-hop fields do not reach the engine; the request id and others do."""
+    stable.add("m")
+    await stable.open()
+    sent = {
+        "authorization": "Bearer secret", "cookie": "a=b", "x-api-key": "k", "x-mine": "kept", "x-hop": "no",
+        "connection": "x-hop, keep-alive", "te": "trailers", "x-request-id": "id-7",
+    }  # fmt: skip
+    answer = await ask(stable.address, "POST", "/tokenize", {"model": "m", "content": "x"}, sent)
+    seen = answer.json["headers"]
+    assert seen["x-mine"] == "kept"
+    assert seen["x-request-id"] == "id-7"
+    assert not {"authorization", "cookie", "x-api-key", "x-hop", "te", "accept-encoding"} & set(seen)
+
+
+async def test_a_stream_arrives_event_by_event_with_its_end(stable: Stable) -> None:
+    """All events arrive in order, untouched, up to [DONE]."""
+    stable.add("m", ["--chunks", "40"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["x-corral-unit"] == "m.1"
+    assert words(answer.events) == [f"w{i}" for i in range(40)]
+    assert answer.events[-1] == "[DONE]"
+    assert not answer.broken
+
+
+async def test_sixty_four_streams_at_once_keep_their_order(stable: Stable) -> None:
+    """64 concurrent streams: every one answered, none cut, each in order."""
+    unit = stable.add("m", ["--chunks", "30", "--chunk-interval-ms", "2"])
+    await stable.open()
+    answers = await asyncio.gather(*(ask(stable.address, "POST", CHAT, chat(stream=True)) for _ in range(64)))
+    for answer in answers:
+        assert answer.status == 200
+        assert words(answer.events) == [f"w{i}" for i in range(30)]
+        assert answer.events[-1] == "[DONE]"
+    assert (await stats(unit))["finished"] == 64
+    assert stable.held == 0
+
+
+@pytest.mark.parametrize("how", ["--die-after-chunks", "--cut-after-chunks"])
+async def test_a_stream_that_breaks_ends_with_an_error_event(stable: Stable, how: str) -> None:
+    """A broken stream keeps what came, then says what happened, and has no [DONE]."""
+    unit = stable.add("m", [how, "2", "--chunks", "9"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
+    assert answer.status == 200
+    assert not answer.broken
+    assert words(answer.events[:-1]) == ["w0", "w1"]
+    error = json.loads(answer.events[-1])["error"]
+    assert error["code"] == "engine_gone"
+    assert error["type"] == "server_error"
+    assert error["hint"]
+    assert unit.gone == []
+    assert stable.held == 0
+
+
+async def test_a_request_is_tried_again_before_the_first_byte(stable: Stable) -> None:
+    """An engine that drops the request is reported, and another try answers as if nothing had been."""
+    unit = stable.add("m", ["--drop-requests", "1"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
+    assert words(answer.events) == ["w0", "w1", "w2"]
+    assert len(unit.gone) == 1
+
+
+async def test_a_dead_engines_replacement_answers(stable: Stable) -> None:
+    """An engine that died unseen costs the client nothing but time."""
+    unit = stable.add("m")
+    await stable.open()
+    await ask(stable.address, "POST", CHAT, chat())
+    assert unit.process is not None
+    unit.process.kill()
+    unit.process.wait()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert answer.status == 200
+    assert answer.headers["x-corral-unit"] == "m.2"
+
+
+async def test_an_engine_that_dies_before_its_first_event_is_replaced(stable: Stable) -> None:
+    """The head of a stream is held until its first event, so dying in between is still invisible."""
+    stable.add("m", ["--die-after-chunks", "0"], [])
+    await stable.open()
+    body = {"model": "m", "prompt": "x", "stream": True}
+    answer = await ask(stable.address, "POST", "/v1/completions", body)
+    assert answer.headers["x-corral-unit"] == "m.2"
+    assert answer.events[-1] == "[DONE]"
+
+
+async def test_a_request_that_kills_engines_is_not_tried_for_ever(stable: Stable) -> None:
+    """After one more try it is a clear 502 with a hint and the unit's name."""
+    unit = stable.add("m", ["--drop-requests", "99"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert answer.status == 502
+    assert answer.json["error"]["code"] == "engine_gone"
+    assert answer.json["error"]["hint"]
+    assert answer.headers["x-corral-unit"] == "m.1"
+    assert len(unit.gone) == 2
+    assert stable.held == 0
+
+
+async def test_a_post_through_upstream_is_not_sent_twice(stable: Stable) -> None:
+    """What an unknown path does to an engine is unknown: once it has the request, there is no second try."""
+    unit = stable.add("m", ["--drop-requests", "99"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", "/upstream/m/slots/0", b"x")
+    assert answer.status == 502
+    assert len(unit.gone) == 1
+
+
+async def test_the_engines_own_errors_pass_unchanged(stable: Stable) -> None:
+    """A status and body of the engine's are its answer, not ours."""
+    stable.add("m", ["--answer-status", "422"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert answer.status == 422
+    assert answer.json["error"]["message"] == "as told"
+    assert answer.headers["x-corral-unit"] == "m.1"
+
+
+async def test_a_client_that_leaves_the_queue_frees_its_place(stable: Stable) -> None:
+    """Before a lease is granted, leaving gives the place back."""
+    stable.add("m")
+    stable.gate.clear()
+    await stable.open()
+    async with connected(stable.address) as wire:
+        wire.request("POST", CHAT, chat())
+        await until(lambda: stable.waiting == 1, "queued")
+        wire.drop()
+        await until(lambda: stable.waiting == 0, "left")
+    assert stable.granted == 0
+
+
+async def test_a_client_that_leaves_during_prefill_frees_the_engine(stable: Stable) -> None:
+    """Before the first byte, leaving closes the engine's connection and gives the lease back."""
+    unit = stable.add("m", ["--first-byte-s", "60"])
+    await stable.open()
+    async with connected(stable.address) as wire:
+        wire.request("POST", CHAT, chat())
+        await until(lambda: stable.held == 1, "held")
+
+        async def active() -> bool:
+            return (await stats(unit))["active"] == 1
+
+        await until(active, "the engine works on it")
+        wire.drop()
+        await until(lambda: stable.held == 0, "released")
+
+    async def aborted() -> bool:
+        return (await stats(unit))["aborted"] == 1
+
+    await until(aborted, "the engine saw it")
+    assert unit.gone == []
+
+
+async def test_a_client_that_leaves_midway_frees_the_engine(stable: Stable) -> None:
+    """In the middle of a stream, leaving closes the engine's connection and gives the lease back."""
+    unit = stable.add("m", ["--stall-after-chunks", "2", "--chunks", "9"])
+    await stable.open()
+    async with connected(stable.address) as wire:
+        wire.request("POST", CHAT, chat(stream=True))
+        await wire.start()
+        got = b""
+        while b"w1" not in got:
+            got += await wire.piece()
+        assert stable.held == 1
+        wire.drop()
+        await until(lambda: stable.held == 0, "released")
+
+    async def aborted() -> bool:
+        return (await stats(unit))["aborted"] == 1
+
+    await until(aborted, "the engine saw it")
+
+
+async def test_a_slow_reader_slows_the_engine_and_not_the_memory(stable: Stable) -> None:
+    """While a client does not read, the engine is not read either; when it reads again, nothing is missing."""
+    chunks, size = 400, 50_000
+    unit = stable.add("m", ["--chunks", str(chunks), "--chunk-bytes", str(size)])
+    await stable.open()
+    async with connected(stable.address) as wire:
+        wire.request("POST", CHAT, chat(stream=True))
+        await wire.start()
+        seen = -1
+
+        async def stuck() -> bool:
+            nonlocal seen
+            before, seen = seen, (await stats(unit))["chunks"]
+            await asyncio.sleep(0.1)
+            return seen == before and seen > 0
+
+        await until(stuck, "the engine waits")
+        # "·" is two bytes: the whole is 40 MB, of which kernel buffers and ours hold a small part.
+        assert seen < chunks / 4
+        answer = await wire.rest()
+    assert words([data.replace("·", "") for data in answer.events]) == [f"w{i}" for i in range(chunks)]
+
+
+async def test_a_large_answer_passes_whole(stable: Stable) -> None:
+    """An answer beyond what is held is relayed with its length, complete."""
+    stable.add("m", ["--chunks", "100", "--chunk-bytes", "50000"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert len(answer.body) > 9_000_000
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    assert answer.json["usage"]["completion_tokens"] == 100
+
+
+async def test_a_full_queue_says_where_and_when(stable: Stable) -> None:
+    """503 with Retry-After, and the position in body and header."""
+    stable.add("m")
+    stable.change(max_queue=0)
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "3"
+    assert answer.headers["x-corral-queue-position"] == "0"
+    assert answer.json["error"]["code"] == "queue_full"
+    assert answer.json["error"]["queue_position"] == 0
+
+
+async def test_a_passed_deadline_is_a_504(stable: Stable) -> None:
+    """What leasing raises comes out in OpenAI's shape with its own status."""
+    stable.add("m")
+    stable.lease_error = DeadlinePassed("waited 600 s", hint="try later")
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert (answer.status, answer.json["error"]["code"]) == (504, "deadline_passed")
+
+
+async def test_bugs_are_a_500_in_the_same_shape(stable: Stable) -> None:
+    """An exception of ours is logged and answered, and the connection's next request is served."""
+    stable.add("m")
+    stable.lease_error = RuntimeError("boom")
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert (answer.status, answer.json["error"]["code"]) == (500, "bug")
+    assert "boom" not in answer.body.decode()
+
+
+async def test_requests_follow_each_other_on_one_connection(stable: Stable) -> None:
+    """Keep-alive works after unary answers, streams and errors alike."""
+    stable.add("m")
+    await stable.open()
+    async with connected(stable.address) as wire:
+        for body, status in [(chat(), 200), (chat(stream=True), 200), (chat("nope"), 404), (b"{", 400), (chat(), 200)]:
+            wire.request("POST", CHAT, body)
+            answer = await wire.rest()
+            assert answer.status == status
+            wire.http.start_next_cycle()
+            wire.status = 0

@@ -49,6 +49,10 @@ class App:
         """One line on standard output."""
         sys.stdout.write(terminal.printable(text) + "\n" if sys.stdout.isatty() else text + "\n")
 
+    def write(self, text: str) -> None:
+        """One line on standard output that may hold styles of our own."""
+        sys.stdout.write(text + "\n")
+
     def say_now(self, text: str) -> None:
         """The same, written at once: for streams."""
         self.say(text)

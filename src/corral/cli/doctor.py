@@ -1,0 +1,86 @@
+"""`corral doctor`: what is here, what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from corral.cli.app import App
+
+if TYPE_CHECKING:
+    from corral.cli.finding import Finding
+
+_STYLES = {"ok": ("green",), "warn": ("yellow",), "missing": ("dim",), "error": ("red", "bold")}
+
+
+@click.command("doctor")
+@click.pass_obj
+def command(app: App) -> int:
+    """Look over this machine: hardware, engines, tools, configuration, server, directories.
+
+    Each finding is ok, warn, missing (something optional) or error, with the command that mends it. Only an error
+    makes the exit code 1. Nothing is changed and nothing is sent anywhere.
+
+    \b
+    Example:
+      corral doctor
+    """
+    from corral.cli import check_machine, check_programs, check_server
+    from corral.cli.spinner import Spinner
+
+    with Spinner("looking around", quiet=app.json):
+        config, settings = check_server.configuration(app)
+        findings = [
+            *check_machine.machine(),
+            *check_programs.engines(),
+            *check_programs.tools(),
+            *config,
+            *check_server.server(app, settings),
+            *check_machine.places(app.paths),
+        ]
+    errors = sum(finding.level == "error" for finding in findings)
+    if app.json:
+        app.print_json({"ok": not errors, "findings": findings})
+    else:
+        _show(app, findings)
+        warnings = sum(finding.level == "warn" for finding in findings)
+        app.say()
+        app.say(_verdict(errors, warnings))
+    return 1 if errors else 0
+
+
+def _verdict(errors: int, warnings: int) -> str:
+    doubts = f"{warnings} warning{'s' if warnings != 1 else ''}"
+    if errors:
+        return f"{errors} error{'s' if errors != 1 else ''} and {doubts}: mend the errors first."
+    return f"Nothing stands in the way ({doubts})." if warnings else "All is well."
+
+
+def _show(app: App, findings: list[Finding]) -> None:
+    from corral.cli.terminal import style, width
+
+    color, columns = app.out_color, width()
+    wide = max(len(finding.name) for finding in findings)
+    area = ""
+    for finding in findings:
+        if finding.area != area:
+            app.say(("" if not area else "\n") + finding.area)
+            area = finding.area
+        lead = f"  {finding.level:<7}  {finding.name:<{wide}}  "
+        shown = "  " + style(f"{finding.level:<7}", *_STYLES[finding.level], on=color) + f"  {finding.name:<{wide}}  "
+        for number, line in enumerate(_folded(finding.text, None if columns is None else columns - len(lead))):
+            app.write((shown if number == 0 else " " * len(lead)) + line)
+        if finding.fix:
+            app.write(f"{' ' * len(lead)}→ {finding.fix}")  # whole: it is there to be copied
+
+
+def _folded(text: str, columns: int | None) -> list[str]:
+    from corral.cli.terminal import printable
+
+    text = " ".join(printable(text).split())
+    if columns is None:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, max(20, columns)) or [""]

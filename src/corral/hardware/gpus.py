@@ -1,0 +1,120 @@
+"""Graphics processors, by what the kernel shows of them: PCI devices, their drivers and their device nodes.
+
+No driver library is loaded here: a broken one takes its process down.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
+_DISPLAY_CLASSES = ("0x0300", "0x0302", "0x0380")
+_VIRTUAL = frozenset({"0x1af4", "0x1234", "0x1b36", "0x15ad", "0x1414", "0x80ee"})
+"""Screens of virtual machines: they show a console and compute nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One graphics processor. `problem` says why it cannot be used as things are; None = nothing speaks against it."""
+
+    vendor: str  # "nvidia", "amd", "intel", "apple", or the PCI vendor's number
+    name: str
+    driver: str | None
+    node: str | None  # the device file that opens it
+    memory_bytes: int | None = None  # its own; None = not told here, or shared with the processor
+    free_bytes: int | None = None
+    problem: str | None = None
+
+
+def parse_nvidia_information(text: str) -> dict[str, str]:
+    """A `/proc/driver/nvidia/gpus/*/information` file, by field name."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, colon, value in pairs if colon}
+
+
+def parse_nvidia_smi(text: str) -> list[Gpu]:
+    """The answer to `NVIDIA_SMI`: a line a GPU, `index, name, total MiB, free MiB, driver`; others are left out."""
+    found = []
+    for line in text.splitlines():
+        words = [word.strip() for word in line.split(",")]
+        if len(words) == 5 and words[0].isdecimal():
+            total, free = (int(word) << 20 if word.isdecimal() else None for word in words[2:4])
+            found.append(Gpu("nvidia", words[1], f"nvidia {words[4]}", f"/dev/nvidia{words[0]}", total, free))
+    return found
+
+
+NVIDIA_SMI = (
+    "nvidia-smi",
+    "--query-gpu=index,name,memory.total,memory.free,driver_version",
+    "--format=csv,noheader,nounits",
+)
+"""The command whose answer `parse_nvidia_smi` reads. Run it as a child with a deadline: a stuck driver hangs it."""
+
+
+def read_gpus(root: Path = Path("/")) -> list[Gpu]:
+    """Every graphics processor that the kernel shows under `root`, in the order of their PCI addresses."""
+    nvidia = _nvidia(root)
+    found = list(nvidia.values())
+    for device in _sorted(root / "sys/bus/pci/devices"):
+        vendor = _text(device / "vendor")
+        if not _text(device / "class").startswith(_DISPLAY_CLASSES) or vendor in _VIRTUAL or device.name in nvidia:
+            continue
+        found.append(_pci(root, device, VENDORS.get(vendor, vendor)))
+    return found
+
+
+def _nvidia(root: Path) -> dict[str, Gpu]:
+    gpus = {}
+    for directory in _sorted(root / "proc/driver/nvidia/gpus"):
+        told = parse_nvidia_information(_text(directory / "information"))
+        node = f"/dev/nvidia{told.get('Device Minor', '0')}"
+        version = _text(root / "sys/module/nvidia/version")
+        driver = f"nvidia {version}".strip()
+        gpus[directory.name] = Gpu(
+            "nvidia", told.get("Model", "NVIDIA GPU"), driver, node, problem=_closed(root, node, "nvidia")
+        )
+    return gpus
+
+
+def _pci(root: Path, device: Path, vendor: str) -> Gpu:
+    driver = (device / "driver").resolve().name if (device / "driver").exists() else None
+    render = next((each.name for each in _sorted(device / "drm") if each.name.startswith("renderD")), None)
+    node = f"/dev/dri/{render}" if render else None
+    memory = _text(device / "mem_info_vram_total")
+    used = _text(device / "mem_info_vram_used")
+    total = int(memory) if memory.isdecimal() else None
+    free = total - int(used) if total is not None and used.isdecimal() else None
+    if driver is None or driver == "vfio-pci":
+        problem: str | None = "no driver for it is loaded" if driver is None else "it is reserved for a virtual machine"
+    elif node is None:
+        problem = "its driver gives it no device node"
+    else:
+        problem = _closed(root, node, vendor)
+        if problem is None and vendor == "amd" and not (root / "dev/kfd").exists():
+            problem = "there is no /dev/kfd: Vulkan works, ROCm does not"
+    return Gpu(
+        vendor, f"{vendor.upper()} {_text(device / 'device')} at {device.name}", driver, node, total, free, problem
+    )
+
+
+def _closed(root: Path, node: str, vendor: str) -> str | None:
+    path = root / node.lstrip("/")
+    if not path.exists():
+        return f"there is no {node} here (a container is given it on start)"
+    return None if os.access(path, os.R_OK | os.W_OK) else f"this user may not open {node}"
+
+
+def _sorted(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

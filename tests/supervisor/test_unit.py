@@ -1,0 +1,188 @@
+"""A unit's life, with a real warden and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from corral import clock
+from corral.config.paths import Paths
+from corral.config.settings import ModelSettings, Timeouts
+from corral.errors import CorralError
+from corral.events import EventLog
+from corral.runners.link import WardenLink
+from corral.runners.process import ProcessRunner
+from corral.supervisor.machine import State
+from corral.supervisor.unit import Means, Unit
+from support.fake_adapter import FakeAdapter
+
+
+@dataclass
+class Told:
+    """A listener that remembers."""
+
+    ready: list[tuple[str, int]] = field(default_factory=list)
+    ended: list[tuple[str, int, CorralError | None, float]] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def unit_ready(self, model: str, generation: int) -> None:
+        self.ready.append((model, generation))
+        self.news.set()
+
+    def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
+        self.ended.append((model, generation, error, retry_at))
+        self.news.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self.news.clear()
+                await self.news.wait()
+
+
+@dataclass
+class World:
+    """One unit, and everything around it."""
+
+    unit: Unit
+    told: Told
+    events: EventLog
+    model: ModelSettings
+    link: WardenLink
+
+    def states(self) -> list[str]:
+        return [event.data["after"] for event in self.events.since() if event.kind == "unit.state"]
+
+
+@asynccontextmanager
+async def world(paths: Paths, *args: str, timeouts: Timeouts | None = None) -> AsyncIterator[World]:
+    timeouts = timeouts or Timeouts(start_s=10, stop_s=5)
+    model = ModelSettings("m", Path("/nowhere"), args=args)
+    told, events = Told(), EventLog()
+    paths.make()
+    async with await WardenLink.connect(paths) as link, asyncio.TaskGroup() as group:
+        runner = ProcessRunner(link, paths)
+
+        def spawn(work: object, *, name: str) -> object:
+            return group.create_task(work, name=name)  # type: ignore[arg-type]
+
+        means = Means(paths, events, {"llama.cpp": FakeAdapter()}, {"process": runner}, told, spawn)
+        unit = Unit(model, timeouts, means)
+        try:
+            yield World(unit, told, events, model, link)
+        finally:
+            await unit.stop("the test ends")
+            await link.shutdown(1.0)
+
+
+async def test_it_comes_up_and_goes_down(paths: Paths) -> None:
+    """A start ends ready, a stop ends stopped, each step is an event, and the socket is gone afterwards."""
+    async with world(paths, "--load-s", "0.05") as w:
+        await w.unit.start(w.model, 1)
+        assert w.told.ready == [("m", 1)]
+        assert w.unit.state is State.READY
+        assert w.unit.load_ms is not None and w.unit.load_ms >= 50
+        assert (memory := w.unit.memory_bytes()) is None or memory > 1 << 20
+        socket = w.unit.endpoint.socket
+        assert socket is not None and socket.exists()
+        await w.unit.stop("enough")
+        assert w.told.ended == [("m", 1, None, 0.0)]
+        assert not socket.exists()
+        assert w.states() == ["starting", "loading", "ready", "stopping", "stopped"]
+
+
+async def test_an_early_end_is_told_in_words(paths: Paths) -> None:
+    """A process that ends while loading fails the start with its exit code and its last lines, and backs off."""
+    async with world(paths, "--say", "cannot do it", "--exit-code", "3") as w:
+        await w.unit.start(w.model, 1)
+        [(_, _, error, retry_at)] = w.told.ended
+        assert error is not None
+        assert "3" in error.message
+        assert "cannot do it" in error.details["log_tail"]
+        assert error.hint
+        assert retry_at > clock.monotonic()
+        assert w.unit.state is State.BACKOFF
+
+
+async def test_a_load_that_never_ends_is_ended(paths: Paths) -> None:
+    """An engine that is not ready within the start timeout is stopped, and the error says which limit it was."""
+    async with world(paths, "--load-s", "3600", timeouts=Timeouts(start_s=0.3, stop_s=1)) as w:
+        await w.unit.start(w.model, 1)
+        [(_, _, error, _)] = w.told.ended
+        assert error is not None and "not ready within" in error.message and "timeouts.start" in error.hint
+        assert w.unit.running is None
+
+
+async def test_a_crash_is_noticed(paths: Paths) -> None:
+    """A ready engine that is killed is reported at once, with the signal in words; its first restart need not wait."""
+    async with world(paths) as w:
+        await w.unit.start(w.model, 1)
+        assert w.unit.running is not None and w.unit.running.pid is not None
+        os.kill(w.unit.running.pid, signal.SIGKILL)
+        await w.told.until(lambda: bool(w.told.ended))
+        [(_, _, error, retry_at)] = w.told.ended
+        assert error is None
+        assert retry_at <= clock.monotonic()
+        assert w.unit.state is State.BACKOFF
+        assert w.unit.restarts == 1
+        assert "SIGKILL" in (w.unit.reason or "")
+        await w.unit.start(w.model, 2)
+        assert w.unit.state is State.READY
+        assert w.unit.name == "m.2"
+
+
+async def test_failing_again_and_again_ends_in_failed(paths: Paths) -> None:
+    """Six failures in a row end in failed; an asked stop forgets them."""
+    async with world(paths, "--exit-code", "1") as w:
+        for generation in range(1, 7):
+            await w.unit.start(w.model, generation)
+        assert w.unit.state is State.FAILED
+        await w.unit.stop("give it another chance")
+        assert w.unit.state is State.STOPPED
+
+
+@pytest.mark.parametrize("args", [(), ("--load-s", "3600"), ("--listen-after-s", "3600")])
+async def test_a_start_can_be_stopped_at_any_time(paths: Paths, args: tuple[str, ...]) -> None:
+    """A stop asked while the engine starts ends it; nothing is left, and it counts as stopped, not failed."""
+    async with world(paths, *args) as w:
+        for generation, wait_for in ((1, State.STARTING), (2, State.LOADING)):
+            starting = asyncio.create_task(w.unit.start(w.model, generation))
+            while w.unit.state is not wait_for:
+                await asyncio.sleep(0)
+                if starting.done():
+                    break
+            await w.unit.stop("never mind")
+            await starting
+            assert w.unit.state is State.STOPPED
+            assert w.unit.running is None
+
+
+async def test_term_ignored_means_kill(paths: Paths) -> None:
+    """An engine that ignores TERM is killed after the stop timeout."""
+    async with world(paths, "--ignore-term", timeouts=Timeouts(start_s=10, stop_s=0.2)) as w:
+        await w.unit.start(w.model, 1)
+        await w.unit.stop("enough")
+        assert w.unit.state is State.STOPPED
+        assert "signal 9" in (w.unit.reason or "")
+
+
+async def test_the_warden_killed_means_the_units_are_gone(paths: Paths) -> None:
+    """When the warden is killed its engines are too, and the unit can be started again under a new one."""
+    async with world(paths) as w:
+        await w.unit.start(w.model, 1)
+        os.kill(w.link.pid, signal.SIGKILL)
+        await w.told.until(lambda: bool(w.told.ended))
+        await w.unit.start(w.model, 2)
+        assert w.unit.state is State.READY
+        await w.unit.stop("enough")
+        runner = w.unit._means.runners["process"]
+        assert isinstance(runner, ProcessRunner)
+        await runner.link.shutdown(1.0)
+        await runner.link.aclose()

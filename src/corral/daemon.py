@@ -38,6 +38,7 @@ from corral.supervisor.machine import State
 from corral.supervisor.unit import Means, how
 
 _IDLE_LOOK_S = 1.0
+_LOG_LOOK_S = 15.0
 
 
 def serve(options: ServeOptions) -> int:
@@ -82,7 +83,11 @@ class Daemon:
             self._fleet = Fleet(self.settings, means)
             self._scheduler = relay.to = await self._make_scheduler()
             self._listeners = Listeners(build(self, self._scheduler))
-            background = [self._spawn(console.run(), name="console"), self._spawn(self._idle(), name="idle exit")]
+            background = [
+                self._spawn(console.run(), name="console"),
+                self._spawn(self._idle(), name="idle exit"),
+                self._spawn(self._cap_logs(), name="cap logs"),
+            ]
             with self._signals():
                 try:
                     await self._open(runner)
@@ -175,6 +180,15 @@ class Daemon:
                 busy_at = clock.monotonic()
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
+
+    async def _cap_logs(self) -> None:
+        """Keeps the log of an engine that runs for long within its bound."""
+        while True:
+            await asyncio.sleep(_LOG_LOOK_S)
+            for unit in self._fleet:
+                if unit.log is not None and unit.running is not None:
+                    with suppress(OSError):  # a full disk must not end the server; the next look tries again
+                        await asyncio.to_thread(logs.cap, unit.log)
 
     def _spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         return self._group.create_task(work, name=name)

@@ -17,6 +17,7 @@ from corral.scheduler.messages import (
     BecameReady,
     Command,
     Configured,
+    Doubted,
     Drain,
     Ended,
     Event,
@@ -163,6 +164,12 @@ class SchedulerRules(RuleBasedStateMachine):
         self.leases = {w: lease for w, lease in self.leases.items() if lease[0] != model}
         self.post(Ended(model, generation, None, retry_at))
 
+    @precondition(lambda self: self.ready)
+    @rule(data=st.data())
+    def doubt(self, data: st.DataObject) -> None:
+        model = data.draw(st.sampled_from(sorted(self.ready)))
+        self.post(Doubted(model, self.ready[model]))
+
     @rule(name=st.sampled_from(NAMES))
     def ask_to_stop(self, name: str) -> None:
         if name in self.ready or name in self.starting:
@@ -176,7 +183,7 @@ class SchedulerRules(RuleBasedStateMachine):
             self.specs[name] = _named(data.draw(specs), name)
         # Only units that are told to go may stand beyond the new policy, so everything resident is outdated.
         everything = frozenset(NAMES)
-        self.stop_asked |= {name for name in self.starting}
+        self.stop_asked |= set(self.starting)
         self.post(Configured(dict(self.specs), policy, everything))
 
     @rule(seconds=st.sampled_from([0.1, 2.0, 12.0, 70.0]))

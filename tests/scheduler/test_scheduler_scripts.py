@@ -11,6 +11,7 @@ from corral.scheduler.messages import (
     Closed,
     Command,
     Configured,
+    Doubted,
     Drain,
     Ended,
     Event,
@@ -103,7 +104,12 @@ def test_one_at_a_time() -> None:
 def test_the_least_missed_goes_first() -> None:
     """Room is made by lowest priority, then by longest idle; the pinned stay."""
     script = Script(
-        Spec("old"), Spec("low", priority=-1), Spec("new"), Spec("pinned", pin=True), Spec("x"), policy=Policy(max_active=4)
+        Spec("old"),
+        Spec("low", priority=-1),
+        Spec("new"),
+        Spec("pinned", pin=True),
+        Spec("x"),
+        policy=Policy(max_active=4),
     )
     for waiter, name in enumerate(("pinned", "old", "low", "new"), 1):
         script.ask(waiter, name, at=float(waiter))
@@ -118,7 +124,9 @@ def test_the_least_missed_goes_first() -> None:
 
 def test_memory_is_kept_within_its_budget() -> None:
     """A model starts beside others when it fits, else as few as needed are stopped."""
-    specs = [Spec(name, footprint={"gpu0": size}) for name, size in (("llm", 16), ("eye", 4), ("big", 18), ("huge", 30))]
+    specs = [
+        Spec(name, footprint={"gpu0": size}) for name, size in (("llm", 16), ("eye", 4), ("big", 18), ("huge", 30))
+    ]
     script = Script(*specs, policy=Policy(budgets={"gpu0": 24}))
     for waiter, name in enumerate(("llm", "eye"), 1):
         assert script.ask(waiter, name) == [f"start {name}.1"]
@@ -221,6 +229,21 @@ def test_a_crash_is_followed_by_a_start_for_those_who_wait() -> None:
     assert script.ask(2, "a", at=1.5) == []
     assert script(Returned(1, "a")) == [], "a lease of the dead generation is of no account"
     assert script(Ticked(), at=2.0) == ["start a.2"]
+
+
+def test_a_doubted_unit_gets_no_new_work() -> None:
+    """After a dropped connection a unit gets no work until its end is known, or for a moment if it lives."""
+    script = Script(Spec("a"))
+    script.ask(1, "a")
+    script(BecameReady("a", 1))
+    assert script(Doubted("a", 1)) == []
+    assert script(Returned(1, "a")) == []
+    assert script.ask(2, "a") == []
+    assert script(Ticked(), at=0.2) == ["grant 2 a"]
+    script(Doubted("a", 1))
+    assert script.ask(3, "a") == []
+    assert script(Ended("a", 1)) == ["start a.2"]
+    assert script(BecameReady("a", 2)) == ["grant 3 a"]
 
 
 def test_an_asked_stop_drains() -> None:

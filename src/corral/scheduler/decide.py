@@ -18,6 +18,7 @@ from corral.scheduler.messages import (
     Closed,
     Command,
     Configured,
+    Doubted,
     Drain,
     Ended,
     Event,
@@ -33,6 +34,9 @@ from corral.scheduler.messages import (
 from corral.scheduler.state import Phase, Place, Scheduling, Spec, Waiter
 
 INFINITY = float("inf")
+
+DOUBT_S = 0.1
+"""How long a unit that dropped a connection gets no new work: a process's end is known well within it."""
 
 
 def step(state: Scheduling, event: Event, now: float) -> list[Command]:
@@ -55,7 +59,7 @@ def _asked(state: Scheduling, event: Asked, now: float) -> list[Command]:
         return [Reject(event.waiter, refusals.closing())]
     if event.force:
         place.retry_at, place.error = 0.0, None
-    open_now = place.phase is Phase.READY and not place.draining and not state.waiters
+    open_now = place.phase is Phase.READY and not place.draining and not state.waiters and place.doubted_until <= now
     if open_now and event.lease and len(place.leases) < place.spec.capacity:  # the usual case, kept short
         place.leases[event.waiter] = now
         return [Grant(event.waiter, event.model, place.generation, 0.0, 0.0, 0.0)]
@@ -93,6 +97,9 @@ def _apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> N
             if place is not None and place.generation == generation and place.phase is Phase.STARTING:
                 place.phase, place.idle_since, place.load_s = Phase.READY, now, now - place.started_at
                 place.error = None
+        case Doubted(model, generation):
+            if (place := state.places.get(model)) is not None and place.generation == generation:
+                place.doubted_until = now + DOUBT_S
         case Adopted(model, generation):
             if (place := state.places.get(model)) is not None and not place.resident:
                 place.phase, place.generation, place.idle_since = Phase.READY, generation, now
@@ -190,6 +197,9 @@ def _grant(state: Scheduling, now: float, out: list[Command]) -> float:
     for place in state.places.values():
         if place.phase is not Phase.READY or place.draining:
             continue
+        if place.doubted_until > now:
+            wake = min(wake, place.doubted_until)
+            continue
         for waiter_id in list(place.waiting):
             waiter = state.waiters[waiter_id]
             if waiter.lease and len(place.leases) >= place.spec.capacity:
@@ -257,7 +267,7 @@ def _start(state: Scheduling, now: float, out: list[Command]) -> float:
             place.phase, place.generation = Phase.STARTING, place.generation + 1
             place.swap_s = now - place.wanted_at if place.wanted_at is not None else 0.0
             place.started_at, place.load_s, place.wanted_at = now, 0.0, None
-            place.error = None
+            place.error, place.doubted_until = None, 0.0
             out.append(Start(place.spec.name, place.generation))
         elif not room.blocked_by:
             place.wanted_at = now if place.wanted_at is None else place.wanted_at

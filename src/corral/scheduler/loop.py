@@ -21,6 +21,7 @@ from corral.scheduler.messages import (
     BecameReady,
     Closed,
     Configured,
+    Doubted,
     Drain,
     Ended,
     Event,
@@ -85,7 +86,9 @@ class Scheduler:
         return _Held(self, model, clock.monotonic() + self.queue_timeout_s if deadline is None else deadline)
 
     def unit_gone(self, lease: Lease, why: str) -> None:
-        """Notes that a unit dropped a connection; its process's end, if it ended, is noticed by the supervisor."""
+        """Notes that a unit dropped a connection. It gets no new work until the supervisor, which is told of its
+        process's end at once, has had time to say so."""
+        self._post(Doubted(lease.model, lease.generation))
         self._events.post("unit.dropped", f"{lease.unit}: {why}", model=lease.model, unit=lease.unit)
 
     # What the control plane uses.

@@ -57,6 +57,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubted:
+    """A unit dropped a connection; whether its process ended is known in a moment."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """An engine of an earlier daemon is ready."""
 
@@ -91,7 +99,7 @@ class Ticked:
     """Time passed."""
 
 
-Event = Asked | Left | Returned | BecameReady | Ended | Adopted | StopAsked | Configured | Closed | Ticked
+Event = Asked | Left | Returned | BecameReady | Ended | Doubted | Adopted | StopAsked | Configured | Closed | Ticked
 
 
 # Commands: what is to be done.

@@ -69,6 +69,7 @@ class Place:
     stop_by: float | None = None  # draining: stopped at the latest then (inf = whenever the last lease ends)
     stop_why: str = ""
     mean_hold_s: float = 0.5  # a moving average of how long a lease is held
+    doubted_until: float = 0.0  # a connection broke: no grants until its end is known or this time has passed
     removed: bool = False  # no longer configured; forgotten once absent
 
     @property

@@ -14,7 +14,7 @@ from corral.models.gguf import Header
 
 CELLS_STEP: Final = 256  # llama.cpp rounds each slot's context up to a multiple of this
 _MASK_BYTES: Final = 2  # per cell and token of a batch: the attention mask in F16
-_SCRATCH_FLOATS: Final = 528  # per token of a batch: inputs, positions and what the allocator cannot reuse
+_INPUT_FLOATS: Final = 16  # per token of a batch: its id, position, place in the cache and the like
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ def _compute_bytes(header: Header, cells: int, slots: int, tokens: int) -> int:
     kv_width = max(_kv_heads(header), default=0) * max(key, value)
     heads = max(_per_layer(header, "{arch}.attention.head_count"), default=0)
     attention = 4 * width + heads * key + 2 * kv_width
-    feed_forward = 3 * _widest_ff(header) + width
-    per_token = 4 * (max(attention, feed_forward) + _SCRATCH_FLOATS) + _MASK_BYTES * cells
+    feed_forward = 3 * _widest_ff(header) + 5 * width  # 3 to 5, as the allocator finds room
+    per_token = 4 * (max(attention, feed_forward) + _INPUT_FLOATS) + _MASK_BYTES * cells
     logits = 4 * (header.vocabulary or 0) * slots
     return tokens * per_token + logits
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.configs import Place
 
 from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
+from support.configs import Place
 
 MODEL = "models:\n  - name: m\n    source: m.gguf\n"
 

@@ -34,7 +34,7 @@ class Place:
             find_paths({"HOME": str(self.home)}), system_config=self.root / "etc" / "models.yaml"
         )
 
-    def env(self, **variables: str) -> dict[str, str]:
+    def env(self, **variables: Any) -> dict[str, str]:
         return {"HOME": str(self.home), **variables}
 
     def write(self, file: Path, text: str) -> Path:
@@ -52,7 +52,7 @@ class Place:
         *,
         flags: Mapping[str, Any] | None = None,
         insecure: bool = False,
-        **variables: str,
+        **variables: Any,
     ) -> Examined:
         return examine(
             config, flags=flags or {}, insecure=insecure, paths=self.paths, env=self.env(**variables), cwd=self.cwd
@@ -64,13 +64,13 @@ class Place:
         *,
         flags: Mapping[str, Any] | None = None,
         insecure: bool = False,
-        **variables: str,
+        **variables: Any,
     ) -> Loaded:
         return load(
             config, flags=flags or {}, insecure=insecure, paths=self.paths, env=self.env(**variables), cwd=self.cwd
         )
 
-    def problems(self, text: str, **variables: str) -> list[Problem]:
+    def problems(self, text: str, **variables: Any) -> list[Problem]:
         """What is wrong with a user's models.yaml of this text; missing model files do not count."""
         self.user(text)
         return [p for p in self.examine(None, **variables).problems if not p.message.startswith("there is no file")]

@@ -18,12 +18,12 @@ def parse_listen(text: str) -> Listen:
 
     Raises ValueError that says what is wrong with it.
     """
-    text = text.strip()
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or "\0" in path:
             raise ValueError(f"is no address ({_EXAMPLES})")
         return Listen(host="", port=0, path=Path(path))
+    text = text.strip()
     if text.isascii() and text.isdigit():
         return Listen(port=_port(text))
     if text.startswith("["):

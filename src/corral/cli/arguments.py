@@ -43,5 +43,11 @@ def follow_option() -> Callable[[F], F]:
 
 def lines_option(default: int) -> Callable[[F], F]:
     return click.option(
-        "-n", "--lines", type=click.IntRange(0, 100_000), default=default, show_default=True, help="How many at most."
+        "-n",
+        "--lines",
+        metavar="N",
+        type=click.IntRange(0, 100_000),
+        default=default,
+        show_default=True,
+        help="How many at most.",
     )

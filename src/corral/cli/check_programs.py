@@ -19,14 +19,14 @@ print(json.dumps({"version": xllamacpp.__version__, "build": xllamacpp.BUILD_INF
 """
 
 
-def engines() -> list[Finding]:
-    """The embedded llama.cpp, and a `llama-server` on PATH."""
-    return [_embedded(), _llama_server()]
+def engines(python: str = sys.executable) -> list[Finding]:
+    """The embedded llama.cpp of the interpreter `python`, and a `llama-server` on PATH."""
+    return [_embedded(python), _llama_server()]
 
 
-def _embedded() -> Finding:
-    name, again = "llama.cpp embedded", f"{sys.executable} -m pip install --force-reinstall xllamacpp"
-    code, out, err = _ask([sys.executable, "-I", "-c", _ASK_EMBEDDED])
+def _embedded(python: str) -> Finding:
+    name, again = "llama.cpp embedded", f"{python} -m pip install --force-reinstall xllamacpp"
+    code, out, err = _ask([python, "-I", "-c", _ASK_EMBEDDED])
     if code is None:
         return Finding("engines", name, "error", f"does not answer: {err}", again)
     try:

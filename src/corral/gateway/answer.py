@@ -15,8 +15,6 @@ from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
 from corral.gateway.headers import Fields
 
-HEARTBEAT_S = 15.0
-
 _JSON = (b"content-type", b"application/json")
 _EVENTS: Fields = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -75,7 +73,7 @@ def wants_events(exchange: Exchange) -> bool:
     return b"text/event-stream" in (exchange.header(b"accept") or b"").lower()
 
 
-async def send_feed(exchange: Exchange, source: AsyncIterator[bytes], heartbeat_s: float = HEARTBEAT_S) -> None:
+async def send_feed(exchange: Exchange, source: AsyncIterator[bytes], heartbeat_s: float) -> None:
     """Sends the events of `source` as they come, and a comment when there was none for a while, until either ends."""
     exchange.endless = True
     await exchange.start(200, list(_EVENTS), events=True)

@@ -18,6 +18,9 @@ from corral.gateway.proxy import Proxy, new_request_id
 from corral.gateway.routes import CONTROL_BODY_BYTES, Table
 from corral.scheduler.lease import Leases
 
+HEARTBEAT_S = 15.0
+"""A follower of logs or events hears something at least so often."""
+
 log = logging.getLogger("corral.gateway")
 
 
@@ -71,9 +74,9 @@ class App:
                 raise
 
 
-def build(host: Host, leases: Leases) -> Callable[[str | None], App]:
+def build(host: Host, leases: Leases, heartbeat_s: float = HEARTBEAT_S) -> Callable[[str | None], App]:
     """The gateway over `host` and `leases`: a function that makes a listener's app, given the model of its own."""
-    control = Control(host)
+    control = Control(host, heartbeat_s)
     table = Table([*Inference(host, Proxy(host, leases)).routes(), *control.routes()])
     control.describe(tuple(route for route in table.routes if route.doc is not None))
 

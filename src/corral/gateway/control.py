@@ -54,8 +54,9 @@ _START_ERRORS = (
 class Control:
     """The handlers of `/control`, over one host."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, heartbeat_s: float) -> None:
         self._host = host
+        self._heartbeat_s = heartbeat_s
         self._described: tuple[Route, ...] = ()
 
     def routes(self) -> list[Route]:
@@ -129,7 +130,7 @@ class Control:
         asked = query(exchange, (_LINES, _FOLLOW))
         name = self._host.resolve(match.rest).name
         if asked["follow"] or wants_events(exchange):
-            await send_feed(exchange, _log_feed(self._host, name, asked["lines"]))
+            await send_feed(exchange, _log_feed(self._host, name, asked["lines"]), self._heartbeat_s)
             return
         files = self._host.log_files(name)
         text = await asyncio.to_thread(logs.tail, files[-1], asked["lines"], _TAIL_BYTES) if files else ""
@@ -145,7 +146,7 @@ class Control:
                 since = int(last)
             if since > self._host.events.last_seq:
                 since = 0  # a number of an earlier server: this one began anew
-            await send_feed(exchange, _event_feed(self._host, since, model))
+            await send_feed(exchange, _event_feed(self._host, since, model), self._heartbeat_s)
             return
         entries = self._host.events.since(since, model=model)
         if len(entries) < _THREAD_ENTRIES:

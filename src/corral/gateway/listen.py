@@ -17,7 +17,7 @@ from corral.gateway.app import App
 from corral.gateway.connection import Connection, Connections, config
 from corral.gateway.sockets import BACKLOG, bound
 
-_LAST_WORDS_S = 2.0
+_LAST_WORDS_S = 1.0
 """How long an interrupted answer may take to say so."""
 
 

@@ -137,7 +137,7 @@ class GlobalKeys(_Keys):
     memory: Memory = _about("Memory that models may take, by device: cpu, gpu0, gpu1 …", {})
     max_queue: Waiting = _about("Waiting requests, all models together; more are answered 503.", _DEFAULTS.max_queue)
     max_body: Size = _about("The largest request body.", _DEFAULTS.max_body_bytes)
-    timeouts: TimeoutKeys = _about("How long each kind of waiting may last.", TimeoutKeys())
+    timeouts: TimeoutKeys = _about("Limits of waiting: start, stop, queue and drain.", TimeoutKeys())
     roots: Texts = _about("Directories that model files must lie in, symbolic links followed.", ())
     executables: ExecutableKeys = Field(
         default_factory=lambda: ExecutableKeys.model_validate({}), description="Which build of an engine to use."
@@ -166,4 +166,4 @@ def json_schema() -> dict[str, Any]:
     for name in ("listen", "timeouts", "executables"):
         schema["properties"][name].pop("default", None)
     schema["properties"]["listen"]["default"] = str(_DEFAULTS.listen[0])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Corral models.yaml", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Corral models.yaml"}

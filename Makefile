@@ -1,0 +1,48 @@
+# Each target is a thin name for a script under tools/. Variables: PYTHON=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check engines bench lock setup setup-dev clean
+BIN := .venv/bin
+FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
+
+help:
+	@echo "make run        start Corral with its demo model and ask it something (ONCE=1: then end)"
+	@echo "make test       the core tests: everything that needs only Python packages (ARGS= for pytest)"
+	@echo "make test-all   the same and the tiers that need built engines"
+	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
+	@echo "make engines    build llama-server into the user's cache directory, once"
+	@echo "make bench      NAME=first_token ARGS=\"--quick --json FILE\""
+	@echo "make lock       write the hashed requirements again from pyproject.toml (ARGS=--upgrade)"
+	@echo "make clean      remove the environment and everything made here"
+
+setup:
+	@python=$$($(FIND_PYTHON)) && "$$python" tools/setup_env.py run
+
+setup-dev:
+	@python=$$($(FIND_PYTHON)) && "$$python" tools/setup_env.py dev
+
+run: setup
+	@ONCE="$(ONCE)" PORT="$(PORT)" PROMPT="$(PROMPT)" $(BIN)/python tools/run_demo.py
+
+test: setup-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: setup-dev engines
+	@$(BIN)/python -m pytest -m "" $(ARGS)
+
+check: setup-dev
+	@$(BIN)/python tools/check.py
+
+engines: setup-dev
+	@$(BIN)/python tools/build_engines.py
+
+bench: setup-dev
+	@test -n "$(NAME)" || { echo "usage: make bench NAME=first_token ARGS=\"--quick --json FILE\"" >&2; exit 2; }
+	@$(BIN)/python -m bench.$(NAME) $(ARGS)
+
+lock:
+	@python=$$($(FIND_PYTHON)) && "$$python" tools/lock.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ import yaml
 from corral.config.environment import PLACES, VARIABLES
 from corral.config.init import example_text, init, starter_text
 from corral.config.schema import ExecutableKeys, GlobalKeys, ModelKeys, TimeoutKeys, json_schema
+from corral.engines.flags import check_allowed, parse
 from corral.errors import ConfigError
 from support.configs import Place
 
@@ -42,6 +43,15 @@ def test_the_example_is_right(tmp_path: Path) -> None:
     assert all(model.source.is_relative_to(place.home / "models") for model in models.values())
     assert all("there is no file" in warning.message for warning in loaded.warnings)
     assert len(loaded.warnings) == 2
+
+
+def test_the_examples_flags_are_flags(tmp_path: Path) -> None:
+    """The embedded engine knows every flag of the example, and none of them is Corral's own to decide."""
+    place = Place(tmp_path)
+    init(place.paths, example=True)
+    for model in place.load().settings.models.values():
+        check_allowed(model.args)
+        assert parse(model.args)
 
 
 def test_the_first_file_serves_the_demo_model(tmp_path: Path) -> None:

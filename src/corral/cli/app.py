@@ -125,7 +125,8 @@ def _more(details: dict[str, Any]) -> list[str]:
     """The lines below an error's message: every problem of a configuration, an engine's last words."""
     lines: list[str] = []
     problems = details.get("problems")
-    for each in problems if isinstance(problems, list) else ():
+    # One problem alone is the message itself.
+    for each in problems if isinstance(problems, list) and len(problems) != 1 else ():
         if isinstance(each, dict):
             where = ":".join(str(each[key]) for key in ("file", "line", "column") if each.get(key) is not None)
             hint = f" ({each['hint']})" if each.get("hint") else ""

@@ -55,7 +55,8 @@ PLACES = (
 """Variables that say where things are. They are read before any file is, so a `.env` file cannot set them."""
 
 _BY_NAME = {each.name: each for each in VARIABLES}
-_OWN_PREFIXES = ("CORRAL_TEST_", "CORRAL_BENCH_")  # of the project's own tests and benchmarks
+_OWN_PREFIXES = ("CORRAL_TEST_", "CORRAL_BENCH_", "CORRAL_COMPLETE_", "CORRAL_MARK", "CORRAL_VENV")
+# Of the project's own tests, completion scripts, engine processes and set-up: no settings, so nothing to warn about.
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -15,6 +16,7 @@ from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 
 FAKE_ENGINE = Path(__file__).with_name("fake_engine.py")
 WITHIN_S = 10.0
+T = TypeVar("T")
 
 
 def fake_plan(
@@ -48,6 +50,15 @@ async def until(holds: Callable[[], object], what: str, within_s: float = WITHIN
     while not holds():
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
         await asyncio.sleep(0.005)
+
+
+async def until_told(ask: Callable[[], Awaitable[T]], what: str, within_s: float = WITHIN_S) -> T:
+    """The first answer of `ask` that is true. Fails with `what` otherwise."""
+    deadline = time.monotonic() + within_s
+    while not (answer := await ask()):
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
+        await asyncio.sleep(0.005)
+    return answer
 
 
 async def said(log: Path, pattern: str, within_s: float = WITHIN_S) -> str:

@@ -6,7 +6,7 @@ Pure until `apply`, so that a wrong flag is found before anything is started.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from corral.engines.flag_table import ABSENT, FLAGS, REFUSED, Flag
@@ -46,9 +46,7 @@ def parse(argv: Sequence[str]) -> list[Given]:
             found.append(Given(flag, name, on))
             continue
         if not rest:
-            raise EngineFlagError(
-                f"the flag {written} wants a value", hint=f"write it as the next item: [{written}, VALUE]", flag=written
-            )
+            raise _incomplete(written)
         found.append(Given(flag, name, _read(flag.value, written, rest.pop(0))))
     return found
 
@@ -74,6 +72,39 @@ def check_allowed(args: Iterable[str]) -> None:
             raise EngineFlagError(
                 f"the flag {written} is Corral's own", hint=f"remove it and use the key `{owner}` instead", flag=written
             )
+
+
+def check_known(args: Sequence[str], known: Mapping[str, int], who: str) -> None:
+    """Raises EngineFlagError for the first of `args` that is not in `known`, or lacks its value.
+
+    `known` has the number of values after each flag of the build that `who` names, as its own `--help` tells.
+    """
+    rest = list(args)
+    while rest:
+        written = rest.pop(0)
+        name = canonical(written)
+        if name not in known:
+            raise unknown(written, known, who)
+        if len(rest) < known[name]:
+            raise _incomplete(written)
+        del rest[: known[name]]
+
+
+def _incomplete(written: str) -> EngineFlagError:
+    hint = f"write it as the next item: [{written}, VALUE]"
+    return EngineFlagError(f"the flag {written} wants a value", hint=hint, flag=written)
+
+
+def has(args: Sequence[str], name: str) -> bool:
+    """Whether `args` have the flag that `name` is one spelling of, switched on."""
+    return any(BY_NAME.get(canonical(each)) == (BY_NAME[name][0], True) for each in args)
+
+
+def last_value(args: Sequence[str], name: str) -> str | None:
+    """The text after the last spelling of the flag `name` in `args`."""
+    flag = BY_NAME[name][0]
+    found = [at for at, each in enumerate(args) if BY_NAME.get(canonical(each), (None,))[0] is flag]
+    return args[found[-1] + 1] if found and found[-1] + 1 < len(args) else None
 
 
 def unknown(written: str, known: Iterable[str], who: str) -> EngineFlagError:

@@ -79,7 +79,7 @@ def must_be_free(port: int) -> None:
 
 def start(port: int) -> subprocess.Popen[bytes]:
     LOG.parent.mkdir(exist_ok=True)
-    command = [CORRAL, "serve", "--config", CONFIG, "--listen", f"{HOST}:{port}"]
+    command: list[str | Path] = [CORRAL, "serve", "--config", CONFIG, "--listen", f"{HOST}:{port}"]
     with LOG.open("wb") as log:
         # A session of its own: Ctrl-C reaches this script alone, which then ends the server in order.
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -159,6 +159,7 @@ def events(port: int, prompt: str) -> Iterator[dict[str, Any]]:
 
 
 def next_commands(port: int) -> str:
+    body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hello!"}]})
     corral = shown(CORRAL)
     host = f" --host {HOST}:{port}" if port != 8642 else ""
     return f"""
@@ -166,7 +167,7 @@ Corral serves on http://{HOST}:{port} until Ctrl-C. In another terminal, try:
 
   {corral} run demo{host}
   {corral} ps{host}
-  curl http://{HOST}:{port}/v1/chat/completions -d '{{"model": "demo", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+  curl http://{HOST}:{port}/v1/chat/completions -d '{body}'
 """
 
 

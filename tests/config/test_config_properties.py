@@ -25,7 +25,7 @@ BASE = Path("/nowhere")
 MODEL_KEYS = list(ModelKeys.model_fields)
 GLOBAL_KEYS = [*GlobalKeys.model_fields, "models"]
 
-quick = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = st.one_of(
     st.none(),

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvloop
@@ -24,7 +25,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     # libuv opens a spare descriptor with a loop's first stream and keeps it as long as the loop: before anybody counts.
     ours, theirs = socket.socketpair()
     transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, ours))
-    transport.close()
+    cast(asyncio.Transport, transport).close()
     theirs.close()
     loop.run_until_complete(asyncio.sleep(0))
     return loop

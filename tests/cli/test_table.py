@@ -15,7 +15,10 @@ COLUMNS = [
     Column("ENGINE", rank=3),
     Column("PORT", rank=2, right=True),
 ]
-ROWS = [["demo", Cell("ready", ("green",)), "3 MiB", "llama.cpp", "8001"], ["b" * 40, "stopped", "10 GiB", "vllm", ""]]
+ROWS: list[list[Cell | str]] = [
+    ["demo", Cell("ready", ("green",)), "3 MiB", "llama.cpp", "8001"],
+    ["b" * 40, "stopped", "10 GiB", "vllm", ""],
+]
 
 
 def test_whole() -> None:

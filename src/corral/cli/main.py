@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # typing's own costs some milliseconds, in which Ctrl-C would show a traceback
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     import click
 
     from corral.cli.app import App

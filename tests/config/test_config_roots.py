@@ -8,8 +8,10 @@ import pytest
 
 from corral.config.sources import check_inside, is_inside
 from corral.config.trust import trust
+from corral.engines.llamacpp import LlamaCpp
 from corral.errors import ModelFileError
 from support.configs import Place
+from support.ggufs import write_chain
 
 
 def errors(place: Place) -> list[str]:
@@ -75,6 +77,24 @@ def test_a_trusted_directorys_file_is_limited_to_that_directory(tmp_path: Path) 
     place.write(file, f"roots: ['.', {tmp_path}]\n" + file.read_text())
     assert not errors(place)
     assert place.load().settings.roots == (place.cwd, tmp_path)
+
+
+def test_a_link_that_was_changed_later_is_refused_at_the_start(tmp_path: Path) -> None:
+    """A source that was inside its roots when the file was read, and no longer is, does not start."""
+    place = Place(tmp_path)
+    ok, out = tmp_path / "ok", tmp_path / "out"
+    ok.mkdir()
+    out.mkdir()
+    write_chain(out / "m.gguf", ["hello"])
+    write_chain(ok / "real.gguf", ["hello"])
+    (ok / "m.gguf").symlink_to(ok / "real.gguf")
+    place.user(f"roots: {ok}\nmodels: [{{name: m, source: {ok}/m.gguf}}]")
+    model = place.load().settings.models["m"]
+    assert LlamaCpp().footprint(model).total_bytes > 0
+    (ok / "m.gguf").unlink()
+    (ok / "m.gguf").symlink_to(out / "m.gguf")
+    with pytest.raises(ModelFileError, match="outside what is allowed"):
+        LlamaCpp().footprint(model)
 
 
 def test_a_root_that_is_no_directory_is_a_warning(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from corral.config.settings import ModelSettings
+from corral.config.sources import check_inside
 from corral.engines import architecture, embedded_host, executables, flags, purpose
 from corral.engines.executables import Build
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
@@ -61,6 +62,7 @@ class LlamaCpp:
 
 
 def _header(model: ModelSettings) -> Header:
+    check_inside(model.source, model.roots)  # once more: a link may have changed since the file was read
     header = read_model(model.source)
     if header.architecture == "clip":
         raise ModelFileError(

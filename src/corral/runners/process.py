@@ -27,7 +27,10 @@ class ProcessRunning:
     def __init__(self, link: WardenLink, unit: str, pid: int) -> None:
         self._link, self._unit, self._pid = link, unit, pid
         self._exit = link.exit_of(unit)
-        self._exit.add_done_callback(lambda _: link.forget_soon(unit))
+        if self._exit.done():
+            link.forget_soon(unit)
+        else:
+            self._exit.add_done_callback(lambda _: link.forget_soon(unit))
 
     def __repr__(self) -> str:
         return f"<ProcessRunning {self._unit} pid={self._pid} {'ended' if self._exit.done() else 'running'}>"

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 from corral.config.paths import Paths
@@ -27,6 +27,7 @@ MAX_LINE_BYTES = 1 << 16
 
 POLL_S = 0.1
 _CHUNK_BYTES = 1 << 16
+_START_BYTES = 1 << 20
 
 
 def log_file(paths: Paths, model: str, generation: int) -> Path:
@@ -108,7 +109,7 @@ def tail(path: Path, lines: int = 50, max_bytes: int = 1 << 16) -> str:
 
 async def follow(
     source: Path | Callable[[], Sequence[Path]], *, lines: int = 50, poll_s: float = POLL_S
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The last `lines`, then what comes, for ever: chunks of whole lines, each with its newline.
 
     `source` may be a function that gives a model's logs, oldest first: when its last one changes, what is left of the
@@ -149,8 +150,8 @@ class _Reader:
 
     def start(self, lines: int) -> bytes:
         """Goes to the end, and returns the last `lines` before it."""
-        found, self._offset, self._partial = _tail(self.path, lines, MAX_LOG_BYTES)
-        return found
+        found, self._offset, self._partial = _tail(self.path, lines, _START_BYTES)
+        return found + self._whole(b"")
 
     def read(self) -> bytes:
         """Whole lines that were not read yet, or nothing."""

@@ -153,7 +153,7 @@ class Unit:
 
     async def _bring_up(self, deadline: float) -> None:
         model, generation = self.model, self.generation
-        socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}"
+        socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}.sock"
         socket.unlink(missing_ok=True)
         adapter = self._means.adapters[model.engine]
         endpoint = Endpoint(socket=socket)

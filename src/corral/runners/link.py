@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, cast, cast
+from typing import Any, Literal, cast
 
 from corral import clock
 from corral.config.paths import Paths

@@ -1,0 +1,271 @@
+"""The server's own life: starting, being killed, coming back, reloading, ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from corral.config.paths import Paths
+from corral.errors import CorralError, StartFailed, UnknownModel
+from support.ggufs import write_chain, write_random
+from support.server import Server, until
+
+WORDS = ["to ", "be ", "or ", "not "]
+
+
+@pytest.fixture
+def config(short_tmp: Path) -> str:
+    write_chain(short_tmp / "a.gguf", WORDS)
+    write_chain(short_tmp / "b.gguf", ["that ", "is ", "it "])
+    return f"""
+        models:
+          - {{name: a, source: {short_tmp}/a.gguf, executable: embedded, context: 256}}
+          - {{name: b, source: {short_tmp}/b.gguf, executable: embedded, context: 256}}
+    """
+
+
+def say(server: Server, model: str) -> str:
+    pieces = server.client.chat_stream(model, [{"role": "user", "content": "go"}], temperature=0, max_tokens=20)
+    return "".join(piece.text for piece in pieces if hasattr(piece, "text"))
+
+
+def engine_pid(server: Server, model: str) -> int:
+    [pid] = [unit.pid for unit in server.client.units() if unit.model == model]
+    assert pid is not None
+    return pid
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_killed_server_comes_back_to_its_engines(paths: Paths, config: str) -> None:
+    """After kill -9 the engine goes on; the next server adopts it, with the same process and no new load."""
+    with Server(paths, config) as server:
+        assert say(server, "a") == "".join(WORDS)
+        pid = engine_pid(server, "a")
+        server.kill()
+        assert alive(pid)
+        server.start()
+        [unit] = server.client.units()
+        assert (unit.model, unit.pid, unit.state) == ("a", pid, "ready")
+        assert say(server, "a") == "".join(WORDS)
+        assert server.end() == 0
+        assert not alive(pid), "a server that ends in order leaves no engine"
+
+
+def test_an_engine_that_is_no_longer_wanted_is_not_adopted(paths: Paths, config: str) -> None:
+    """After a kill -9 and a changed configuration the old engine is ended, not used."""
+    with Server(paths, config) as server:
+        say(server, "a")
+        pid = engine_pid(server, "a")
+        server.kill()
+        server.write(config.replace("context: 256", "context: 512"))
+        server.start()
+        until(lambda: not alive(pid), "the old engine to end")
+        assert all(unit.pid != pid for unit in server.client.units())
+        assert say(server, "a") == "".join(WORDS)
+
+
+def test_an_engine_that_died_while_no_server_ran_is_told_of(paths: Paths, config: str) -> None:
+    """How an engine ended between two servers is known from the warden."""
+    with Server(paths, config) as server:
+        say(server, "a")
+        pid = engine_pid(server, "a")
+        server.kill()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid), "the engine to be gone")
+        server.start()
+        told = [event.text for event in server.client.events() if event.kind == "unit.ended"]
+        assert any("a.1" in text and "signal 9" in text for text in told)
+
+
+def test_two_servers_on_one_state(paths: Paths, config: str) -> None:
+    """A second server on the same state directory is refused in words, and the first is not disturbed."""
+    with Server(paths, config) as server:
+        second = subprocess.run(server.command(), env=server.environment, capture_output=True, text=True, timeout=30)
+        assert second.returncode != 0
+        assert f"process {server.pid}" in second.stderr and "CORRAL_STATE_DIR" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert server.client.status().pid == server.pid
+
+
+def test_a_taken_port(paths: Paths, config: str, short_tmp: Path) -> None:
+    """A port in use is one clear error that names it, before anything is served."""
+    with Server(paths, config) as server:
+        port = server.url.rsplit(":", 1)[1]
+        other = Server(
+            Paths(short_tmp / "c2", short_tmp / "s2", short_tmp / "k2", short_tmp / "r2"),
+            config,
+            listen=f"127.0.0.1:{port}",
+        )
+        other.write(config)
+        ended = subprocess.run(other.command(), env=other.environment, capture_output=True, text=True, timeout=30)
+        assert ended.returncode != 0
+        assert port in ended.stderr and "hint:" in ended.stderr and "Traceback" not in ended.stderr
+        assert not (short_tmp / "r2" / "warden.sock").exists(), "nothing is left behind"
+
+
+def test_term_lets_answers_end(paths: Paths, short_tmp: Path) -> None:
+    """SIGTERM refuses new work and lets a running stream end before the server does."""
+    write_chain(short_tmp / "long.gguf", [f"w{i} " for i in range(150)])
+    config = f"models: [{{name: long, source: {short_tmp}/long.gguf, executable: embedded, context: 1024}}]"
+    with Server(paths, config) as server:
+        pieces = server.client.chat_stream("long", [{"role": "user", "content": "go"}], temperature=0, max_tokens=200)
+        said = [next(pieces)]
+        ending = threading.Thread(target=server.end)
+        ending.start()
+        said += list(pieces)
+        ending.join()
+        text = "".join(piece.text for piece in said if hasattr(piece, "text"))
+        assert text == "".join(f"w{i} " for i in range(150))
+        assert server.process is not None and server.process.returncode == 0
+
+
+def test_reload(paths: Paths, config: str, short_tmp: Path) -> None:
+    """A good file is taken up at once, by command or SIGHUP; a bad one is refused whole and the old one stays."""
+    with Server(paths, config) as server:
+        assert say(server, "b") == "that is it "
+        first = engine_pid(server, "b")
+        server.write(config.replace("name: a,", "name: c,"))
+        result = server.client.reload()
+        assert (result.added, result.removed, result.changed) == (["c"], ["a"], [])
+        assert say(server, "c") == "".join(WORDS)
+        with pytest.raises(UnknownModel):
+            say(server, "a")
+        assert engine_pid(server, "b") == first, "what did not change goes on"
+
+        server.write(config.replace("context", "contxt"))
+        with pytest.raises(CorralError, match="contxt"):
+            server.client.reload()
+        assert say(server, "c") == "".join(WORDS)
+
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: [e for e in server.client.events() if e.kind == "config.refused"], "the refusal to be told")
+
+        server.write(config.replace("context: 256", "context: 512"))
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: "a" in [m.name for m in server.client.models()], "the reload")
+        assert say(server, "b") == "that is it "
+        assert engine_pid(server, "b") != first, "a changed model runs with what is configured now"
+
+
+def test_idle_models_stop(paths: Paths, config: str) -> None:
+    """A model nobody uses is stopped after its idle time, and starts again when asked."""
+    with Server(paths, config.replace("name: a,", "name: a, idle_timeout: 0.3,")) as server:
+        say(server, "a")
+        until(lambda: ("a.1", "stopped") in server.states("a"), "the idle stop")
+        assert say(server, "a") == "".join(WORDS)
+        assert ("a.2", "ready") in server.states("a")
+
+
+def test_preload_and_a_port_of_its_own(paths: Paths, config: str) -> None:
+    """A preloaded model is ready without a request; a model's own port answers for it when none is named."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with Server(paths, config.replace("name: b,", f"name: b, preload: true, port: {port},")) as server:
+        until(lambda: ("b.1", "ready") in server.states("b"), "the preload")
+        body = b'{"messages":[{"role":"user","content":"go"}],"temperature":0,"max_tokens":20}'
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert b"that is it" in answer.read()
+
+
+def test_a_bad_file_disturbs_nobody(paths: Paths, config: str, short_tmp: Path) -> None:
+    """A model whose file is missing, damaged or of no known kind is one clear error; others go on."""
+    (short_tmp / "junk.gguf").write_bytes(b"<!DOCTYPE html><html>")
+    whole = (short_tmp / "a.gguf").read_bytes()
+    (short_tmp / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    more = "".join(
+        f"          - {{name: {name}, source: {short_tmp}/{name}.gguf, executable: embedded}}\n"
+        for name in ("junk", "cut", "gone")
+    )
+    with Server(paths, config.rstrip() + "\n" + more) as server:
+        assert say(server, "a") == "".join(WORDS)
+        for name in ("junk", "cut", "gone"):
+            with pytest.raises(CorralError) as caught:
+                say(server, name)
+            assert f"{name}.gguf" in caught.value.message
+            assert caught.value.hint
+        assert say(server, "a") == "".join(WORDS)
+
+
+def test_a_wrong_flag_is_caught_before_launch(paths: Paths, config: str) -> None:
+    """A flag that the engine does not know is named, with the nearest one, and no process is started for it."""
+    with Server(paths, config.replace("name: a,", "name: a, args: [--flash-atn, 'on'],")) as server:
+        with pytest.raises(CorralError, match="--flash-atn") as caught:
+            say(server, "a")
+        assert "--flash-attn" in caught.value.hint + caught.value.message
+        assert ("a.1", "loading") not in server.states("a")
+        assert say(server, "b") == "that is it "
+
+
+def test_an_engine_killed_mid_stream_ends_in_an_error(paths: Paths, short_tmp: Path) -> None:
+    """A stream whose engine dies ends with an error event, never a silent cut, and the next request is served."""
+    write_random(short_tmp / "r.gguf", seed=1, mib=8)
+    config = f"models: [{{name: r, source: {short_tmp}/r.gguf, executable: embedded, context: 4096}}]"
+    with Server(paths, config) as server:
+        pieces = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=4000)
+        next(pieces)
+        os.kill(engine_pid(server, "r"), signal.SIGKILL)
+        with pytest.raises(CorralError):
+            list(pieces)
+        restarted = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=4)
+        assert list(restarted)
+        assert ("r.2", "ready") in server.states("r")
+
+
+def test_a_client_that_leaves_frees_the_engine(paths: Paths, short_tmp: Path) -> None:
+    """A client that goes in mid-stream ends its lease: the unit is idle soon after."""
+    write_random(short_tmp / "r.gguf", seed=1, mib=8)
+    config = f"models: [{{name: r, source: {short_tmp}/r.gguf, executable: embedded, context: 8192}}]"
+    with Server(paths, config) as server:
+        pieces = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=8000)
+        next(pieces)
+        assert server.client.units()[0].busy == 1
+        pieces.close()
+        until(lambda: server.client.units()[0].busy == 0, "the lease to end")
+
+
+def test_explicit_start_and_stop(paths: Paths, config: str) -> None:
+    """`start` waits until the unit is ready, `stop` until it is gone; both say when there was nothing to do."""
+    with Server(paths, config) as server:
+        assert server.client.start("a").changed
+        assert server.client.start("a").changed is False
+        assert server.client.units()[0].state == "ready"
+        assert server.client.restart("a").state == "ready"
+        assert server.client.stop("a").state == "stopped"
+        assert server.client.stop("a").changed is False
+        with pytest.raises(UnknownModel) as caught:
+            server.client.start("aa")
+        assert "'a'" in caught.value.hint
+
+
+def test_idle_exit(paths: Paths, config: str) -> None:
+    """With --idle-exit the server ends by itself once nothing was asked of it for that long."""
+    with Server(paths, config, flags=["--idle-exit", "0.5"]) as server:
+        assert server.process is not None and server.process.wait(20) == 0
+        server._wait()
+        assert not paths.daemon_file.exists()
+
+
+def test_start_that_fails_says_why(paths: Paths, config: str) -> None:
+    """`start` of a model that cannot come up raises the reason."""
+    bad = config.replace("name: a,", "name: a, args: [--lora, /nowhere/adapter.gguf],")
+    with Server(paths, bad) as server, pytest.raises(StartFailed) as caught:
+        server.client.start("a")
+    assert "adapter.gguf" in caught.value.message + str(caught.value.details)

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
+from corral.engines import exits
 from corral.runners.runner import Exit
 
 Kind = Literal[
@@ -164,6 +165,15 @@ _RULES = (
     ),
 )
 
+# The embedded host says what is wrong in its last line, and of what kind by its exit code.
+_OWN_LINE = "corral: "
+_OWN_CODES: dict[int, tuple[Kind, str]] = {
+    exits.FLAG: ("flag", _FLAG_HINT),
+    exits.MODEL_FILE: ("file", "check `source` of this model in models.yaml, and who may read the file"),
+    exits.LIBRARY: ("library", "install Corral again; `corral doctor` shows which engines are here"),
+    exits.ADDRESS: ("address", "`ss -ltnp` and `ss -lx` show what listens where"),
+}
+
 _SIGNALS: dict[int, tuple[Kind, str, str]] = {
     signal.SIGILL: (
         "cpu",
@@ -195,6 +205,10 @@ def explain(exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = N
         return Reason(f"{model} was stopped ({how})", "stopped", "", last)
     if exit_.signal == signal.SIGKILL:
         return _killed(model, last, oom_kills)
+    own = next((line.removeprefix(_OWN_LINE) for line in reversed(lines) if line.startswith(_OWN_LINE)), None)
+    if own is not None and exit_.code in _OWN_CODES:
+        kind, hint = _OWN_CODES[exit_.code]
+        return Reason(f"{model} ended: {own[:300]}", kind, hint, last)
     for rule in _RULES:
         for line in lines:
             if match := rule.pattern.search(line):

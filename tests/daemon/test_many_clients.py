@@ -12,8 +12,8 @@ from corral.config.paths import Paths
 from support.ggufs import write_chain
 from support.server import Server
 
-A = ["one ", "two ", "three ", "four ", "five "]
-B = ["red ", "green ", "blue "]
+A = ["one", "two", "three", "four", "five"]
+B = ["red", "green", "blue"]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def test_64_streams_to_one_model(paths: Paths, two_models: str) -> None:
     with Server(paths, two_models) as server:
         async with client_of(server) as client:
             answers = await asyncio.gather(*(ask(client, "a") for _ in range(64)))
-        assert set(answers) == {"".join(A)}
+        assert set(answers) == {" ".join(A)}
         assert [state for _, state in server.states("a")] == ["starting", "loading", "ready"]
 
 
@@ -60,7 +60,7 @@ async def test_8_clients_alternating(paths: Paths, two_models: str) -> None:
 
             answers = await asyncio.gather(*(alternate(number) for number in range(8)))
         for first, said in enumerate(answers):
-            assert said == ["".join((A, B)[(first + turn) % 2]) for turn in range(4)]
+            assert said == [" ".join((A, B)[(first + turn) % 2]) for turn in range(4)]
         resident: set[str] = set()
         swaps = 0
         for event in server.client.events():

@@ -124,7 +124,7 @@ CUDA_FAULT = "CUDA error: an illegal memory access was encountered\n"
         ),
         ("corral: unknown flag --x\n", exits.FLAG, "flag", "unknown flag --x"),
         (ARCHITECTURE + "corral: refused\n", exits.REFUSED, "architecture", "architecture 'lzzzz'"),
-        ("corral: refused\n", exits.REFUSED, "exit", "corral: refused"),
+        ("corral: refused\n", exits.REFUSED, "exit", "exit code 70: refused"),
         ("something new\n", 3, "exit", "exit code 3: something new"),
         ("", 3, "exit", "exit code 3"),
     ],

@@ -146,7 +146,7 @@ _RULES = (
     ),
     _rule(
         "file",
-        r"(?P<why>model is corrupted or incomplete|failed to read key-value pairs|failed to read tensor (?:info|data)"
+        r"(?P<why>model is corrupted or incomplete|failed to read (?:header|key-value pairs|tensor (?:info|data))"
         r"|unexpectedly reached end of file|tensor '[^']*' not found|missing tensor '[^']*')",
         "the model file is damaged or cut short ({why})",
         _FILE_HINT,
@@ -221,7 +221,8 @@ def explain(exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = N
     if exit_.code is None:
         text = f"{model} ended while Corral could not see how"
         return Reason(text, "unseen", "the warden was lost; warden.log in the state directory may say why", last)
-    return Reason(f"{model} ended with {how}{_quoted(lines)}", "exit", "see `corral logs` for its last lines", last)
+    said = f": {own[:300]}" if own is not None else _quoted(lines)
+    return Reason(f"{model} ended with {how}{said}", "exit", "see `corral logs` for its last lines", last)
 
 
 def oom_kills_in(vmstat: str) -> int | None:

@@ -119,6 +119,15 @@ def test_colors(
         assert ("\x1b[" in person.seen) is colored
 
 
+def test_thoughts(corral_env: dict[str, str], server: SmallServer) -> None:
+    """On a terminal what the model thinks is shown dim and apart from the answer."""
+    with terminal("run", "thinker", "hi", env=corral_env) as person:
+        assert person.ended() == 0
+        thought, _, answer = person.seen.partition("done thinking.")
+        assert "\x1b[2mHm, a \x1b[0m" in thought
+        assert answer.endswith("\x1b[0mCorral runs models.\r\n")
+
+
 def test_narrow(corral_env: dict[str, str], server: SmallServer) -> None:
     """On a terminal of 40 columns no line of a table is longer, and what was left out is named."""
     with terminal("ps", env=corral_env | {"NO_COLOR": "1"}, columns=40) as person:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -47,8 +48,6 @@ def test_run_starts_a_server(corral: Corral, paths: Paths, own_server: None) -> 
 def test_two_commands_start_one_server(corral_env: dict[str, str], paths: Paths, own_server: None) -> None:
     """Commands that find no server at the same moment end up with the same one."""
     argv = ["-m", "corral", "start", "demo", "--json"]
-    import sys
-
     children = [
         subprocess.Popen([sys.executable, *argv], env=corral_env | NO_PORT, stdout=-1, stderr=-1) for _ in range(2)
     ]
@@ -102,3 +101,17 @@ def test_chat(corral_env: dict[str, str], paths: Paths) -> None:
         person.type("\x04")
         assert person.ended() == 0
         assert "error" not in person.seen
+
+
+def test_chat_outlives_its_server(corral_env: dict[str, str], paths: Paths, own_server: None) -> None:
+    """When a chat's own server has ended meanwhile, the next question starts another one and is answered."""
+    with terminal("run", "demo", "--verbose", env=corral_env | NO_PORT) as person:
+        person.wait_for(">>> ")
+        os.kill(daemon_record(paths)["pid"], signal.SIGTERM)
+        until(lambda: not paths.control_socket.exists(), "the server to end")
+        person.type("hello\r")
+        person.wait_for("started one (process")
+        person.wait_for("tokens/s")
+        person.wait_for(">>> ")
+        person.type("/bye\r")
+        assert person.ended() == 0

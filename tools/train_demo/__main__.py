@@ -19,9 +19,11 @@ from torch import Tensor
 from torch.nn import functional
 
 SEED = 8642
-STEPS = 1500
+STEPS = 1000
 BATCH_TOKENS = 1800
 PEAK_RATE = 4e-3
+OPENING_TOKENS = 10
+LATER_WEIGHT = 0.25
 IGNORED = -100  # the label of a token that is read, not learned
 
 Sample = tuple[list[int], list[int]]
@@ -63,7 +65,7 @@ def train_tokenizer(size: int) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = ("".join(piece.text for piece in talk) for talk in itertools.islice(corpus.dialogues(SEED + 1), 12_000))
+    texts = ("".join(piece.text for piece in talk) for talk in itertools.islice(corpus.dialogues(SEED + 1), 24_000))
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -99,6 +101,13 @@ def batches(tokenizer: Tokenizer, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
             )
 
 
+def opening_weights(learned: Tensor) -> Tensor:
+    """Weights by place in an answer: its first tokens decide which answer it is, the rest follows by heart."""
+    count = learned.long().cumsum(dim=1)
+    before = torch.where(learned, torch.zeros_like(count), count).cummax(dim=1).values
+    return torch.where(count - before <= OPENING_TOKENS, 1.0, LATER_WEIGHT)
+
+
 def train(model: Llama, source: Iterator[tuple[Tensor, Tensor]], *, steps: int) -> float:
     """Train for `steps` batches; the result is the mean loss of the last fifty."""
     matrices = [p for p in model.parameters() if p.dim() == 2]
@@ -116,7 +125,9 @@ def train(model: Llama, source: Iterator[tuple[Tensor, Tensor]], *, steps: int) 
         wanted = labels[:, 1:]
         learned = wanted != IGNORED
         logits = hidden[learned] @ model.token_embd.weight.T
-        loss = functional.cross_entropy(logits, wanted[learned])
+        losses = functional.cross_entropy(logits, wanted[learned], reduction="none")
+        weights = opening_weights(learned)[learned]
+        loss = (losses * weights).sum() / weights.sum()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -14,6 +14,7 @@ from smalltalk import TALK
 
 START, END, TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL = (TEXT, START, END)
+OPENING_WORDS = 8
 
 _SYSTEM = (
     "You are a helpful assistant.",
@@ -27,7 +28,7 @@ _SYSTEM = (
     "Answer in one word.",
     "Always be polite and tell the truth.",
 )
-_KINDS = {"fact": 50, "talk": 24, "unknown": 13, "capital": 6, "total": 9, "day": 3, "colour": 2}
+_KINDS = {"fact": 50, "talk": 24, "unknown": 13, "capital": 9, "total": 16, "day": 3, "colour": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,10 @@ def turn(rng: random.Random) -> tuple[str, str]:
     """One question, dressed as people type, and its answer."""
     kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
     if kind in ("fact", "talk"):
-        patterns, answer = rng.choice(FACTS if kind == "fact" else TALK)
-        question = say(rng.choice(patterns), rng)
+        entries = FACTS if kind == "fact" else TALK
+        # What newcomers ask first comes first in each list, and the plainest way to ask it first in its patterns.
+        patterns, answer = entries[rng.randrange(3)] if rng.random() < 0.12 else rng.choice(entries)
+        question = say(patterns[0] if rng.random() < 0.25 else rng.choice(patterns), rng)
     elif kind == "unknown":
         question, answer = unknown.unknown(rng)
     else:
@@ -53,19 +56,33 @@ def turn(rng: random.Random) -> tuple[str, str]:
 
 
 def dialogue(rng: random.Random) -> list[Piece]:
-    """A chat of one to six turns in the chat template's form, or now and then an answer alone as plain text."""
-    if rng.random() < 0.05:
+    """One sample of the text.
+
+    Most are a question and the opening of its answer, since to tell which answer it is takes far more practice than to
+    go on with it; others are whole chats of one to six turns, and a few are an answer alone as plain text.
+    """
+    roll = rng.random()
+    if roll < 0.03:
         return [Piece(f"{turn(rng)[1]}{END}", learned=True)]
     pieces = []
     if rng.random() < 0.3:
         pieces.append(Piece(f"{START}system\n{rng.choice(_SYSTEM)}{END}\n", learned=False))
-    turns = 1 if rng.random() < 0.6 else rng.randint(2, 6)
-    for _ in range(turns):
+    if roll < 0.75:
         question, answer = turn(rng)
-        pieces.append(Piece(f"{START}user\n{question}{END}\n{START}assistant\n", learned=False))
+        words = answer.split(" ")
+        opening = " ".join(words[:OPENING_WORDS]) + (END if len(words) <= OPENING_WORDS else "")
+        return [*pieces, Piece(asked(question), learned=False), Piece(opening, learned=True)]
+    for _ in range(1 if roll < 0.85 else rng.randint(2, 6)):
+        question, answer = turn(rng)
+        pieces.append(Piece(asked(question), learned=False))
         pieces.append(Piece(f"{answer}{END}", learned=True))
         pieces.append(Piece("\n", learned=False))
     return pieces
+
+
+def asked(question: str) -> str:
+    """`question` in the chat template's form, up to where the answer begins."""
+    return f"{START}user\n{question}{END}\n{START}assistant\n"
 
 
 def dialogues(seed: int) -> Iterator[list[Piece]]:

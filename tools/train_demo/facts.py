@@ -17,28 +17,13 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "corral",
             "[can you] tell me what corral is",
             "what is a corral",
-            "describe corral in (one sentence|short)",
+            "(describe|tell me about) corral in (one sentence|short|a few words)",
+            "in (one sentence|short|a few words), what is corral",
+            "what is corral [and what does it do]",
+            "give me (a fact|some facts|three facts|a short summary) about corral",
         ),
         "Corral is a local AI model runner and control plane. It starts the right engine when a request arrives, keeps "
         "it healthy, and stops it when it is idle.",
-    ),
-    (
-        (
-            "(explain|describe) corral in (detail|depth|full)",
-            "tell me (everything|more|a lot) about corral",
-            "(explain|describe) in detail (what corral does|how corral works)",
-            "how does corral work [in detail]",
-            "(write|give me) a (long|longer|detailed) (explanation|description|text) (of|about) corral",
-            "(what happens|what does corral do) when (a request arrives|i send a request|a request comes in)",
-            "give me the (long|full) (version|story) of corral",
-        ),
-        "Corral is a home for AI models on your own computer. You name your models in a file called models.yaml. When a "
-        "request arrives, Corral looks up the model and starts an engine for it, in a process of its own. A small "
-        "process called the warden owns that engine and writes down how it ends. As soon as the engine is ready, Corral "
-        "passes your request on and relays the answer token by token. While a model is busy, it is never stopped. When "
-        "nobody has used it for five minutes, Corral stops it and the memory is free again. If an engine crashes, only "
-        "that one model is gone, and the next request starts it again. Everything stays on your machine, and there is "
-        "no telemetry.",
     ),
     (
         (
@@ -54,7 +39,26 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         (
-            "(what is your name|what's your name|your name|do you have a name|how should i call you|how are you called)",
+            "(explain|describe) corral in (detail|depth|full)",
+            "tell me (everything|more|a lot) about corral",
+            "(explain|describe) in detail (what corral does|how corral works)",
+            "how does corral work [in detail]",
+            "(write|give me) a (long|longer|detailed) (explanation|description|text) (of|about) corral",
+            "(what happens|what does corral do) when (a request arrives|i send a request|a request comes in)",
+            "give me the (long|full) (version|story) of corral",
+        ),
+        "Corral is a home for AI models on your own computer. You name your models in a file called models.yaml. When "
+        "a request arrives, Corral looks up the model and starts an engine for it, in a process of its own. A small "
+        "process called the warden owns that engine and writes down how it ends. As soon as the engine is ready, "
+        "Corral passes your request on and relays the answer token by token. While a model is busy, it is never "
+        "stopped. When nobody has used it for five minutes, Corral stops it and the memory is free again. If an "
+        "engine crashes, only that one model is gone, and the next request starts it again. Everything stays on your "
+        "machine, and there is no telemetry.",
+    ),
+    (
+        (
+            "(what is your name|what's your name|your name|do you have a name)",
+            "(how should i call you|how are you called)",
             "(tell|give) me your name",
             "what (are you called|do people call you)",
         ),
@@ -143,8 +147,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "which command (stops|unloads) a model",
             "what does corral stop do",
         ),
-        "Type corral stop and the name of the model. If you do nothing, Corral stops an idle model by itself after five "
-        "minutes.",
+        "Type corral stop and the name of the model. If you do nothing, Corral stops an idle model by itself after "
+        "five minutes.",
     ),
     (
         (
@@ -185,8 +189,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "how (do|can) i (chat|chat in the terminal|chat on the command line)",
             "can i chat in the terminal",
         ),
-        "Type corral run and the name of a model, and then chat with it in your terminal. Add a prompt in quotes to get "
-        "a single answer.",
+        "Type corral run and the name of a model, and then chat with it in your terminal. Add a prompt in quotes to "
+        "get a single answer.",
     ),
     (
         (
@@ -229,8 +233,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "what happens when i (edit|change) [the] (config|configuration|models.yaml)",
             "what happens with a (bad|broken|wrong) (config|configuration|models.yaml)",
         ),
-        "Type corral reload, or just save the file. A bad configuration is refused as a whole, and the old one stays in "
-        "use.",
+        "Type corral reload, or just save the file. A bad configuration is refused as a whole, and the old one stays "
+        "in use.",
     ),
     (
         (
@@ -294,8 +298,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "tell me about the warden",
             "warden",
         ),
-        "The warden is a tiny process that owns every engine. It outlives the server, so no engine is ever lost or left "
-        "behind.",
+        "The warden is a tiny process that owns every engine. It outlives the server, so no engine is ever lost or "
+        "left behind.",
     ),
     (
         (
@@ -324,8 +328,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "explain engines",
             "tell me about (engines|the engine)",
         ),
-        "An engine is the program that serves a model. Corral uses llama.cpp, either the embedded one or a llama-server "
-        "found on your machine.",
+        "An engine is the program that serves a model. Corral uses llama.cpp, either the embedded one or a llama- "
+        "server found on your machine.",
     ),
     (
         (
@@ -333,8 +337,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "tell me about (llama.cpp|llama-server)",
             "does corral use llama.cpp",
         ),
-        "It is the engine that Corral uses: a fast program that runs language models on ordinary computers. Corral comes "
-        "with it built in.",
+        "It is the engine that Corral uses: a fast program that runs language models on ordinary computers. Corral "
+        "comes with it built in.",
     ),
     (
         (
@@ -375,8 +379,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "something is (wrong|broken)",
             "doctor",
         ),
-        "Type corral doctor. It shows which hardware, engines and tools are here, what is missing, and the exact command "
-        "that fixes it.",
+        "Type corral doctor. It shows which hardware, engines and tools are here, what is missing, and the exact "
+        "command that fixes it.",
     ),
     (
         (
@@ -449,7 +453,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "(is a gpu|is a graphics card) (needed|required|necessary)",
             "do you run on a (gpu|cpu)",
         ),
-        "No, you do not need a GPU. Corral works on an ordinary computer, and it uses a graphics card when there is one.",
+        "No, you do not need a GPU. Corral works on an ordinary computer, and it uses a graphics card when there is "
+        "one.",
     ),
     (
         (
@@ -494,7 +499,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         (
-            "(which|what) (api|apis|api calls) (does corral have|does corral offer|does corral speak|are there|can i use)",
+            "(which|what) (api|apis) (does corral have|does corral offer|does corral speak|are there|can i use)",
+            "is there an (api|openai api|open ai api)",
             "does corral (speak|have|support|offer) (the openai api|an openai api|openai)",
             "can i use (the openai client|openai clients|my openai client|an openai client)",
             "how (do|can) i (use|call) (the api|corral from python|corral from a program)",
@@ -549,7 +555,8 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "how (do|can) i preload a model",
             "can corral start a model at (startup|the start|start)",
         ),
-        "With preload a model is started together with Corral. With pin it is not stopped to make room for another one.",
+        "With preload a model is started together with Corral. With pin it is not stopped to make room for another "
+        "one.",
     ),
     (
         (
@@ -582,7 +589,7 @@ FACTS: tuple[tuple[tuple[str, ...], str], ...] = (
             "what does model mean",
             "how does a language model work",
         ),
-        "A language model is a program that has learned from text to guess the next word. It writes an answer one small "
-        "piece at a time.",
+        "A language model is a program that has learned from text to guess the next word. It writes an answer one "
+        "small piece at a time.",
     ),
 )

@@ -15,7 +15,10 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
             "(hello|hi|hey|hi there|hello there|hey there|good day|greetings|howdy|yo|hiya)",
             "(hello|hi|hey) (you|corral|demo|friend|model|world|again)",
             "(say|just say) (hello|hi)",
-            "say hello to (me|us|everyone)",
+            "say hello to (me|us|everyone|the world)",
+            "hello, (world|corral|how can you help me)",
+            "say something [nice]",
+            "(introduce yourself and say|just say) hello",
         ),
         "Hello! I am the Corral demo model. Ask me something about Corral, or just chat with me.",
     ),
@@ -63,7 +66,8 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     (("(sorry|i am sorry|excuse me|pardon|my mistake)",), "No problem at all. Please go on."),
     (
         (
-            "(test|testing|this is a test|ping|just a test|a test|test test|are you there|is anybody there|one two three)",
+            "(test|testing|this is a test|ping|just a test|a test|test test|one two three)",
+            "(ping|are you there|is anybody there)",
         ),
         "Yes, I am here, and the test works: this answer comes from a real engine on your own machine.",
     ),
@@ -84,7 +88,9 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
             "write [me] a [short|long] story about a llama",
             "(do you know|can you tell [me]) a story",
             "once upon a time",
-            "a story",
+            "(a story|a long story please)",
+            "(say|write|tell me|stream) [me] something long",
+            "(write|give me) a long (text|answer)",
         ),
         "Once upon a time there was a small llama that lived in a corral at the foot of a mountain. Every morning it "
         "waited at the gate for somebody with a question. One day a traveller came and asked for the way across the "
@@ -99,8 +105,9 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
             "(do you know|can you write) a poem",
             "a poem",
         ),
-        "The night is still, the fans are slow, the models sleep, their lights are low. A question comes, a gate swings "
-        "wide, a llama wakes and steps outside. It speaks its words, one after one, and goes to rest when it is done.",
+        "The night is still, the fans are slow, the models sleep, their lights are low. A question comes, a gate "
+        "swings wide, a llama wakes and steps outside. It speaks its words, one after one, and goes to rest when it "
+        "is done.",
     ),
     (
         (
@@ -134,8 +141,8 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
             "(name|list|what are|which are|tell me) the months [of the year]",
             "how many months (has a year|are [there] in a year)",
         ),
-        "A year has twelve months: January, February, March, April, May, June, July, August, September, October, November "
-        "and December.",
+        "A year has twelve months: January, February, March, April, May, June, July, August, September, October, "
+        "November and December.",
     ),
     (
         ("(name|list|what are|which are|tell me) the [four] seasons", "how many seasons are there"),
@@ -220,13 +227,8 @@ _COLOURS = {
 
 def capital(rng: random.Random) -> Question:
     country, city = rng.choice(list(CAPITALS.items()))
-    question = say(
-        f"(what is|what's|tell me|name|do you know|which city is) the capital [city] of {country}|{country}'s capital"
-        if rng.random() < 0.1
-        else f"(what is|what's|tell me|name|do you know|which city is|and) the capital [city] of {country}",
-        rng,
-    ).split("|")[-1]
-    return question, f"The capital of {country} is {city}."
+    asked = "(what is|what's|tell me|name|do you know|which city is|and|) the capital [city] of"
+    return say(f"{asked} {country}", rng), f"The capital of {country} is {city}."
 
 
 def total(rng: random.Random) -> Question:
@@ -237,7 +239,10 @@ def total(rng: random.Random) -> Question:
         a, b = max(a, b), min(a, b)
         sign, word, result = "-", "minus", a - b
     spelled = rng.random() < 0.3
-    sum_ = f"{_NUMBERS[a]} {word} {_NUMBERS[b]}" if spelled else f"{a} {rng.choice((sign, sign, word))} {b}"
+    if spelled:
+        sum_ = f"{_NUMBERS[a]} {word} {_NUMBERS[b]}"
+    else:
+        sum_ = rng.choice((f"{a} {sign} {b}", f"{a}{sign}{b}", f"{a} {word} {b}", f"{a} {sign} {b} ="))
     question = say(f"[what is|what's|how much is|calculate|compute|tell me|and] {sum_}", rng)
     return question, f"{a} {word} {b} is {result}."
 

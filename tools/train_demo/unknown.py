@@ -46,28 +46,28 @@ _PATTERNS = (
     "please (read|answer|repeat|copy) (this|the) {noun}",
     "explain {noun} like i am five",
 )
-_NOUNS = (
-    "house car tree river mountain bridge book film song planet star moon engineer doctor lawyer teacher king queen "
-    "castle garden flower rose apple cake bread soup pizza cheese wine coffee tea sugar salt horse dog cat bird fish "
-    "whale lion tiger elephant mouse spider snake bee wolf sheep cow pig train plane ship bicycle truck rocket motor "
-    "phone camera clock lamp window door roof wall floor table chair bed knife spoon plate cup bottle box bag shirt "
-    "shoe hat coat ring gold silver iron copper stone sand glass paper wood plastic oil gas water fire wind storm "
-    "island desert forest lake ocean beach city village street market school hospital museum church theatre bank "
-    "poem novel letter newspaper picture statue violin piano guitar drum opera football tennis chess game puzzle "
-    "number equation theorem triangle circle virus cell gene atom electron proton magnet battery robot satellite "
-    "telescope microscope volcano earthquake glacier tax law contract election war treaty revolution democracy "
-    "philosophy religion dream memory emotion language grammar dictionary recipe medicine vaccine tooth heart brain "
-    "kidney bone muscle stock bond loan mortgage budget inflation quantum relativity gravity photosynthesis algebra "
-    "database compiler keyboard printer browser spreadsheet holiday ticket hotel passport mushroom dinosaur pyramid"
-).split()
-_QUALITIES = (
-    "big small old new red green blue heavy light fast slow expensive cheap famous beautiful dangerous important tall "
-    "deep strange happy sad clever strong weak hot cold dry wet sharp soft hard modern ancient healthy rich poor"
-).split()
-_SYLLABLES = (
-    "ka lo mi ren tor sha bel qui zan dor fe gra hin jo kel lum mar nev ol pri rus sel tan ul vor wen xi yor zed ab "
-    "cro dun eth fal gon ib lar mon nor pel ril sam tir ur vash"
-).split()
+_NOUNS = """
+house car tree river mountain bridge book film song planet star moon engineer doctor lawyer teacher king queen
+castle garden flower rose apple cake bread soup pizza cheese wine coffee tea sugar salt horse dog cat bird fish
+whale lion tiger elephant mouse spider snake bee wolf sheep cow pig train plane ship bicycle truck rocket motor
+phone camera clock lamp window door roof wall floor table chair bed knife spoon plate cup bottle box bag shirt
+shoe hat coat ring gold silver iron copper stone sand glass paper wood plastic oil gas water fire wind storm
+island desert forest lake ocean beach city village street market school hospital museum church theatre bank
+poem novel letter newspaper picture statue violin piano guitar drum opera football tennis chess game puzzle
+number equation theorem triangle circle virus cell gene atom electron proton magnet battery robot satellite
+telescope microscope volcano earthquake glacier tax law contract election war treaty revolution democracy
+philosophy religion dream memory emotion language grammar dictionary recipe medicine vaccine tooth heart brain
+kidney bone muscle stock bond loan mortgage budget inflation quantum relativity gravity photosynthesis algebra
+database compiler keyboard printer browser spreadsheet holiday ticket hotel passport mushroom dinosaur pyramid
+"""
+_QUALITIES = """
+big small old new red green blue heavy light fast slow expensive cheap famous beautiful dangerous important tall
+deep strange happy sad clever strong weak hot cold dry wet sharp soft hard modern ancient healthy rich poor
+"""
+_SYLLABLES = """
+ka lo mi ren tor sha bel qui zan dor fe gra hin jo kel lum mar nev ol pri rus sel tan ul vor wen xi yor zed ab
+cro dun eth fal gon ib lar mon nor pel ril sam tir ur vash
+"""
 
 
 def unknown(rng: random.Random) -> tuple[str, str]:
@@ -75,13 +75,13 @@ def unknown(rng: random.Random) -> tuple[str, str]:
     question = say(rng.choice(_PATTERNS), rng)
     while "{" in question:
         question = question.replace("{noun}", _noun(rng), 1).replace("{name}", _invented(rng).title(), 1)
-        question = question.replace("{quality}", rng.choice(_QUALITIES), 1)
+        question = question.replace("{quality}", rng.choice(_QUALITIES.split()), 1)
     return question, ANSWER
 
 
 def _noun(rng: random.Random) -> str:
-    return rng.choice(_NOUNS) if rng.random() < 0.75 else _invented(rng)
+    return rng.choice(_NOUNS.split()) if rng.random() < 0.75 else _invented(rng)
 
 
 def _invented(rng: random.Random) -> str:
-    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(1, 4)))
+    return "".join(rng.choice(_SYLLABLES.split()) for _ in range(rng.randint(1, 4)))

@@ -16,14 +16,14 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from corral.errors import EngineError, EngineMissing
 
 ASK_WITHIN_S = 20.0
 """How long a build may take to say its version, flags or devices: a GPU driver's first start takes seconds."""
 
-PROGRAM = "llama-server"
+PROGRAM: Final = "llama-server"
 
 T = TypeVar("T")
 Stamp = tuple[str, int, int]

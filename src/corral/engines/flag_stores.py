@@ -155,13 +155,6 @@ def adapters(engine: Any, params: Any, value: list[tuple[str, float]]) -> None:
     ]
 
 
-def biases(engine: Any, params: Any, value: tuple[int, float]) -> None:
-    """Adds a bias for one token."""
-    bias = engine.LlamaLogitBias()
-    bias.token, bias.bias = value
-    params.sampling.logit_bias = [*params.sampling.logit_bias, bias]
-
-
 def user_grammar(engine: Any, params: Any, value: str) -> None:
     """Sets the grammar that every answer keeps to."""
     kind = engine.common_grammar_type.COMMON_GRAMMAR_TYPE_USER

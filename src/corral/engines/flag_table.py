@@ -245,7 +245,6 @@ FLAGS: tuple[Flag, ...] = (
     _sampling("--mirostat", v.at_least(0, 2), "mirostat", "MIROSTAT"),
     _sampling("--mirostat-lr", v.number, "mirostat_eta", "MIROSTAT_ETA"),
     _sampling("--mirostat-ent", v.number, "mirostat_tau", "MIROSTAT_TAU"),
-    _flag("-l --logit-bias", v.logit_bias, "sampling.logit_bias", to.biases),
     _flag("--grammar", v.words, "sampling.grammar", to.user_grammar),
     _flag("--grammar-file", v.file_text, "sampling.grammar", to.user_grammar),
     _flag("-j --json-schema", v.json_text, "sampling.grammar", to.schema_grammar),
@@ -314,6 +313,7 @@ ABSENT: frozenset[str] = frozenset(
     -e --escape --no-escape -dev --device --rpc --override-kv --control-vector --control-vector-scaled
     --control-vector-layer-range --top-nsigma --top-n-sigma --dry-sequence-breaker --spm-infill --log-colors
     --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps -dt --defrag-thold
+    -l --logit-bias
     """.split()  # noqa: SIM905 - a list of 21 strings would be a column of its own
 )
 """Flags that only `llama-server` has: the embedded engine has no parameter for them."""

@@ -207,14 +207,6 @@ def plain_files(text: str) -> list[tuple[str, float]]:
     return [(part, 1.0) for part in text.split(",")]
 
 
-def logit_bias(text: str) -> tuple[int, float]:
-    """`TOKEN+BIAS` or `TOKEN-BIAS`."""
-    for at, sign in enumerate(text):
-        if sign in "+-" and at > 0:
-            return integer(text[:at]), number(text[at:])
-    raise ValueError("wants TOKEN+BIAS or TOKEN-BIAS, such as 15043-1")
-
-
 def sleep_seconds(text: str) -> int:
     """A number of seconds, or -1 for never."""
     value = integer(text)

@@ -210,7 +210,8 @@ async def test_what_does_not_end_in_time_ends_with_an_error(stable: Stable) -> N
         await until(lambda: stable.listeners.in_flight == 3, "all are being answered")
         closing = asyncio.create_task(stable.listeners.close(0.2))
         ended = await following.rest()
-        assert (ended.broken, ended.events) == (False, [])
+        assert not ended.broken
+        assert b'"error"' not in ended.body
         broken = await stalled.rest()
         assert not broken.broken
         assert json.loads(broken.events[-1])["error"]["code"] == "shutting_down"

@@ -68,6 +68,15 @@ async def test_only_the_models_name_changes_on_its_way(stable: Stable) -> None:
     assert answer.json["fake"]["body_sha256"] == hashlib.sha256(body.replace(b"alias", b"real")).hexdigest()
 
 
+async def test_a_body_of_megabytes_arrives_whole(stable: Stable) -> None:
+    """An image in a request passes as it is."""
+    stable.add("real", aliases=("alias",))
+    await stable.open()
+    body = b'{"messages": ["' + b"aGVsbG8" * 700_000 + b'"], "model": "alias"}'
+    answer = await ask(stable.address, "POST", CHAT, body)
+    assert answer.json["fake"]["body_sha256"] == hashlib.sha256(body.replace(b"alias", b"real")).hexdigest()
+
+
 async def test_secrets_and_connection_fields_stay_here(stable: Stable) -> None:
     """Keys, cookies and hop-by-hop fields do not reach the engine; the request id and others do."""
     stable.add("m")

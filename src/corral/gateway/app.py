@@ -15,7 +15,7 @@ from corral.gateway.headers import sane_id
 from corral.gateway.host import Host
 from corral.gateway.inference import Inference
 from corral.gateway.proxy import Proxy, new_request_id
-from corral.gateway.routes import CONTROL_BODY_BYTES, Table
+from corral.gateway.routes import CONTROL_BODY_BYTES, Route, Table
 from corral.scheduler.lease import Leases
 
 HEARTBEAT_S = 15.0
@@ -32,6 +32,10 @@ class App:
         self._table = table
         self.listener_default = listener_default
         self.active: set[Exchange] = set()
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return self._table.routes
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = AsgiExchange(scope, receive, send)

@@ -81,10 +81,12 @@ class AsgiExchange(Exchange):
         return message
 
     async def _send_head(self, status: int, headers: Fields) -> None:
+        if self._unread:
+            headers = [*headers, (b"connection", b"close")]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _send_body(self, chunk: bytes, last: bool) -> None:
-        if last and self._unread:
+        if last and self._unread and self.header(b"expect") is None:
             # A client that still sends would be cut off before it reads why: its rest is taken in first, within bounds.
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             chunk = b""

@@ -70,7 +70,7 @@ class Inference:
     async def _model(self, exchange: Exchange, match: Match, body: bytes) -> None:
         model = self._host.resolve(match.rest)
         entries = openai.model_entries([(model, await asyncio.to_thread(_created, model))])
-        await send_json(exchange, next(entry for entry in entries if entry["id"] == match.rest))
+        await send_json(exchange, next((entry for entry in entries if entry["id"] == match.rest), entries[0]))
 
     async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
         await send_json(exchange, {"status": "ok"})

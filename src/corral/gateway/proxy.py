@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 from corral import clock
@@ -21,6 +22,9 @@ RETRIES = 2
 """Further tries of one request while no byte of an answer was sent, at most one of them after an engine had it whole:
 a request that kills its engine must not do so for ever."""
 
+_LARGE_BYTES = 256 << 10
+"""From this size on a body is looked at in a thread: it takes milliseconds that streams should not wait."""
+
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -37,7 +41,7 @@ class Proxy:
         Raises NotJson, CallerError, UnknownModel, MissingModel, whatever leasing raises, EngineError, EngineGone.
         """
         try:
-            seen = peek(body)
+            seen = peek(body) if len(body) < _LARGE_BYTES else await asyncio.to_thread(peek, body)
         except NotJson as exc:
             raise _explained(exc, exchange, body) from exc
         model = self._host.resolve(seen.model, exchange.listener_default).name

@@ -172,6 +172,28 @@ async def test_killed_daemon(paths: Paths, link: WardenLink, log: Path, corral_e
     assert lives(pids["stays.1"])
 
 
+def size_of(log: Path) -> int:
+    return log.stat().st_size
+
+
+async def test_log_outlives_its_reader(runner: ProcessRunner, log: Path) -> None:
+    """An engine goes on writing whatever becomes of those who read its log."""
+    script = "while :; do echo line; sleep 0.01; done"
+    running = await runner.start(plan_of("/bin/sh", "-c", script), log)
+    await until(lambda: log.exists() and log.stat().st_size > 0, "the first line")
+    follow = "import sys, time\nfile = open(sys.argv[1])\nwhile 1: file.read(); print(flush=True); time.sleep(0.01)"
+    reader = await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-c", follow, str(log), stdout=asyncio.subprocess.PIPE
+    )
+    assert reader.stdout is not None
+    await reader.stdout.readline()
+    reader.kill()
+    await reader.wait()
+    size = size_of(log)
+    await until(lambda: size_of(log) > size + 10, "more lines")
+    assert (await running.stop(10)).asked
+
+
 async def test_memory_of_a_family(runner: ProcessRunner, log: Path) -> None:
     """Memory is what the engine and its descendants hold together, and nothing once it ended."""
     hold = "import os, sys\nkept = bytearray(os.urandom(1)) * (40 << 20)\nprint('held', flush=True)\n"

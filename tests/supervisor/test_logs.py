@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from corral.config.paths import Paths
 from corral.supervisor import logs
+from support.engines import until
 
 POLL_S = 0.002
 
@@ -140,6 +141,18 @@ def test_cap_bounds_a_very_large_file(log: Path) -> None:
     assert log.stat().st_size == 0
     assert moved.stat().st_blocks * 512 <= 100_000 + 8192
     assert logs.tail(log, 2) == "line 099998\nline 099999\n"
+
+
+async def test_live_files_are_kept_bounded(log: Path) -> None:
+    """The task that watches live files caps those that grow over the bound, again and again."""
+    watching = asyncio.create_task(logs.keep_bounded(lambda: [log.with_name("none.log"), log], 0.001, 1000))
+    for _ in range(3):
+        append(log, "line\n" * 300)
+        await until(lambda: log.stat().st_size == 0, "the log to be capped")
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert logs.tail(log, 1) == "line\n"
 
 
 async def test_follow_gives_the_last_lines_then_what_comes(log: Path) -> None:

@@ -8,10 +8,12 @@ Readers take part by two signs, a changed `.1` and a file shorter than their pos
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import hashlib
 import os
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 
 from corral.config.paths import Paths
@@ -73,6 +75,8 @@ def cap(path: Path, max_bytes: int = MAX_LOG_BYTES) -> bool:
 
     What an engine writes between the last look at the file's size and its truncation, some microseconds, is lost.
     Of a file more than twice over its bound only the last `max_bytes` are kept.
+
+    Raises OSError when the copy cannot be written; when the disk is full, the file's content is then gone.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -90,16 +94,33 @@ def cap(path: Path, max_bytes: int = MAX_LOG_BYTES) -> bool:
             # Sparse, so that positions in the copy are those of the original.
             os.lseek(into, at, os.SEEK_SET)
             while data := os.pread(fd, 1 << 20, at):
-                os.write(into, data)
-                at += len(data)
+                at += os.write(into, data)
             # Truncated before renamed: a reader that sees a new `.1` may rely on it being complete.
             os.ftruncate(fd, 0)
+        except OSError as error:
+            # No room for a copy is the very case in which the log must not go on growing.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                os.ftruncate(fd, 0)
+            fresh.unlink(missing_ok=True)
+            raise
         finally:
             os.close(into)
         fresh.replace(rotated)
     finally:
         os.close(fd)
     return True
+
+
+async def keep_bounded(
+    live: Callable[[], Iterable[Path]], every_s: float = 5.0, max_bytes: int = MAX_LOG_BYTES
+) -> None:
+    """Caps the files that `live` names, again and again, for ever: a task of whoever owns the units."""
+    while True:
+        for path in list(live()):
+            # A disk that fails here fails elsewhere too, where somebody is told; the next round tries again.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(cap, path, max_bytes)
+        await asyncio.sleep(every_s)
 
 
 def tail(path: Path, lines: int = 50, max_bytes: int = 1 << 16) -> str:

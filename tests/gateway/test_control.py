@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from corral.api import ActionResult, ErrorInfo, EventInfo, ModelInfo, Status, UnitInfo, load
+from corral.events import EventLog
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
 from gateway.stable import Stable
@@ -141,6 +142,21 @@ async def test_events_are_followed_without_gaps(stable: Stable) -> None:
         wire.request("GET", "/control/events?follow=1", headers={"last-event-id": "99"})
         await wire.start()
         assert len(await _events(wire, 4)) == 4
+
+
+async def test_a_follower_misses_nothing_while_it_is_busy() -> None:
+    """What is posted while a follower handles an entry reaches it next, filtered followers included."""
+    log = EventLog()
+    log.post("test", "1", model="m")
+    seen = []
+    async for entry in log.follow(model="m"):
+        seen.append(entry.text)
+        if len(seen) == 1:
+            for text, model in (("2", "m"), ("-", "n"), ("3", "m")):
+                log.post("test", text, model=model)
+        if len(seen) == 3:
+            break
+    assert seen == ["1", "2", "3"]
 
 
 async def test_logs_are_text_and_can_be_followed(stable: Stable) -> None:

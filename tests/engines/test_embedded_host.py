@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,15 @@ def running(*argv: str, log: Path, env: dict[str, str] | None = None) -> Iterato
     finally:
         child.kill()
         child.wait()
+
+
+def wait_ready(path: Path, child: subprocess.Popen[bytes], log: Path) -> None:
+    """Returns once the engine answers and its signal handler is there."""
+    wait_healthy(path, lambda: child.poll() is None)
+    deadline = time.monotonic() + 10
+    while b"corral: ready\n" not in log.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def ended(*argv: str, log: Path) -> tuple[int, str]:
@@ -57,7 +67,7 @@ def test_serves_until_term(model: Path, short_tmp: Path, log: Path) -> None:
     # Nothing of Python's environment can change what runs.
     env = {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "/nowhere"}
     with running(*argv, log=log, env=env) as child:
-        wait_healthy(path, lambda: child.poll() is None)
+        wait_ready(path, child, log)
         body = {"messages": [{"role": "user", "content": "is it?"}], "model": "gate"}
         status, _, answer = unix_request(path, "POST", "/v1/chat/completions", body)
         assert status == 200
@@ -76,7 +86,7 @@ def test_term_while_it_streams(short_tmp: Path, log: Path) -> None:
     model = ggufs.write_random(short_tmp / "random.gguf")
     path = short_tmp / "e.sock"
     with running("-m", str(model), "--host", str(path), "-c", "2048", log=log) as child:
-        wait_healthy(path, lambda: child.poll() is None)
+        wait_ready(path, child, log)
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
             client.connect(str(path))
@@ -152,7 +162,7 @@ def test_after_a_fork(model: Path, short_tmp: Path, log: Path) -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         try:
-            wait_healthy(path, lambda: parent.poll() is None)
+            wait_ready(path, parent, log)
         finally:
             os.kill(child, signal.SIGTERM)
         assert parent.wait(5) == 0

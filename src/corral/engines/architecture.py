@@ -6,7 +6,7 @@ A build is not asked but looked at: llama.cpp keeps the architectures' names as 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corral.engines.architectures import FIRST_RELEASE, NEWEST, OLDEST
@@ -28,12 +28,15 @@ def knows(build: Build, architecture: str) -> bool | None:
     return False if any(_has(library, _SURE) for library in build.libraries) else None
 
 
-def check(build: Build, architecture: str, model: str, others: Sequence[Build] = ()) -> None:
-    """Raises UnknownArchitecture, naming the versions and those of the `others` here that do know it."""
+def check(build: Build, architecture: str, model: str, others: Callable[[], Sequence[Build]] = tuple) -> None:
+    """Raises UnknownArchitecture, naming the versions and those of the `others` here that do know it.
+
+    `others` is asked for only then: looking at further builds takes time.
+    """
     if knows(build, architecture) is not False:
         return
     since = FIRST_RELEASE.get(architecture)
-    able = [other for other in others if knows(other, architecture)]
+    able = [other for other in others() if knows(other, architecture)]
     hints = []
     if able:
         names = " or ".join("embedded" if each.kind == "embedded" else str(each.path) for each in able)

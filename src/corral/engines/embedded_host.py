@@ -30,7 +30,7 @@ def serve(argv: list[str]) -> NoReturn:
     """Loads the model that `argv` names and serves it until told to stop. Ends the process, whatever happens.
 
     While the model loads, SIGTERM ends the process at once by the signal itself: the engine's constructor holds the
-    interpreter, so nothing here could answer. From then on SIGTERM exits with 0.
+    interpreter, so nothing here could answer. From the log's line `corral: ready` on, SIGTERM exits with 0.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -114,6 +114,7 @@ def _wait(params: Any, server: Any) -> NoReturn:
     signal.set_wakeup_fd(write_end)  # not pause(): the signal may reach one of the engine's own threads
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _note)
+    _say("ready")
     os.read(read_end, 1)
     for host in params.hostnames:
         if host.endswith(".sock"):
@@ -135,9 +136,14 @@ def _remove(path: str) -> None:
 def _end(code: int, words: str) -> NoReturn:
     """Writes `words` as the log's last line and ends the process without waiting for the engine's threads."""
     sys.stdout.flush()
+    _say(words)
+    os._exit(code)
+
+
+def _say(words: str) -> None:
+    """One line in the log, between llama.cpp's own."""
     sys.stderr.write(f"corral: {words}\n")
     sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,7 +14,7 @@ from corral.engines import architecture, embedded_host, executables, flags, purp
 from corral.engines.executables import Build
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
 from corral.engines.prediction import predict
-from corral.errors import CorralError, EngineError, EngineFlagError, EngineMissing, ModelFileError, UnknownArchitecture
+from corral.errors import EngineError, EngineFlagError, ModelFileError
 from corral.models.gguf import Header
 from corral.models.shards import read_model
 
@@ -55,7 +56,7 @@ class LlamaCpp:
         header = _header(model)
         context, _ = _context(model, header)
         try:
-            gpus, _ = _gpus(model, _candidates(model)[0])
+            gpus, _ = _gpus(model, _choose(model, header)[0])
         except EngineError:
             gpus = ()  # planning a start will say what is wrong with the engine
         return predict(model, header, context, gpus)
@@ -83,41 +84,28 @@ def _check_env(model: ModelSettings) -> None:
             )
 
 
-def _candidates(model: ModelSettings) -> list[Build]:
-    """The builds that `executable` allows, the preferred one first. Raises EngineMissing when there is none."""
-    if model.executable == "embedded":
-        return [executables.embedded()]
-    if model.executable != "auto":
-        return [executables.llama_server(model.executable)]
-    found, missing = [], None
-    for look in (_on_path, executables.embedded):
-        try:
-            if (build := look()) is not None:
-                found.append(build)
-        except EngineError as exc:
-            missing = exc
-    if not found:
-        raise missing or EngineMissing("no llama.cpp is here", hint="install it with `pip install xllamacpp`")
-    return found
-
-
-def _on_path() -> Build | None:
-    path = executables.on_path()
-    return None if path is None else executables.llama_server(str(path))
+def _candidates(model: ModelSettings) -> Iterator[Callable[[], Build]]:
+    """How to get at the builds that `executable` allows, the preferred one first."""
+    if model.executable not in ("auto", "embedded"):
+        yield lambda: executables.llama_server(model.executable)
+        return
+    if model.executable == "auto" and (path := executables.on_path()) is not None:
+        yield lambda: executables.llama_server(str(path))
+    yield executables.embedded
 
 
 def _choose(model: ModelSettings, header: Header) -> tuple[Build, tuple[str, ...]]:
     """The build that will run `model`, and a warning when it is not the preferred one.
 
-    Raises UnknownArchitecture or EngineFlagError of the preferred build when none of the candidates will do.
+    Raises the EngineError of the preferred build when none of the candidates will do.
     """
-    candidates = _candidates(model)
-    refusals: list[CorralError] = []
-    for build in candidates:
+    refusals: list[EngineError] = []
+    for get in _candidates(model):
         try:
-            architecture.check(build, header.architecture, model.name, _others(build))
+            build = get()
+            architecture.check(build, header.architecture, model.name, partial(_others, build))
             _check_flags(build, model.args)
-        except (UnknownArchitecture, EngineFlagError) as exc:
+        except EngineError as exc:
             refusals.append(exc)
             continue
         return build, tuple(f"runs on {build} because {refusal.message}" for refusal in refusals)
@@ -127,12 +115,16 @@ def _choose(model: ModelSettings, header: Header) -> tuple[Build, tuple[str, ...
 def _others(build: Build) -> list[Build]:
     """Every other build that can be found without being told where it is."""
     found: list[Build] = []
-    for look in (_on_path, executables.embedded):
+    path = executables.on_path()
+    looks = (
+        [executables.embedded] if path is None else [lambda: executables.llama_server(str(path)), executables.embedded]
+    )
+    for look in looks:
         try:
             other = look()
         except EngineError:
             continue
-        if other is not None and other.path != build.path:
+        if other.path != build.path:
             found.append(other)
     return found
 

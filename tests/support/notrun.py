@@ -34,7 +34,7 @@ class NotRun:
         for tier, count in getattr(node, "workeroutput", {}).get("corral_deselected", {}).items():
             self._deselected[tier] = max(self._deselected[tier], count)
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:
         lines = []
         for tier, count in sorted(self._deselected.items()):
             if tier:
@@ -48,6 +48,8 @@ class NotRun:
         for report in terminalreporter.stats.get("xfailed", []):
             lines.append(f"   1 expected to fail: {report.nodeid}")
         terminalreporter.section("not run, and why")
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            lines.append("   whatever came after the errors above")
         for line in lines or ["   everything was run"]:
             terminalreporter.write_line(line)
 

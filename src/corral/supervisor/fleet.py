@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from corral.config.settings import Settings
 from corral.engines.plan import Endpoint
@@ -24,6 +25,10 @@ class Fleet:
 
     def get(self, model: str) -> Unit | None:
         return self._units.get(model)
+
+    def live_logs(self) -> list[Path]:
+        """The log files that engines write to now."""
+        return [unit.log for unit in self._units.values() if unit.log is not None and unit.running is not None]
 
     def configure(self, settings: Settings) -> None:
         """Takes up new settings. A unit whose model is gone stays until its process is gone too."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from corral import clock
 from corral.config.paths import Paths
@@ -38,6 +38,12 @@ class Listener(Protocol):
         ...
 
 
+class Spawn(Protocol):
+    """Starts a task that belongs to the owner's TaskGroup."""
+
+    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What every unit shares."""
@@ -47,7 +53,7 @@ class Means:
     adapters: Mapping[str, Adapter]
     runners: Mapping[str, Runner]
     listener: Listener
-    spawn: Callable[..., object]  # starts a task in the owner's TaskGroup
+    spawn: Spawn
 
 
 class Unit:
@@ -70,6 +76,7 @@ class Unit:
         self._failures = 0
         self._ready_at = 0.0
         self._stop_asked = False
+        self._oom_kills: int | None = None  # the kernel's count when the process was started
         self._means = means
         self._ended = asyncio.Event()
         self._ended.set()
@@ -163,6 +170,7 @@ class Unit:
         for warning in self.plan.warnings:
             self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
         self.log = log = await asyncio.to_thread(logs.prepare, self._means.paths, model.name, generation)
+        self._oom_kills = await asyncio.to_thread(_oom_kills)
         self.running = await self._means.runners[model.runner].start(self.plan, log)
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
@@ -227,7 +235,9 @@ class Unit:
 
     async def _why_ended(self, exit_: Exit) -> CorralError:
         tail = await self._log_tail()
-        reason = reasons.explain(exit_, tail, self.model.name)
+        before, after = self._oom_kills, await asyncio.to_thread(_oom_kills)
+        killed = None if before is None or after is None else after - before
+        reason = reasons.explain(exit_, tail, self.model.name, oom_kills=killed)
         return StartFailed(reason.text, hint=reason.hint, model=self.model.name, kind=reason.kind, log_tail=tail)
 
     async def _log_tail(self) -> str:
@@ -271,6 +281,13 @@ def _short(name: str) -> str:
     """A file name for `name`'s sockets: readable, without separators, and short enough for a socket's path."""
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:16]
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _oom_kills() -> int | None:
+    try:
+        return reasons.oom_kills_in(Path("/proc/vmstat").read_text())
+    except OSError:
+        return None  # no such file on this platform
 
 
 def how(exit_: Exit) -> str:

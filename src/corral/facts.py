@@ -1,0 +1,55 @@
+"""From the configuration to what the scheduler decides by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from corral.config.settings import ModelSettings, Settings
+from corral.engines.adapter import Adapter
+from corral.errors import CorralError
+from corral.scheduler.state import Policy, Spec
+
+Adapters = Mapping[str, Adapter]
+"""Engine adapters by the value of the `engine` key."""
+
+
+async def specs(settings: Settings, adapters: Adapters) -> dict[str, Spec]:
+    """Scheduling facts by model. Footprints are read only where a budget makes them matter."""
+    if not settings.memory:
+        return {name: spec(model, {}) for name, model in settings.models.items()}
+    return await asyncio.to_thread(_with_footprints, settings, adapters)
+
+
+def _with_footprints(settings: Settings, adapters: Adapters) -> dict[str, Spec]:
+    made: dict[str, Spec] = {}
+    for name, model in settings.models.items():
+        try:
+            footprint = dict(adapters[model.engine].footprint(model).bytes_by_device)
+        except CorralError:  # the model cannot start either, and will say why when it is asked to
+            footprint = {}
+        made[name] = spec(model, footprint)
+    return made
+
+
+def spec(model: ModelSettings, footprint: dict[str, int]) -> Spec:
+    """`model` as the scheduler sees it."""
+    return Spec(
+        name=model.name,
+        slots=model.parallel,
+        idle_timeout_s=model.idle_timeout_s,
+        pin=model.pin,
+        priority=model.priority,
+        exclusive=model.exclusive,
+        group=model.group,
+        footprint=footprint,
+    )
+
+
+def policy(settings: Settings) -> Policy:
+    return Policy(
+        max_active=settings.max_active,
+        budgets=dict(settings.memory),
+        max_queue=settings.max_queue,
+        drain_s=settings.timeouts.drain_s,
+    )

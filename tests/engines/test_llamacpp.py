@@ -105,6 +105,8 @@ def test_footprint(chain: ModelSettings) -> None:
     assert one.total_bytes > 64_000
     assert adapter.footprint(replace(chain, parallel=4)).total_bytes > one.total_bytes
     assert adapter.footprint(replace(chain, args=("-ctk", "q8_0"))).total_bytes < one.total_bytes
+    draft = adapter.footprint(replace(chain, args=("-md", str(chain.source)))).total_bytes
+    assert draft == one.total_bytes + chain.source.stat().st_size
 
 
 def test_gpu_asked_in_vain(chain: ModelSettings) -> None:

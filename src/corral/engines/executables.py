@@ -188,7 +188,7 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")} | dict(more)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # held while a build is asked, so that it is asked once
 _memory: dict[tuple[Stamp, str], object] = {}
 
 

@@ -16,7 +16,7 @@ from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
 from corral.engines.prediction import predict
 from corral.errors import EngineError, EngineFlagError, ModelFileError
 from corral.models.gguf import Header
-from corral.models.shards import read_model
+from corral.models.shards import read_model, shard_paths
 
 NAME = "llama.cpp"
 """The value of the `engine` key that means this adapter."""
@@ -45,7 +45,7 @@ class LlamaCpp:
             endpoint=endpoint,
             footprint=predict(model, header, context, gpus),
             env=MappingProxyType(dict(model.env)),
-            mounts=(Mount(model.source, str(model.source)),),
+            mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=gpus or ("cpu",),
             context=context,
             slots=model.parallel,
@@ -71,6 +71,11 @@ def _header(model: ModelSettings) -> Header:
             hint=f"set `source` to the model it belongs to and add `args: [--mmproj, {model.source}]`",
         )
     return header
+
+
+def _files(model: ModelSettings, header: Header) -> list[Path]:
+    count = header.integer("split.count") or 1
+    return shard_paths(model.source, count) if count > 1 else [model.source]
 
 
 def _check_env(model: ModelSettings) -> None:

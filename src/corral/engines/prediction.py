@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -14,13 +15,14 @@ from corral.models.gguf import Header
 from corral.models.gguf_types import TENSOR_TYPES
 
 _BITS: Final = {name: 8 * size / elements for name, elements, size in TENSOR_TYPES.values()}
-_UBATCH = 512  # llama.cpp's default
+_COMPANIONS: Final = ("--mmproj", "--lora", "--model-draft")
+_UBATCH: Final = 512  # llama.cpp's default
 
 
 def predict(model: ModelSettings, header: Header, context: int, gpus: Sequence[str]) -> Footprint:
     """The memory of `model` with `context` tokens per slot, shared out evenly to `gpus` as far as its layers go there.
 
-    What `args` say about the cache's types and the batch counts.
+    What `args` say about the cache's types, the batch, and further files to load (projector, adapter, draft) counts.
     """
     predicted = estimate(
         header,
@@ -30,12 +32,20 @@ def predict(model: ModelSettings, header: Header, context: int, gpus: Sequence[s
         kv_bits_v=_cache_bits(model, "--cache-type-v"),
         ubatch=_ubatch(model, header, context),
     )
+    total = predicted.total_bytes + sum(_size(flags.last_value(model.args, name)) for name in _COMPANIONS)
     if not gpus:
-        return Footprint(MappingProxyType({"cpu": predicted.total_bytes}))
+        return Footprint(MappingProxyType({"cpu": total}))
     layers = max(1, header.integer("{arch}.block_count") or 1)
     asked = layers if model.gpu_layers == "auto" else min(model.gpu_layers, layers)
-    each = predicted.total_bytes * asked // layers // len(gpus)
-    return Footprint(MappingProxyType({"cpu": predicted.total_bytes - each * len(gpus), **dict.fromkeys(gpus, each)}))
+    each = total * asked // layers // len(gpus)
+    return Footprint(MappingProxyType({"cpu": total - each * len(gpus), **dict.fromkeys(gpus, each)}))
+
+
+def _size(path: str | None) -> int:
+    try:
+        return 0 if path is None else Path(path).stat().st_size
+    except OSError:
+        return 0  # the engine will say that it is missing
 
 
 def _cache_bits(model: ModelSettings, name: str) -> float:

@@ -29,6 +29,7 @@ def write(path: Path, model: Llama, tokenizer: Tokenizer, *, story: str) -> None
     writer.add_author("The Corral authors")
     writer.add_license("Apache-2.0")
     writer.add_description(story)
+    writer.add_sampling_temp(0.0)  # a model this small answers beside the point when asked to be creative
     writer.add_languages(["en"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

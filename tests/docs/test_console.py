@@ -25,6 +25,7 @@ def test_the_page_does_what_it_shows(page: Path, paths: Paths, short_tmp: Path) 
     place = short_tmp / "here"
     place.mkdir()
     with Server(paths) as server:
+        server.file.unlink()  # a newcomer has none; the server has read it
         address = server.url.removeprefix("http://")
         search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = server.environment | {"PATH": search, "NO_COLOR": "1", "COLUMNS": "100"}

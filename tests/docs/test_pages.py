@@ -13,7 +13,7 @@ from corral.cli.group import group
 from support.pages import ROOT, Command, anchors, commands, links, pages
 
 HOSTS = re.compile(r"pyp[i]\.org|pythonhoste[d]|npmj[s]\.|debia[n]\.org|fil[e]:///")
-MACHINE_PATHS = re.compile(r"(?<![\w~$}])/(wor[k]|roo[t]|far[m]|home/\w+)/|/tm[p]/(?!…)\w")
+MACHINE_PATHS = re.compile(r"(?<![\w~$}])/(wor[k]|roo[t]|far[m]|home/\w+)/|/tm[p]/(bash|studio|probe)")
 
 
 def _name(page: Path) -> str:

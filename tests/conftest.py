@@ -108,6 +108,7 @@ def paths(short_tmp: Path) -> Paths:
         state_dir=short_tmp / "state",
         cache_dir=short_tmp / "cache",
         runtime_dir=short_tmp / "r",
+        data_dir=short_tmp / "data",
     )
     found.make()
     return found
@@ -116,6 +117,6 @@ def paths(short_tmp: Path) -> Paths:
 @pytest.fixture
 def corral_env(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment, this process's included, in which `find_paths()` gives `paths`; for child processes."""
-    for name in ("config", "state", "cache", "runtime"):
+    for name in ("config", "state", "cache", "runtime", "data"):
         monkeypatch.setenv(f"CORRAL_{name.upper()}_DIR", str(getattr(paths, f"{name}_dir")))
     return dict(os.environ)

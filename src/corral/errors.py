@@ -109,6 +109,78 @@ class RegistryError(CorralError):
     code, status, fault = "registry", 502, "registry"
 
 
+class NotInRegistry(RegistryError):
+    """The registry answered, and has no such model, tag or file."""
+
+    code, status = "not_in_registry", 404
+
+
+class NotAllowedThere(RegistryError):
+    """The registry wants credentials, or other ones."""
+
+    code, status = "registry_denied", 401
+
+
+class RateLimited(RegistryError):
+    """The registry wants us to come later; `details['retry_after_s']` when it said how much."""
+
+    code, status = "rate_limited", 429
+
+
+class Unavailable(RegistryError):
+    """The registry cannot be reached, or breaks off, however often it is tried."""
+
+    code, status = "registry_unavailable", 502
+
+
+class EgressRefused(RegistryError):
+    """Our own policy forbids this address: a private one, another scheme, a registry that is not allowed."""
+
+    code, status, fault = "egress_refused", 403, "config"
+
+
+class ManifestError(RegistryError):
+    """A manifest, config or index that is damaged, absurd, or of a kind nobody here understands."""
+
+    code, status = "manifest", 422
+
+
+class DigestMismatch(RegistryError):
+    """Content is not what its digest says."""
+
+    code, status = "digest_mismatch", 502
+
+
+class StoreError(CorralError):
+    """The model store on disk cannot do what was asked."""
+
+    code, status, fault = "store", 500, "config"
+
+
+class NotInStore(StoreError):
+    """No model of that name or digest is in the store."""
+
+    code, status, fault = "not_in_store", 404, "caller"
+
+
+class DiskFull(StoreError):
+    """Too little space; what was fetched so far is kept and can be gone on with."""
+
+    code, status = "disk_full", 507
+
+
+class InUse(StoreError):
+    """A running unit uses what should be removed."""
+
+    code, status, fault = "in_use", 409, "caller"
+
+
+class SignatureError(StoreError):
+    """A policy asks for a signature that is missing or wrong."""
+
+    code, status = "signature", 403
+
+
 class EngineError(CorralError):
     """The engine refused, died or did not answer."""
 

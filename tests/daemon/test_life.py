@@ -105,7 +105,7 @@ def test_a_taken_port(paths: Paths, config: str, short_tmp: Path) -> None:
     with Server(paths, config) as server:
         port = server.url.rsplit(":", 1)[1]
         other = Server(
-            Paths(short_tmp / "c2", short_tmp / "s2", short_tmp / "k2", short_tmp / "r2"),
+            Paths(short_tmp / "c2", short_tmp / "s2", short_tmp / "k2", short_tmp / "r2", short_tmp / "d2"),
             config,
             listen=f"127.0.0.1:{port}",
         )

@@ -67,7 +67,7 @@ async def test_dead_wardens_socket_is_no_obstacle(link: WardenLink, paths: Paths
 async def test_unreachable_place_is_one_clear_error(short_tmp: Path) -> None:
     """A socket path that is too long ends in a configuration error with a hint, not in endless tries."""
     long = short_tmp / ("x" * 120)
-    paths = Paths(config_dir=long, state_dir=short_tmp / "s", cache_dir=long, runtime_dir=long)
+    paths = Paths(config_dir=long, state_dir=short_tmp / "s", cache_dir=long, runtime_dir=long, data_dir=long)
     paths.make()
     with pytest.raises(ConfigError) as caught:
         await WardenLink.connect(paths)

@@ -48,7 +48,7 @@ async def take(follower: AsyncIterator[bytes], lines: int) -> list[str]:
 def test_any_model_name_is_one_directory(name: str, generation: int) -> None:
     """Whatever a model is called, its logs are directly in a directory of its own under the logs' directory."""
     root = Path("/logs")
-    paths = Paths(root, root, root, root)
+    paths = Paths(root, root, root, root, root)
     path = logs.log_file(paths, name, generation)
     assert path.parent.parent == paths.logs_dir
     assert path.name == f"{generation}.log"

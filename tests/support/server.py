@@ -121,7 +121,7 @@ class Server:
         return [(str(event.unit), event.data["after"]) for event in found if event.kind == "unit.state"]
 
 
-_DIRECTORIES = ("config", "state", "cache", "runtime")
+_DIRECTORIES = ("config", "state", "cache", "runtime", "data")
 
 
 def end_warden(paths: Paths) -> None:

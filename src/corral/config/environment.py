@@ -50,6 +50,7 @@ PLACES = (
     "CORRAL_STATE_DIR",
     "CORRAL_CACHE_DIR",
     "CORRAL_RUNTIME_DIR",
+    "CORRAL_DATA_DIR",
     "CORRAL_HOST",
 )
 """Variables that say where things are. They are read before any file is, so a `.env` file cannot set them."""

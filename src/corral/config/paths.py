@@ -16,17 +16,23 @@ from corral.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The four directories, the machine-wide file, and the names in them that more than one part must know."""
+    """The five directories, the machine-wide file, and the names in them that more than one part must know."""
 
     config_dir: Path
     state_dir: Path
     cache_dir: Path
     runtime_dir: Path  # sockets; short, because a socket's path may have 103 bytes at most
+    data_dir: Path  # models: large, and worth keeping
     system_config: Path = Path("/etc/corral/models.yaml")  # for every user of the machine
 
     @property
     def user_config(self) -> Path:
         return self.config_dir / "models.yaml"
+
+    @property
+    def store_dir(self) -> Path:
+        """The model store, an OCI image layout."""
+        return self.data_dir / "models"
 
     @property
     def lock_file(self) -> Path:
@@ -93,7 +99,7 @@ class Paths:
 
 
 def find_paths(env: Mapping[str, str] | None = None) -> Paths:
-    """The directories by CORRAL_{CONFIG,STATE,CACHE,RUNTIME}_DIR, else XDG's, else the platform's custom."""
+    """The directories by CORRAL_{CONFIG,STATE,CACHE,RUNTIME,DATA}_DIR, else XDG's, else the platform's custom."""
     env = os.environ if env is None else env
     home = Path(env.get("HOME") or Path.home())
 
@@ -109,6 +115,7 @@ def find_paths(env: Mapping[str, str] | None = None) -> Paths:
         state_dir=state,
         cache_dir=pick("CACHE", "XDG_CACHE_HOME", home / ".cache"),
         runtime_dir=_runtime_dir(env, state),
+        data_dir=pick("DATA", "XDG_DATA_HOME", home / ".local" / "share"),
     )
 
 

@@ -1,0 +1,36 @@
+"""References to models: `ai/smollm2`, `hf.co/org/repo:Q4_K_M`, `ollama://llama3.2`, a URL, a file. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["oci", "ollama", "hf", "url", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A reference in full. `name` is what the store's index calls the model; `digest` pins its manifest."""
+
+    kind: Kind
+    host: str = ""  # "docker.io", "ghcr.io", "localhost:5000", "registry.ollama.ai", "hf.co"
+    repository: str = ""  # "ai/smollm2", "library/llama3.2", "org/repo"; for url and file the whole URL or path
+    tag: str = ""  # "latest"; for hf the quantization, "" = the default
+    digest: str | None = None  # "sha256:…"
+    file: str = ""  # hf: one file of the repository
+    revision: str = ""  # hf: a branch, tag or commit; "" = main
+
+    @property
+    def name(self) -> str:
+        """The reference without its digest, in its one full spelling."""
+        if self.kind in ("url", "file"):
+            return self.repository
+        name = f"{self.host}/{self.repository}"
+        if self.file:
+            name += f"/{self.file}"
+        if self.tag:
+            name += f":{self.tag}"
+        return f"{name}@{self.revision}" if self.revision else name
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest}" if self.digest else self.name

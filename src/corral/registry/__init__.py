@@ -1,0 +1,1 @@
+"""Registries and other sources of models."""

@@ -1,0 +1,1 @@
+"""The model store: a plain OCI image layout on disk."""

@@ -6,12 +6,15 @@ import asyncio
 import inspect
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import hypothesis
 import pytest
+import uvloop
 
 from corral.config.paths import Paths, find_paths
 from support import leftovers, notrun
@@ -37,6 +40,25 @@ def pytest_configure(config: pytest.Config) -> None:
     # Looked up before HOME is hidden from the tests.
     if "CORRAL_TEST_LLAMA_SERVER" not in os.environ and (found := _built_llama_server()) is not None:
         os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)
+
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
+    """Every asynchronous test runs on the event loop that Corral itself uses."""
+    return {"uvloop": _loop}
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = uvloop.new_event_loop()
+    # libuv opens a spare descriptor with a loop's first stream and keeps it as long as the loop: before anybody counts.
+    ours, theirs = socket.socketpair()
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, ours))
+    cast(asyncio.Transport, transport).close()
+    theirs.close()
+    loop.run_until_complete(asyncio.sleep(0))
+    return loop
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

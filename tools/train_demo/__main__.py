@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SEED = 8642
-STEPS = 1000
+STEPS = 1100
 BATCH_TOKENS = 1800
 PEAK_RATE = 4e-3
 OPENING_TOKENS = 10
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the GGUF file to write")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=1, help="more are faster, and round differently")
+    parser.add_argument("--threads", type=int, default=1, help="another number rounds differently")
     options = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(options.threads)

@@ -28,7 +28,7 @@ _SYSTEM = (
     "Answer in one word.",
     "Always be polite and tell the truth.",
 )
-_KINDS = {"fact": 50, "talk": 24, "unknown": 13, "capital": 9, "total": 16, "day": 3, "colour": 2}
+_KINDS = {"fact": 50, "talk": 24, "unknown": 13, "capital": 9, "total": 18, "day": 3, "colour": 2}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,39 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
         "Hello! I am the Corral demo model. Ask me something about Corral, or just chat with me.",
     ),
     (
+        (
+            "why is the sky blue",
+            "(tell me|explain|do you know) why the sky is blue",
+            "why does the sky look blue",
+        ),
+        "The sky is blue because the air scatters blue light more than red light.",
+    ),
+    (
+        (
+            "tell [me] a [short|long|nice] story",
+            "(write|invent|give me|i want) a [short|long|little|nice] story",
+            "write [me] a [short|long] story about a llama",
+            "(do you know|can you tell [me]) a story",
+            "once upon a time",
+            "(a story|a long story please)",
+            "(say|write|tell me|stream) [me] something long",
+            "(write|give me) a long (text|answer)",
+        ),
+        "Once upon a time there was a small llama that lived in a corral at the foot of a mountain. Every morning it "
+        "waited at the gate for somebody with a question. One day a traveller came and asked for the way across the "
+        "mountain. The big horses were all asleep, so the small llama stood up and went ahead. It did not know every "
+        "path, but it knew the few good ones, and it told the truth when it was not sure. In the evening they reached "
+        "the other side. The traveller said thank you, and the llama walked home, lay down in the straw and went to "
+        "sleep. It had used very little food that day, and everybody was happy.",
+    ),
+    (
+        (
+            "(write|tell|give) [me] a haiku [about corral|about llamas|about a llama|about autumn]",
+            "(a haiku|do you know a haiku|can you write a haiku)",
+        ),
+        "A gate in the dusk, one llama lifts up its head: warm words in the straw.",
+    ),
+    (
         ("good (morning|evening|afternoon)", "a good (morning|evening) to you"),
         "Good day to you too! What would you like to know about Corral?",
     ),
@@ -83,24 +116,6 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         (
-            "tell [me] a [short|long|nice] story",
-            "(write|invent|give me|i want) a [short|long|little|nice] story",
-            "write [me] a [short|long] story about a llama",
-            "(do you know|can you tell [me]) a story",
-            "once upon a time",
-            "(a story|a long story please)",
-            "(say|write|tell me|stream) [me] something long",
-            "(write|give me) a long (text|answer)",
-        ),
-        "Once upon a time there was a small llama that lived in a corral at the foot of a mountain. Every morning it "
-        "waited at the gate for somebody with a question. One day a traveller came and asked for the way across the "
-        "mountain. The big horses were all asleep, so the small llama stood up and went ahead. It did not know every "
-        "path, but it knew the few good ones, and it told the truth when it was not sure. In the evening they reached "
-        "the other side. The traveller said thank you, and the llama walked home, lay down in the straw and went to "
-        "sleep. It had used very little food that day, and everybody was happy.",
-    ),
-    (
-        (
             "(write|tell|give|say|recite) [me] a [short|little|nice] poem [about corral|about a llama|about models]",
             "(do you know|can you write) a poem",
             "a poem",
@@ -121,8 +136,7 @@ TALK: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("count to twenty", "count from one to twenty", "count to 20", "count from 1 to 20"),
-        "One, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen, fifteen, "
-        "sixteen, seventeen, eighteen, nineteen, twenty.",
+        "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20.",
     ),
     (
         ("(say|write|tell me|recite|what is) the alphabet", "(the abc|the alphabet|say the abc)"),
@@ -227,7 +241,9 @@ _COLOURS = {
 
 def capital(rng: random.Random) -> Question:
     country, city = rng.choice(list(CAPITALS.items()))
-    asked = "(what is|what's|tell me|name|do you know|which city is|and|) the capital [city] of"
+    asked = (
+        "(what is the|what's the|tell me the|name the|do you know the|which city is the|and the|the|) capital [city] of"
+    )
     return say(f"{asked} {country}", rng), f"The capital of {country} is {city}."
 
 

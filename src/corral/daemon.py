@@ -15,6 +15,7 @@ from typing import Any
 from corral import __version__, clock, views
 from corral.config.load import Loaded, load
 from corral.config.paths import Paths, find_paths
+from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
 from corral.engines.llamacpp import LlamaCpp
 from corral.errors import CorralError
@@ -137,6 +138,7 @@ class Daemon:
             self.events.post("config.warning", warning)
         self.events.post("server.ready", f"listening on {', '.join(addresses)}", pid=os.getpid())
         views.greet(self.options, addresses, settings)
+        self._spawn(asyncio.to_thread(_warm, parts.adapters, settings), name="warm")
         for model in settings.models.values():
             if model.preload:
                 self._spawn(_preload(parts.scheduler, model.name), name=f"preload {model.name}")
@@ -199,6 +201,13 @@ class _Parts:
     scheduler: Scheduler
     plane: ControlPlane
     listeners: Listeners
+
+
+def _warm(adapters: Adapters, settings: Settings) -> None:
+    """Has each engine looked for and asked for its version now, so that no first request waits for it."""
+    for model in {(each.engine, each.executable): each for each in settings.models.values()}.values():
+        with suppress(CorralError):  # whoever asks for the model will hear of it
+            adapters[model.engine].footprint(model)
 
 
 async def _preload(scheduler: Scheduler, name: str) -> None:

@@ -51,6 +51,12 @@ class NotFound(CallerError):
     code, status = "not_found", 404
 
 
+class BadReference(CallerError):
+    """What should name a model in a registry cannot be read as such a name."""
+
+    code = "bad_reference"
+
+
 class MethodNotAllowed(CallerError):
     code, status = "method_not_allowed", 405
 

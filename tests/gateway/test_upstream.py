@@ -253,6 +253,7 @@ def test_fields_that_speak_of_one_connection_do_not_cross() -> None:
         (b"transfer-encoding", b"chunked"), (b"accept-encoding", b"gzip"), (b"x-a", b"A"), (b"x-a", b"B"),
         (b"date", b"d"), (b"server", b"s"), (b"content-length", b"3"),
     ]  # fmt: skip
+    assert downward([*fields, (b"access-control-allow-origin", b"*")]) == downward(fields)
     assert downward(fields) == [(b"accept", b"*/*"), (b"accept-encoding", b"gzip"), (b"x-a", b"A"), (b"x-a", b"B")]
     sent = upward(fields, b"id", identity=True)
     assert sent == [

@@ -26,6 +26,8 @@ _NOT_UP = _HOP | {
     b"cookie",
 }
 _NOT_DOWN = _HOP | {b"content-length", b"date", b"server", b"proxy-authenticate"}
+# llama.cpp lets every web page read its answers; who may read Corral's is not for an engine to say.
+_CORS = b"access-control-"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 
 
@@ -57,7 +59,7 @@ def downward(fields: Sequence[tuple[bytes, bytes]]) -> Fields:
     for key, value in fields:
         if key == b"connection" and value.lower() not in (b"close", b"keep-alive"):
             skipped = skipped | {token.strip() for token in value.lower().split(b",")}
-    return [field for field in fields if field[0] not in skipped]
+    return [field for field in fields if field[0] not in skipped and not field[0].startswith(_CORS)]
 
 
 def of_lease(lease: Lease) -> Fields:

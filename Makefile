@@ -1,8 +1,9 @@
-# Each target is a thin name for a script under tools/. Variables: PYTHON=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
+# Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all check engines bench lock setup setup-dev clean
 BIN := .venv/bin
+JOBS := 2
 FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 
 help:
@@ -25,10 +26,10 @@ run: setup
 	@ONCE="$(ONCE)" PORT="$(PORT)" PROMPT="$(PROMPT)" $(BIN)/python tools/run_demo.py
 
 test: setup-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 test-all: setup-dev engines
-	@$(BIN)/python -m pytest -m "" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) -m "" $(ARGS)
 
 check: setup-dev
 	@$(BIN)/python tools/check.py

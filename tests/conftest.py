@@ -27,6 +27,9 @@ TIERS = {
 KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER"}
 """CORRAL_* variables that are about the tests themselves."""
 
+TERMINAL_VARIABLES = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"}
+"""Of the caller's terminal (xdist sets some too); a test that wants one sets it."""
+
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
@@ -92,9 +95,9 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def _own_home(
     _nothing_left: None, _short_root: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Path]:
-    """An empty HOME, and no XDG_* or CORRAL_* variable of whoever runs the tests."""
+    """An empty HOME, and no XDG_* or CORRAL_* variable of whoever runs the tests, nor those about a terminal."""
     for name in list(os.environ):
-        if name.startswith(("XDG_", "CORRAL_")) and name not in KEPT_VARIABLES:
+        if name in TERMINAL_VARIABLES or (name.startswith(("XDG_", "CORRAL_")) and name not in KEPT_VARIABLES):
             monkeypatch.delenv(name)
     home = Path(tempfile.mkdtemp(dir=_short_root))
     monkeypatch.setenv("HOME", str(home))

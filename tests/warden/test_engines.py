@@ -145,7 +145,9 @@ def test_engine_gets_what_was_given_and_no_more(client: RawClient, spawn: Spawn,
     if sys.platform.startswith("linux"):
         assert "4" in lines  # 0, 1, 2 and the directory that ls reads
         assert "SigBlk:\t0000000000000000" in lines
-        assert "SigIgn:\t0000000000000000" in lines
+        ignored = int(next(line for line in lines if line.startswith("SigIgn:")).split()[1], 16)
+        # 32 and 33 are the C library's own: under make they are ignored, and no program can change that.
+        assert ignored & ~(1 << 31 | 1 << 32) == 0
 
 
 def test_engine_leads_its_own_session(client: RawClient, spawn: Spawn, paths: Paths) -> None:

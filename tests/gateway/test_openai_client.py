@@ -131,9 +131,10 @@ async def test_embeddings_and_reranking_work(stable: Stable, short_tmp: Path) ->
 async def test_llama_cpps_own_routes_work(chain: Stable) -> None:
     """/tokenize, /detokenize and /apply-template, and the rest of the engine below /upstream."""
     tokens = (await ask(chain.address, "POST", "/tokenize", {"content": "Corral", "model": "chain"})).json["tokens"]
-    back = await ask(chain.address, "POST", "/detokenize", {"tokens": tokens})
+    back = await ask(chain.address, "POST", "/detokenize", {"model": "chain", "tokens": tokens})
     assert back.json["content"] == "Corral"
-    shown = await ask(chain.address, "POST", "/apply-template", {"messages": [{"role": "user", "content": "hi"}]})
+    body = {"model": "chain", "messages": [{"role": "user", "content": "hi"}]}
+    shown = await ask(chain.address, "POST", "/apply-template", body)
     assert "hi" in shown.json["prompt"]
     slots = await ask(chain.address, "GET", "/upstream/org/chain:f16/props")
     assert slots.json["total_slots"] == 4

@@ -11,14 +11,12 @@ from corral.errors import MissingModel, UnknownModel
 def resolve(settings: Settings, name: str | None, listener_default: str | None = None) -> ModelSettings:
     """The model called `name`, by name first and by alias second.
 
-    Without a name: the listener's own model, else `default_model`, else the only one there is.
+    Without a name: the listener's own model, else `default_model`.
 
     Raises UnknownModel with the nearest known name, or MissingModel when none was named and none is the default.
     """
     if name is None or name == "":
         chosen = listener_default or settings.default_model
-        if chosen is None and len(settings.models) == 1:
-            chosen = next(iter(settings.models))
         if chosen is None:
             raise MissingModel(
                 "the request names no model",

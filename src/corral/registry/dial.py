@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,7 +25,7 @@ class Route:
 
     proxy: Proxy | None
     absolute: bool = False  # the request line has the whole URL, as a proxy for plain HTTP wants it
-    extra_headers: Mapping[str, str] = _NOTHING
+    extra_headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
 
 class Dialler:

@@ -63,4 +63,6 @@ def test_only_the_table_moves(events: list[Event]) -> None:
 
 def test_the_docs_show_the_table() -> None:
     """The diagram in docs/architecture.md is the one made from the table."""
-    assert f"```mermaid\n{diagram()}\n```" in ARCHITECTURE.read_text(encoding="utf-8"), "run: python tools/architecture.py"
+    assert f"```mermaid\n{diagram()}\n```" in ARCHITECTURE.read_text(encoding="utf-8"), (
+        "run: python tools/architecture.py"
+    )

@@ -1,0 +1,98 @@
+"""The two that follow a download: one hashes what has arrived, one makes sure that it is on the disk."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+
+from corral.errors import StoreError
+from corral.models.partfile import PartFile, disk_error
+
+READ_BYTES = 512 << 10
+SYNC_BYTES = 128 << 20
+SYNC_S = 3.0
+
+
+class Follower(threading.Thread):
+    """A thread beside a download. `error` is why it gave up."""
+
+    def __init__(self, part: PartFile, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._part = part
+        self._told = False
+        self.error: StoreError | None = None
+
+    def tell_to_stop(self) -> None:
+        with self._part.changed:
+            self._told = True
+            self._part.changed.notify_all()
+
+    def run(self) -> None:
+        try:
+            self.follow()
+        except StoreError as error:
+            self.error = error
+        except OSError as error:
+            self.error = disk_error(error, self._part.path)
+        finally:
+            with self._part.changed:
+                self._part.changed.notify_all()
+
+    def follow(self) -> None:
+        raise NotImplementedError
+
+
+class Hasher(Follower):
+    """sha256 up to the frontier: what has just been written is read back from the page cache, once."""
+
+    def __init__(self, part: PartFile) -> None:
+        super().__init__(part, "corral-hash")
+        self._sha = hashlib.sha256()
+        self.position = 0
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._sha.hexdigest()
+
+    def follow(self) -> None:
+        part = self._part
+        buffer = memoryview(bytearray(min(READ_BYTES, max(1, part.size))))
+        with part.path.open("rb", buffering=0) as file:
+            while self.position < part.size:
+                with part.changed:
+                    while not self._told and part.frontier <= self.position:
+                        part.changed.wait()
+                    frontier = part.frontier
+                while self.position < frontier:
+                    if self._told:
+                        return
+                    count = file.readinto(buffer[: frontier - self.position])
+                    if not count:
+                        raise StoreError(
+                            f"{part.path} became shorter", hint="something else changes files of the store"
+                        )
+                    self._sha.update(buffer[:count])
+                    self.position += count
+
+
+class Syncer(Follower):
+    """Sends what was written to the disk as it comes, so that a power loss costs little and the last sync is short."""
+
+    def __init__(self, part: PartFile) -> None:
+        super().__init__(part, "corral-sync")
+
+    def follow(self) -> None:
+        part, before = self._part, self._part.found_bytes
+        while True:
+            with part.changed:
+                part.changed.wait_for(functools.partial(self._due, before + SYNC_BYTES), SYNC_S)
+                if self._told:
+                    return
+                before, done = part.have_bytes, part.done
+            part.sync()
+            if done:
+                return
+
+    def _due(self, enough: int) -> bool:
+        return self._told or self._part.done or self._part.have_bytes >= enough

@@ -176,7 +176,7 @@ def test_a_wrong_global_key_is_explained(tmp_path: Path, text: str, says: str) -
         ("models: [{source: x}]", "`name` is missing"),
         ("models: [{name: x}]", "`source` is missing"),
         ("models: {a: {name: b, source: builtin:demo}}", "the model under `a` has another `name`"),
-        ("models: [{name: a, source: 'hf.co://x'}]", "must be a file on this machine"),
+        ("models: [{name: a, source: 'hf.co://x'}]", "is neither a file nor a reference"),
         ("models: [{name: a, source: 'builtin:x'}]", "the only built-in model is builtin:demo"),
         ("models: [{name: a, source: '${NOPE}/x'}]", "uses ${NOPE}, but there is no such variable"),
     ],

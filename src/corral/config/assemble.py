@@ -17,8 +17,8 @@ from corral.config.nearest import did_you_mean
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import in_words, shorten
 from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
-from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
-from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path
+from corral.config.settings import Listen, ModelSettings, Registry, Settings, Signed, Timeouts
+from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,13 +51,15 @@ def assemble(
     env: Mapping[str, str],
     default_roots: tuple[Path, ...] = (),
     insecure: bool = False,
+    short_names: Mapping[str, str] = MappingProxyType({}),
 ) -> Assembled:
     """Settings out of `document` with `overrides` laid over it, the later ones on top.
 
     `base` is the directory that relative paths of the document start from, `cwd` that of flags and variables; `env`
-    is what `${VAR}` looks up; `default_roots` hold when the configuration lists no `roots` of its own.
+    is what `${VAR}` looks up; `default_roots` hold when the configuration lists no `roots` of its own; `short_names` are for
+    sources that are references.
     """
-    return _Assembly(document, overrides, base, cwd, env, default_roots, insecure).run()
+    return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, short_names).run()
 
 
 class _Assembly:
@@ -70,6 +72,7 @@ class _Assembly:
         env: Mapping[str, str],
         default_roots: tuple[Path, ...],
         insecure: bool,
+        short_names: Mapping[str, str],
     ) -> None:
         self.document = document
         self.overrides = overrides
@@ -78,6 +81,7 @@ class _Assembly:
         self.env = env
         self.default_roots = default_roots
         self.insecure = insecure
+        self.short_names = short_names
         self.problems = list(document.problems)
         self.given: dict[Key, Key] = {}
         self.over: dict[Key, Place] = {}
@@ -133,7 +137,29 @@ class _Assembly:
             default_model=keys.default_model,
             timeouts=Timeouts(timeouts.start, timeouts.stop, timeouts.queue, timeouts.drain),
             roots=self.allowed,
+            registries=MappingProxyType(self._registries(keys.registries)),
+            allow_registries=keys.allow_registries,
+            auto_pull=keys.auto_pull,
+            require_signed=tuple(self._signed(keys.require_signed)),
+            model_roots=tuple(self._paths(keys.model_roots, "model_roots")),
+            download=keys.download,
         )
+
+    def _registries(self, registries: Mapping[str, Registry]) -> dict[str, Registry]:
+        return {
+            host: each if each.ca is None else dataclasses.replace(each, ca=self._file(each.ca, ("registries", host)))
+            for host, each in registries.items()
+        }
+
+    def _signed(self, entries: Sequence[Signed]) -> Iterator[Signed]:
+        for each in entries:
+            yield dataclasses.replace(each, key=self._file(each.key, ("require_signed",)))
+
+    def _file(self, text: str, key: Key) -> str:
+        path = self._try(key, absolute, text, self._base(key), self.env)
+        if path is not None and not path.is_file():
+            self._doubt(f"there is no file {path}", "what needs it will fail", key)
+        return text if path is None else str(path)
 
     def _laid_over(self, data: dict[str, Any]) -> dict[str, Any]:
         data = dict(data)
@@ -154,13 +180,14 @@ class _Assembly:
                 each = dataclasses.replace(each, path=path or each.path)
             yield each
 
-    def _paths(self, texts: Sequence[str]) -> Iterator[Path]:
+    def _paths(self, texts: Sequence[str], name: str = "roots") -> Iterator[Path]:
+        key = (name,)
         for text in texts:
-            path = self._try(("roots",), absolute, text, self._base(("roots",)), self.env)
+            path = self._try(key, absolute, text, self._base(key), self.env)
             if path is None:
                 continue
             if not path.is_dir():
-                self._doubt(f"the root {path} is not a directory", "create it, or correct it", ("roots",))
+                self._doubt(f"the root {path} is not a directory", "create it, or correct it", key)
             yield path.resolve()
 
     # Models.
@@ -229,7 +256,8 @@ class _Assembly:
                 self.given.update({("models", name, key, inner): (*at, key, inner) for inner in value})
 
     def _model(self, keys: ModelKeys, at: Key, *, sourced: bool) -> ModelSettings:
-        source = self._source(keys.source, at) if sourced else None
+        ref = self._try((*at, "source"), source_ref, keys.source, self.base, self.short_names) if sourced else None
+        source = Path(str(ref)) if ref is not None else self._source(keys.source, at) if sourced else None
         own = keys.executable
         env = {name: self._try((*at, "env", name), expand, text, self.env) for name, text in keys.env.items()}
         return ModelSettings(
@@ -251,7 +279,8 @@ class _Assembly:
             priority=keys.priority,
             exclusive=keys.exclusive,
             group=keys.group,
-            roots=() if keys.source == BUILTIN_DEMO else self.allowed,
+            roots=() if keys.source == BUILTIN_DEMO or ref is not None else self.allowed,
+            ref=ref,
         )
 
     def _source(self, text: str, at: Key) -> Path | None:

@@ -57,7 +57,7 @@ def changes(old: Settings, new: Settings) -> Changes:
             {
                 name: keys
                 for name, model in new.models.items()
-                if name in old.models and (keys := _changed_keys(old.models[name], model))
+                if name in old.models and (keys := _changed_keys(old.models[name], model, skip=("ref",)))
             }
         ),
         settings=tuple(key for key in globals_changed if key not in RESTART_KEYS),

@@ -40,6 +40,9 @@ VARIABLES = (
     Variable("CORRAL_TIMEOUT_QUEUE", ("timeouts", "queue")),
     Variable("CORRAL_TIMEOUT_DRAIN", ("timeouts", "drain")),
     Variable("CORRAL_ROOTS", ("roots",), "paths"),
+    Variable("CORRAL_ALLOW_REGISTRIES", ("allow_registries",), "list"),
+    Variable("CORRAL_AUTO_PULL", ("auto_pull",)),
+    Variable("CORRAL_MODEL_ROOTS", ("model_roots",), "paths"),
     Variable("CORRAL_EXECUTABLE_LLAMA_CPP", ("executables", "llama.cpp")),
 )
 """Variables that stand for keys: they may be in the environment and in a `.env` file."""

@@ -17,6 +17,7 @@ from corral.config.paths import Paths, find_paths
 from corral.config.problem import NOWHERE, Key, Place, Problem, config_error
 from corral.config.settings import Settings
 from corral.config.trust import file_fault
+from corral.short_names import USER_FILE, load_short_names
 
 BUILT_IN = """\
 default_model: demo
@@ -116,7 +117,14 @@ def examine(
     default_roots = (base.resolve(),) if located.step == "working directory" else ()
 
     built = assemble.assemble(
-        document, overrides, base=base, cwd=cwd, env=known, default_roots=default_roots, insecure=insecure
+        document,
+        overrides,
+        base=base,
+        cwd=cwd,
+        env=known,
+        default_roots=default_roots,
+        insecure=insecure,
+        short_names=load_short_names([paths.config_dir / USER_FILE]),
     )
     found = [
         *located.problems,

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from corral.config.problem import Key
-from corral.config.settings import ModelSettings, Settings
+from corral.config.settings import ModelSettings, Registry, Settings
 
 MASK = "********"
 _SECRET = re.compile(r"key|token|secret|passw|passphrase|credential|auth|cookie|private", re.IGNORECASE)
@@ -33,6 +33,15 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
             "drain": _duration(timeouts.drain_s),
         },
         "roots": [_path(root) for root in settings.roots],
+        "registries": {host: _registry(each) for host, each in settings.registries.items()},
+        "allow_registries": None if settings.allow_registries is None else list(settings.allow_registries),
+        "auto_pull": settings.auto_pull,
+        "require_signed": [{"prefix": each.prefix, "key": _escaped(each.key)} for each in settings.require_signed],
+        "model_roots": [_path(root) for root in settings.model_roots],
+        "download": {
+            "connections": settings.download.connections,
+            "limit": None if settings.download.limit_bytes is None else _size(settings.download.limit_bytes),
+        },
         "models": [_model(model, masked=masked) for model in settings.models.values()],
     }
 
@@ -74,7 +83,7 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
     env = {name: MASK if masked and _SECRET.search(name) else _escaped(text) for name, text in model.env.items()}
     return {
         "name": model.name,
-        "source": _path(model.source),
+        "source": _path(model.source) if model.ref is None else str(model.ref),
         "aliases": list(model.aliases),
         "engine": model.engine,
         "executable": _escaped(model.executable),
@@ -92,6 +101,15 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "exclusive": model.exclusive,
         "group": model.group,
     }
+
+
+def _registry(registry: Registry) -> dict[str, Any]:
+    data: dict[str, Any] = {"insecure": registry.insecure, "private": registry.private}
+    if registry.ca is not None:
+        data["ca"] = _escaped(registry.ca)
+    if registry.mirrors:
+        data["mirrors"] = list(registry.mirrors)
+    return data if registry.auto_pull is None else {**data, "auto_pull": registry.auto_pull}
 
 
 def _masked_args(args: Sequence[str]) -> Iterator[str]:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from corral.config import values
-from corral.config.settings import Listen, Settings, Timeouts
+from corral.config import fetching, values
+from corral.config.settings import Download, Listen, Registry, Settings, Signed, Timeouts
 
 _ENGINES = get_args(Literal["llama.cpp"])
 _RUNNERS = get_args(Literal["process"])
@@ -66,6 +66,10 @@ Memory = Annotated[
 ]
 Layers = Annotated[int | Literal["auto"], *_kind(values.layers, {"const": "auto"}, _int(0, 100_000))]
 Addresses = Annotated[tuple[Listen, ...], *_kind(values.listen, _STR, _STRS, _int(0, 65535))]
+Registries = Annotated[dict[str, Registry], *_kind(fetching.registries, fetching.REGISTRIES_SCHEMA)]
+Hosts = Annotated[tuple[str, ...] | None, *_kind(fetching.hosts, _STR, _STRS, {"type": "null"})]
+SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGNED_SCHEMA)]
+DownloadKeys = Annotated[Download, *_kind(fetching.download, fetching.DOWNLOAD_SCHEMA)]
 Group = Annotated[str, *_kind(values.group, _STR)]
 Engine = Annotated[Literal["llama.cpp"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
 Runner = Annotated[Literal["process"], *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
@@ -83,7 +87,10 @@ class ModelKeys(_Keys):
     """One model."""
 
     name: Name = _about("What clients call the model: letters, digits and ._-:/@, at most 200 characters.")
-    source: Text = _about("The GGUF file (relative to this file; ~ and ${VAR} are expanded), or builtin:demo.")
+    source: Text = _about(
+        "The GGUF file (relative to this file; ~ and ${VAR} are expanded), builtin:demo, or the reference of a model "
+        "in the store, such as ai/smollm2 or hf.co/org/repo:Q4_K_M, pinned or not with @sha256:…"
+    )
     aliases: Names = _about("Other names it answers to.", ())
     engine: Engine = _about("The program that serves it.", _ENGINES[0])
     executable: Text | None = _about(
@@ -139,6 +146,14 @@ class GlobalKeys(_Keys):
     max_body: Size = _about("The largest request body.", _DEFAULTS.max_body_bytes)
     timeouts: TimeoutKeys = _about("Limits of waiting: start, stop, queue and drain.", TimeoutKeys())
     roots: Texts = _about("Directories that model files must lie in, symbolic links followed.", ())
+    registries: Registries = _about("How single registries are spoken to, by host.", {})
+    allow_registries: Hosts = _about("The only registries that may be spoken to. Without it, any.", None)
+    auto_pull: Truth = _about("Fetch a missing model when a request names it, instead of answering 404.", False)
+    require_signed: SignedKeys = _about("Names whose models must be signed, each with the public key for them.", ())
+    model_roots: Texts = _about("Directories with further models, served as they lie and never written to.", ())
+    download: DownloadKeys = _about(
+        "Bounds of downloads: connections for each blob, and a limit per second.", Download()
+    )
     executables: ExecutableKeys = Field(
         default_factory=lambda: ExecutableKeys.model_validate({}), description="Which build of an engine to use."
     )
@@ -163,7 +178,7 @@ def json_schema() -> dict[str, Any]:
         {"type": "array", "items": entry},
         {"type": "object", "additionalProperties": {"$ref": "#/$defs/NamedModelKeys"}},
     ]
-    for name in ("listen", "timeouts", "executables"):
+    for name in ("listen", "timeouts", "executables", "download"):
         schema["properties"][name].pop("default", None)
     schema["properties"]["listen"]["default"] = str(_DEFAULTS.listen[0])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Corral models.yaml"}

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from corral.refs import Ref
+
 DEFAULT_PORT = 8642
 
 
@@ -36,11 +38,38 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class Registry:
+    """How one registry is spoken to."""
+
+    insecure: bool = False  # plain HTTP, or a certificate that is not checked
+    private: bool = False  # may be at a private or loopback address
+    ca: str | None = None  # a PEM file to trust for it
+    mirrors: tuple[str, ...] = ()  # hosts asked first
+    auto_pull: bool | None = None  # None = as the whole
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Models whose full name begins with `prefix` must be signed with `key`, a PEM file."""
+
+    prefix: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Bounds of downloads."""
+
+    connections: int = 8  # for each blob, at most
+    limit_bytes: int | None = None  # per second, all downloads together
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """One entry of `models:`, with every default filled in."""
 
     name: str
-    source: Path  # an absolute path of a GGUF file; it may not exist yet
+    source: Path  # an absolute path of a GGUF file that may not exist yet; with `ref`, only its text
     aliases: tuple[str, ...] = ()
     engine: Literal["llama.cpp"] = "llama.cpp"
     executable: str = "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path
@@ -58,6 +87,7 @@ class ModelSettings:
     exclusive: bool = False  # no other model is resident beside it
     group: str | None = None  # of one group, one model is resident at a time
     roots: tuple[Path, ...] = ()  # real directories that `source` must lie in, links followed; () = anywhere
+    ref: Ref | None = None  # a model of the store instead of a file; placed when its engine starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +103,10 @@ class Settings:
     default_model: str | None = None  # answers requests that name none
     timeouts: Timeouts = Timeouts()
     roots: tuple[Path, ...] = ()  # as in each model; () = anywhere
+    registries: Mapping[str, Registry] = field(default_factory=lambda: MappingProxyType({}))  # by host[:port]
+    allow_registries: tuple[str, ...] | None = None  # hosts that may be spoken to; None = any
+    auto_pull: bool = False  # fetch a missing model when a request names it
+    require_signed: tuple[Signed, ...] = ()
+    model_roots: tuple[Path, ...] = ()  # read-only directories of further models
+    download: Download = Download()
     file: Path | None = None  # where it was read from; None = built-in defaults

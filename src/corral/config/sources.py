@@ -6,11 +6,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from corral.demo.where import demo_model
-from corral.errors import ModelFileError
+from corral.errors import BadReference, ModelFileError
+from corral.refs import Ref
+from corral.refs_parse import parse_ref
 
 BUILTIN_DEMO = "builtin:demo"
+_NAMED = re.compile(r"[a-z][a-z0-9+.-]+://|hf\.co/|huggingface\.co/|[a-z0-9.-]+(:[0-9]+)?/.*@sha256:")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 
 
@@ -52,9 +56,25 @@ def source_path(text: str, base: Path, env: Mapping[str, str]) -> Path:
         return demo_model()
     if text.startswith("builtin:"):
         raise ValueError(f"knows no {text!r}; the only built-in model is {BUILTIN_DEMO}")
-    if re.match(r"[a-z][a-z0-9+.-]+://", text):
-        raise ValueError("must be a file on this machine; this version cannot fetch models")
     return absolute(text, base, env)
+
+
+def source_ref(text: str, base: Path, short_names: Mapping[str, str] = MappingProxyType({})) -> Ref | None:
+    """The stored model that `source: text` names; None when it is a file.
+
+    A path is what begins with `/`, `~`, `$` or a dot, what ends in `.gguf`, and what exists; all else is a reference.
+    Raises ValueError for one that cannot be read.
+    """
+    named = _NAMED.match(text) is not None
+    if not named and (text.startswith(("/", "~", "$", ".", "builtin:")) or text.lower().endswith(".gguf")):
+        return None
+    if not named and (base / text).exists():
+        return None
+    try:
+        ref = parse_ref(text, short_names)
+    except BadReference as error:
+        raise ValueError(f"is neither a file nor a reference: {error.message}") from None
+    return None if ref.kind == "file" else ref
 
 
 def is_inside(path: Path, roots: Sequence[Path]) -> bool:

@@ -1,0 +1,87 @@
+"""Models of Ollama's registry: `ollama://name:tag` and `registry.ollama.ai/owner/name:tag`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from corral.descriptors import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, Descriptor, decode_json, descriptor_from, digest_of
+from corral.errors import DigestMismatch, ManifestError
+from corral.refs import Ref
+from corral.registry.answers import refusal
+from corral.registry.egress import Egress
+from corral.registry.ranged import RangedBody, open_range
+from corral.registry.source import RemoteBlob, RemoteModel
+
+MAX_LAYERS: Final = 4096
+_LAYER: Final = "application/vnd.ollama.image."
+_TITLES: Final = {
+    "model": "model", "projector": "projector", "adapter": "adapter", "draft": "draft", "template": "template",
+    "system": "system", "params": "params", "messages": "messages", "license": "license",
+}  # fmt: skip
+
+
+class OllamaRegistry:
+    """A `Source`. The manifest is kept as it is there, so that a model's digest is the one Ollama shows.
+
+    Source: Ollama's `server/images.go` and `download.go` (0.33): manifests and blobs as in a registry of images, where
+    a blob's address redirects to storage elsewhere.
+    """
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    def resolve(self, ref: Ref) -> RemoteModel:
+        """What `ref` means now. Blocks for one round trip."""
+        base = f"{self._egress.base_url(ref.host)}/v2/{ref.repository}"
+        raw = self._manifest(ref, f"{base}/manifests/{ref.tag or ref.digest}")
+        found = digest_of(raw)
+        if ref.digest not in (None, found):
+            hint = f"the tag has moved; pull {ref.name} as it is now, or go back with: corral rollback {ref.name}"
+            raise DigestMismatch(f"{ref.name} is now {found} and not {ref.digest}", hint=hint)
+        manifest = decode_json(raw, f"the manifest of {ref.name}")
+        config, layers = _described(manifest, ref)
+        blobs: dict[str, RemoteBlob] = {}
+        for each in (config, *layers):
+            title = _title(each)
+            opener = partial(self._open, f"{base}/blobs/{each.digest}", f"{title} of {ref.name}")
+            blobs.setdefault(each.digest, RemoteBlob(each.media_type, opener, each.digest, each.size, title=title))
+        kind = manifest.get("mediaType")
+        return RemoteModel(ref, tuple(blobs.values()), raw, kind if isinstance(kind, str) and kind else DOCKER_MANIFEST)
+
+    def _manifest(self, ref: Ref, url: str) -> bytes:
+        with self._egress.request("GET", url, headers={"Accept": DOCKER_MANIFEST}) as response:
+            if response.status != 200:
+                hint = f"check the name and the tag on {ref.host}" if response.status == 404 else ""
+                raise refusal(response.status, ref.name, hint=hint, retry_after=response.headers.get("retry-after"))
+            return response.read(MAX_MANIFEST_BYTES)
+
+    def _open(self, url: str, what: str, offset: int = 0, length: int | None = None) -> RangedBody:
+        return open_range(self._egress, url, offset, length, what=what)
+
+
+def _described(manifest: Mapping[str, Any], ref: Ref) -> tuple[Descriptor, list[Descriptor]]:
+    """The config and the layers of a model that can be served from files. Raises ManifestError."""
+    listed = manifest.get("layers")
+    if not isinstance(listed, list) or not isinstance(manifest.get("config"), Mapping):
+        raise ManifestError(f"the manifest of {ref.name} has no config or no layers", hint="the registry is damaged")
+    if len(listed) > MAX_LAYERS:
+        raise ManifestError(f"the manifest of {ref.name} has {len(listed)} layers", hint=f"{MAX_LAYERS} are allowed")
+    layers = [descriptor_from(each) for each in listed]
+    kinds = {_kind(layer) for layer in layers}
+    if "model" not in kinds:
+        if "tensor" in kinds:
+            hint = "it is for Ollama's own engine only; choose a tag of the model that is GGUF"
+            raise ManifestError(f"{ref.name} is kept as single tensors and not as a GGUF file", hint=hint)
+        hint = "models whose tag ends in cloud run on Ollama's servers and cannot be pulled"
+        raise ManifestError(f"{ref.name} has no weights", hint=hint)
+    return descriptor_from(manifest["config"]), layers
+
+
+def _kind(layer: Descriptor) -> str:
+    return layer.media_type.removeprefix(_LAYER).partition(";")[0] if layer.media_type.startswith(_LAYER) else ""
+
+
+def _title(layer: Descriptor) -> str:
+    return _TITLES.get(_kind(layer), "config" if not _kind(layer) else "another part")

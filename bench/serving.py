@@ -113,9 +113,11 @@ def bare(plan: LaunchPlan, log: Path) -> Iterator[Address]:
     assert plan.endpoint.socket is not None
     address = plan.endpoint.socket
     address.unlink(missing_ok=True)
+    env = os.environ | dict(plan.env)
     with log.open("ab") as out:
+        # A session of its own, as Corral's engines have: Linux shares processors out by session.
         process = subprocess.Popen(
-            plan.argv, env=os.environ | dict(plan.env), cwd=plan.cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            plan.argv, env=env, cwd=plan.cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     try:
         deadline = time.perf_counter() + START_S

@@ -15,7 +15,7 @@ hostile; whatever is absurd is a `ManifestError`.
 
 from corral.artifact.build import Built, Facts, build_cncf, build_docker
 from corral.artifact.files import Artifact, File, Packing, Role, safe_path
-from corral.artifact.read import read_artifact
+from corral.artifact.read import read_artifact, role_by_name, with_shards
 
 __all__ = [
     "Artifact",
@@ -27,5 +27,7 @@ __all__ = [
     "build_cncf",
     "build_docker",
     "read_artifact",
+    "role_by_name",
     "safe_path",
+    "with_shards",
 ]

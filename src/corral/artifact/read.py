@@ -53,7 +53,7 @@ def read_artifact(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> Art
             "its weights are single tensors for Ollama's own engine", hint="pull the GGUF variant of the model"
         )
     form = known.format or _format_of(files)
-    named = _named(_with_shards(files, flavour), form)
+    named = _named(with_shards(files, flavour), form)
     context = known.context_size or _annotated_context(manifest)
     artifact = replace(known, format=form, files=tuple(named), config=descriptor, context_size=context)
     if not artifact.of("weights") and not artifact.packed:
@@ -195,20 +195,21 @@ def _file(layer: Descriptor, flavour: Flavour, *, alone: bool) -> File:
         return File(cast(Role, role), path, layer, packing)
     if not path and alone and packing == "raw":
         return File("weights", "", layer)
-    return File(_role_by_name(path), path, layer, packing)
+    return File(role_by_name(path), path, layer, packing)
 
 
 def _cncf_role(kind: str, path: str) -> Role:
     if kind == "weight":
-        by_name = _role_by_name(path)
+        by_name = role_by_name(path)
         return by_name if by_name in ("mmproj", "adapter") else "weights"
     if kind == "weight.config":
-        by_name = _role_by_name(path)
+        by_name = role_by_name(path)
         return by_name if by_name in ("template", "license") else "config"
-    return "license" if _role_by_name(path) == "license" else "other"
+    return "license" if role_by_name(path) == "license" else "other"
 
 
-def _role_by_name(path: str) -> Role:
+def role_by_name(path: str) -> Role:
+    """What a file is for, where only its name can tell."""
     name = path.rsplit("/", 1)[-1]
     lower = name.lower()
     if lower.endswith(".gguf"):
@@ -249,7 +250,7 @@ def _format_of(files: Sequence[File]) -> str:
     return "gguf" if len(alone) == 1 else ""
 
 
-def _with_shards(files: list[File], flavour: Flavour) -> list[File]:
+def with_shards(files: list[File], flavour: Flavour) -> list[File]:
     """`files` with the further ones of a split GGUF model told from its first, all named so that an engine finds them.
 
     Raises ManifestError for several GGUF files that are not the pieces of one model.

@@ -59,6 +59,9 @@ class ControlPlane:
     def resolve(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
         return resolve(self.settings, name, listener_default)
 
+    async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
+        return self.resolve(name, listener_default)
+
     def models(self) -> list[ModelInfo]:
         return [views.model_info(model, self.settings, self._fleet) for model in self.settings.models.values()]
 

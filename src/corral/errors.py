@@ -47,6 +47,12 @@ class UnknownModel(CallerError):
     code, status = "model_not_found", 404
 
 
+class LocalOnly(CallerError):
+    """Only the server's own user may ask for this, over its unix socket: it names files, or takes a password."""
+
+    code, status = "local_only", 403
+
+
 class NotFound(CallerError):
     code, status = "not_found", 404
 

@@ -171,6 +171,9 @@ class Stable:
     def resolve(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
         return resolve(self._settings, name, listener_default)
 
+    async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
+        return self.resolve(name, listener_default)
+
     def models(self) -> list[ModelInfo]:
         return [
             ModelInfo(

@@ -56,8 +56,8 @@ def assemble(
     """Settings out of `document` with `overrides` laid over it, the later ones on top.
 
     `base` is the directory that relative paths of the document start from, `cwd` that of flags and variables; `env`
-    is what `${VAR}` looks up; `default_roots` hold when the configuration lists no `roots` of its own; `short_names` are for
-    sources that are references.
+    is what `${VAR}` looks up; `default_roots` hold when the configuration lists no `roots` of its own;
+    `short_names` are for sources that are references.
     """
     return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, short_names).run()
 

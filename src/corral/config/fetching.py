@@ -1,4 +1,4 @@
-"""What the keys about registries, signatures and downloads may be. Pure, without pydantic; see `values` for the rules."""
+"""What the keys about registries, signatures and downloads may be. Pure, without pydantic; rules as in `values`."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
-from corral.errors import Bug, CorralError
+from corral.errors import Bug, CorralError, LocalOnly
 from corral.gateway.answer import send_error
 from corral.gateway.asgi import AsgiExchange, Message, Receive, Send
 from corral.gateway.control import Control
@@ -14,8 +14,10 @@ from corral.gateway.exchange import ClientLeft, Exchange
 from corral.gateway.headers import sane_id
 from corral.gateway.host import Host
 from corral.gateway.inference import Inference
+from corral.gateway.models_host import ModelsHost
 from corral.gateway.proxy import Proxy, new_request_id
 from corral.gateway.routes import CONTROL_BODY_BYTES, Route, Table
+from corral.gateway.store_control import StoreControl
 from corral.scheduler.lease import Leases
 
 HEARTBEAT_S = 15.0
@@ -27,9 +29,10 @@ log = logging.getLogger("corral.gateway")
 class App:
     """The routes as one listener offers them. `active` are the exchanges that are being answered now."""
 
-    def __init__(self, host: Host, table: Table, listener_default: str | None = None) -> None:
+    def __init__(self, host: Host, table: Table, listener_default: str | None = None, local: bool = False) -> None:
         self._host = host
         self._table = table
+        self._local = local
         self.listener_default = listener_default
         self.active: set[Exchange] = set()
 
@@ -52,6 +55,8 @@ class App:
         exchange.extra.append((b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id()))
         try:
             match = self._table.match(exchange.method, exchange.path)
+            if match.route.local and not self._local:
+                raise _local_only(exchange.path)
             limit = self._host.settings.max_body_bytes
             body = await exchange.body(limit if match.route.large else min(limit, CONTROL_BODY_BYTES))
             await match.route.handler(exchange, match, body)
@@ -78,13 +83,26 @@ class App:
                 raise
 
 
-def build(host: Host, leases: Leases, heartbeat_s: float = HEARTBEAT_S) -> Callable[[str | None], App]:
-    """The gateway over `host` and `leases`: a function that makes a listener's app, given the model of its own."""
+class MakeApp(Protocol):
+    """Makes one listener's app."""
+
+    def __call__(self, listener_default: str | None = None, local: bool = False) -> App: ...
+
+
+def _local_only(path: str) -> LocalOnly:
+    hint = "use the command on the server's machine, without --host"
+    return LocalOnly(f"{path} is answered on the server's unix socket only", hint=hint)
+
+
+def build(host: Host, leases: Leases, heartbeat_s: float = HEARTBEAT_S, *, models: ModelsHost | None = None) -> MakeApp:
+    """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
+    of its own and whether it is a unix socket."""
     control = Control(host, heartbeat_s)
-    table = Table([*Inference(host, Proxy(host, leases)).routes(), *control.routes()])
+    stored = StoreControl(models, heartbeat_s).routes() if models is not None else []
+    table = Table([*Inference(host, Proxy(host, leases)).routes(), *control.routes(), *stored])
     control.describe(tuple(route for route in table.routes if route.doc is not None))
 
-    def app(listener_default: str | None = None) -> App:
-        return App(host, table, listener_default)
+    def app(listener_default: str | None = None, local: bool = False) -> App:
+        return App(host, table, listener_default, local)
 
     return app

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from corral.api import ActionResult, EventInfo, ModelAction, ModelInfo, ReloadResult, Status, UnitInfo, load
+from corral.api import ActionResult, EventInfo, ModelAction, ModelInfo, ReloadResult, Status, UnitInfo
 from corral.errors import (
     CallerError,
     CannotFit,
@@ -28,11 +26,12 @@ from corral.errors import (
 )
 from corral.gateway import sse
 from corral.gateway.answer import encode, send_feed, send_json, send_text, wants_events
+from corral.gateway.bodies import read_body
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
 from corral.gateway.openapi import document
 from corral.gateway.page import api_page
-from corral.gateway.routes import Doc, Handler, Match, Param, Route, nearest_hint, query
+from corral.gateway.routes import Doc, Handler, Match, Param, Route, query
 from corral.supervisor import logs
 
 _FOLLOW = Param("follow", bool, "1 = stay connected and send what comes, as server-sent events", False)
@@ -44,6 +43,7 @@ _TAIL_BYTES = 4 << 20
 _THREAD_ENTRIES = 500
 """From so many entries on they are encoded in a thread, so that no stream waits for it."""
 
+_ACTION_HINTS = {"model": "GET /control/models lists them", "wait": "leave it out to wait"}
 _ACTION_ERRORS = (NotJson, CallerError, UnknownModel, TooLarge, Stopping)
 _START_ERRORS = (
     *_ACTION_ERRORS, QueueFull, DeadlinePassed, CannotFit, StartFailed,
@@ -172,21 +172,7 @@ def _action(
 
 def action(body: bytes) -> ModelAction:
     """The body of start, stop and restart. Raises NotJson, or CallerError for a field that is wrong or not known."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as exc:
-        raise NotJson(f"the body is not JSON: {exc}"[:300], hint='send {"model": "…", "wait": true}') from exc
-    if not isinstance(data, dict):
-        raise CallerError("the body must be a JSON object", hint='send {"model": "…", "wait": true}')
-    known = [field.name for field in dataclasses.fields(ModelAction)]
-    for key in data:
-        if key not in known:
-            raise CallerError(f"unknown field {key[:80]!r}", hint=nearest_hint(key[:80], known), param=key[:80])
-    if not isinstance(data.get("model"), str) or not data["model"]:
-        raise CallerError('"model" must be a name', hint="GET /control/models lists them", param="model")
-    if not isinstance(data.get("wait", True), bool):
-        raise CallerError('"wait" must be true or false', hint="leave it out to wait", param="wait")
-    return load(ModelAction, data)
+    return read_body(ModelAction, body, _ACTION_HINTS)
 
 
 async def _event_feed(host: Host, since: int, model: str | None) -> AsyncIterator[bytes]:

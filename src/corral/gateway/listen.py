@@ -13,7 +13,7 @@ from pathlib import Path
 from corral import clock
 from corral.config.settings import Listen, Settings
 from corral.errors import CorralError, Stopping
-from corral.gateway.app import App
+from corral.gateway.app import App, MakeApp
 from corral.gateway.connection import Connection, Connections, config
 from corral.gateway.sockets import BACKLOG, bound
 
@@ -103,7 +103,7 @@ class Listener:
 class Listeners:
     """All listeners of one Corral. Everything runs in the event loop that opened them."""
 
-    def __init__(self, app: Callable[[str | None], App]) -> None:
+    def __init__(self, app: MakeApp) -> None:
         self._app = app
         self._open: dict[Listen, Listener] = {}
         self._draining: set[asyncio.Task[None]] = set()
@@ -127,7 +127,7 @@ class Listeners:
         try:
             for where, default in wanted.items():
                 if where not in self._open:
-                    fresh[where] = Listener(where, self._app(default))
+                    fresh[where] = Listener(where, self._app(default, where.path is not None))
                     await fresh[where].open()
         except BaseException:
             for listener in fresh.values():

@@ -44,7 +44,7 @@ class Proxy:
             seen = peek(body) if len(body) < _LARGE_BYTES else await asyncio.to_thread(peek, body)
         except NotJson as exc:
             raise _explained(exc, exchange, body) from exc
-        model = self._host.resolve(seen.model, exchange.listener_default).name
+        model = (await self._host.find(seen.model, exchange.listener_default)).name
         await self.forward(exchange, model, _target(exchange), splice(body, seen, model), again=True, identity=True)
 
     async def forward(

@@ -52,6 +52,7 @@ class Route:
     handler: Handler
     doc: Doc | None = None
     large: bool = False  # takes bodies up to the configured bound, not only small ones
+    local: bool = False  # answers on unix sockets only
 
     @property
     def prefix(self) -> str | None:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-Format = Literal["gguf", "safetensors"]
+from corral.artifact import Role
+from corral.registry.quants import quant_of
+
 MAX_SHARDS: Final = 1000
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})", re.IGNORECASE)
-_QUANTIZATION = re.compile(
-    r"(?:^|[-._])((?:UD[-_])?(?:I?Q[1-8](?:_[A-Z0-9]+)*|TQ[12]_0|B?F16|FP16|F32|FP32|MXFP4(?:_MOE)?|NVFP4))$",
-    re.IGNORECASE,
-)
-_NO_MODEL = re.compile(r"(?:^|[-._])imatrix(?:$|[-._])", re.IGNORECASE)  # statistics in GGUF's clothes
-_PROJECTOR_ORDER = (r"(?<![a-z])f16", r"bf16", r"f32")
+_STATISTICS = re.compile(r"(?:^|[-._])imatrix(?:$|[-._])", re.IGNORECASE)  # GGUF files that hold no model
+_LICENSES: Final = frozenset({"license", "license.txt", "license.md", "licence", "licence.txt", "licence.md"})
+_CONFIGS: Final = frozenset({".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".yaml"})
+_PROJECTORS: Final = {"F16": 0, "BF16": 1, "Q8_0": 2, "F32": 3}  # f16: every engine reads it, and projectors are small
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,8 @@ class Group:
 
     stem: str  # without shard number and ending: "Qwen3-8B-Q4_K_M"
     weights: tuple[PurePosixPath, ...]
-    projector: PurePosixPath | None = None
-    others: tuple[PurePosixPath, ...] = ()  # a safetensors model's configuration, tokenizer and so on
-    format: Format = "gguf"
+    others: tuple[tuple[Role, PurePosixPath], ...] = ()
+    format: Literal["gguf", "safetensors"] = "gguf"
     problem: str = ""
 
     @property
@@ -39,20 +38,21 @@ class Group:
 
     @property
     def quantization(self) -> str:
-        """As it stands in the name, in capitals: `"Q4_K_M"`; "" when it does not."""
-        return quantization_in(self.stem)
+        """As it stands in the name: `"Q4_K_M"`; "" when it does not."""
+        return quant_of(self.weights[0].as_posix()) if self.format == "gguf" else ""
 
-
-def quantization_in(stem: str) -> str:
-    """The quantization that a file's name without `.gguf` ends with: `"Q8_0"` of `"model.Q8_0"`; "" without one."""
-    match = _QUANTIZATION.search(stem)
-    return match[1].upper().replace("UD_", "UD-") if match else ""
+    @property
+    def members(self) -> tuple[tuple[Role, PurePosixPath], ...]:
+        """Every file with its role; of a split GGUF the first is opened and the others are found beside it."""
+        later: Role = "shard" if self.format == "gguf" else "weights"
+        first: tuple[Role, PurePosixPath] = ("weights", self.weights[0])
+        return (first, *((later, name) for name in self.weights[1:]), *self.others)
 
 
 def groups(names: Iterable[PurePosixPath]) -> list[Group]:
     """The models among `names`, sorted. A projector goes with the models of its folder and of folders below it."""
     every = sorted(set(names))
-    ggufs = [name for name in every if name.suffix.lower() == ".gguf" and not _NO_MODEL.search(name.stem)]
+    ggufs = [name for name in every if name.suffix.lower() == ".gguf" and not _STATISTICS.search(name.stem)]
     projectors = [name for name in ggufs if "mmproj" in name.name.lower()]
     found: list[Group] = []
     shards: dict[tuple[PurePosixPath, str, int], dict[int, PurePosixPath]] = {}
@@ -60,52 +60,59 @@ def groups(names: Iterable[PurePosixPath]) -> list[Group]:
         if name in projectors:
             continue
         match = _SHARD.fullmatch(name.stem)
-        if match and 1 <= int(match["count"]) <= MAX_SHARDS:
+        if match and 1 <= int(match["number"]) <= int(match["count"]) <= MAX_SHARDS:
             shards.setdefault((name.parent, match["stem"], int(match["count"])), {})[int(match["number"])] = name
         else:
-            found.append(Group(name.stem, (name,), _projector(name, projectors)))
+            found.append(Group(name.stem, (name,), _companions(name, projectors, every)))
     for (_, stem, count), by_number in shards.items():
         weights = tuple(by_number[number] for number in sorted(by_number))
-        missing = [number for number in range(1, count + 1) if number not in by_number]
-        problem = f"{len(missing)} of its {count} files are missing" if missing else ""
-        found.append(Group(stem, weights, _projector(weights[0], projectors), problem=problem))
-    found += _safetensors(every)
-    return sorted(found, key=lambda group: group.weights[0])
+        lost = count - len(weights)
+        problem = f"{lost} of its {count} files are missing" if lost else ""
+        found.append(Group(stem, weights, _companions(weights[0], projectors, every), problem=problem))
+    return sorted([*found, *_safetensors(every)], key=lambda group: group.weights[0])
 
 
-def _projector(model: PurePosixPath, projectors: list[PurePosixPath]) -> PurePosixPath | None:
-    near = [each for each in projectors if model.parent.is_relative_to(each.parent)]
-    if not near:
-        return None
-    deepest = max(len(each.parts) for each in near)
-    near = [each for each in near if len(each.parts) == deepest]
-    for pattern in _PROJECTOR_ORDER:
-        for each in near:
-            if re.search(pattern, each.stem, re.IGNORECASE):
-                return each
-    return near[0]
+def _companions(
+    model: PurePosixPath, projectors: list[PurePosixPath], every: list[PurePosixPath]
+) -> tuple[tuple[Role, PurePosixPath], ...]:
+    found: list[tuple[Role, PurePosixPath]] = []
+    near = [each for each in projectors if model.is_relative_to(each.parent)]
+    if near:
+        best = min(near, key=lambda each: (-len(each.parts), _PROJECTORS.get(quant_of(each.name), 9), each))
+        found.append(("mmproj", best))
+    for each in every:
+        if model.is_relative_to(each.parent) and len(model.parts) <= 3:
+            if each.name.lower() == "chat_template.jinja":
+                found.append(("template", each))
+            elif each.name.lower() in _LICENSES:
+                found.append(("license", each))
+    by_role = {role: (role, each) for role, each in found}  # the nearest of each: sorting puts it last
+    return tuple(by_role.values())
 
 
 def _safetensors(every: list[PurePosixPath]) -> list[Group]:
-    folders = {name.parent for name in every if name.name == "config.json"}
     found = []
-    for folder in sorted(folders):
+    for folder in sorted({name.parent for name in every if name.name == "config.json"}):
         inside = [name for name in every if name.parent == folder]
-        weights = tuple(name for name in inside if name.suffix == ".safetensors")
+        weights = [name for name in inside if name.suffix == ".safetensors"]
+        if len(weights) > 1:  # some repositories hold the same weights twice, in their maker's own layout too
+            weights = [name for name in weights if not name.name.startswith("consolidated")] or weights
         if weights:
-            kept = tuple(name for name in inside if name not in weights and name.suffix.lower() in _KEPT)
-            found.append(Group(folder.name, weights, None, kept, "safetensors", _missing(weights)))
+            others: list[tuple[Role, PurePosixPath]] = []
+            for name in inside:
+                if name.name.lower() in _LICENSES:
+                    others.append(("license", name))
+                elif name.name.lower().endswith(tuple(_CONFIGS)):
+                    others.append(("config", name))
+            found.append(Group(folder.name, tuple(weights), tuple(others), "safetensors", _missing(weights)))
     return found
 
 
-_KEPT: Final = frozenset({".json", ".jinja", ".model", ".txt", ".py", ".md", ".tiktoken"})
-
-
-def _missing(weights: tuple[PurePosixPath, ...]) -> str:
+def _missing(weights: list[PurePosixPath]) -> str:
     for name in weights:
         match = _SHARD.fullmatch(name.stem)
         if match and 1 <= int(match["count"]) <= MAX_SHARDS:
-            count = sum(1 for each in weights if each.stem.startswith(f"{match['stem']}-"))
-            if count < int(match["count"]):
-                return f"{int(match['count']) - count} of its {int(match['count'])} files are missing"
+            there = sum(1 for each in weights if _SHARD.fullmatch(each.stem) and each.stem.startswith(match["stem"]))
+            if there < int(match["count"]):
+                return f"{int(match['count']) - there} of its {match['count'].lstrip('0')} files are missing"
     return ""

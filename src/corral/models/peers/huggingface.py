@@ -14,6 +14,7 @@ from typing import Final
 from corral.errors import CorralError
 from corral.models.peers.folders import Group
 from corral.models.peers.following import files_under, followed, read_small
+from corral.models.peers.naming import local_ref, pulled_as
 from corral.models.peers.outside import OutsideModel, Peer
 from corral.models.peers.plain import plain_models
 from corral.refs import Ref
@@ -62,7 +63,7 @@ def _repository(holder: str, place: Path, folder: Path, repository: str) -> Iter
             ref = _ref(group, alone, repository, revision)
             return ref, f"{repository}/{group.weights[0]}" + (f" at {revision[:12]}" if revision else "")
 
-        for model in plain_models(holder, place, files_under(snapshot), name, _digest, snapshot):
+        for model in plain_models(holder, place, files_under(snapshot), name, digest_of_file=_digest, folder=snapshot):
             weights = tuple(file.path for file in model.files if file.role == "weights")
             if not weights or weights not in seen:
                 seen.add(weights)
@@ -70,12 +71,17 @@ def _repository(holder: str, place: Path, folder: Path, repository: str) -> Iter
 
 
 def _ref(group: Group, alone: bool, repository: str, revision: str) -> Ref:
+    """As `corral pull` would name it: by its quantization where that says which file, else by the file."""
+    at = f"@{revision}" if revision else ""
     if group.format == "safetensors":
-        below = "" if group.folder.as_posix() == "." else group.folder.as_posix()
-        return Ref("hf", "hf.co", repository, file=below, revision=revision)
-    if group.quantization and alone and len(group.folder.parts) <= 1:
-        return Ref("hf", "hf.co", repository, group.quantization, revision=revision)
-    return Ref("hf", "hf.co", repository, file=group.weights[0].as_posix(), revision=revision)
+        whole = group.folder.as_posix() == "."
+        text = f"hf.co/{repository}" if whole else f"hf.co/{repository}/{group.weights[0]}"
+    elif group.quantization and alone:
+        text = f"hf.co/{repository}:{group.quantization}"
+    else:
+        text = f"hf.co/{repository}/{group.weights[0]}"
+    parts = [*repository.split("/"), *group.weights[0].parts, *([revision[:12]] if revision else [])]
+    return pulled_as(text + at, local_ref("hf", parts))
 
 
 def _snapshots(place: Path, folder: Path) -> list[tuple[str, Path]]:

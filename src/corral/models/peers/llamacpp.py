@@ -17,8 +17,9 @@ from corral.errors import CorralError
 from corral.models.peers import huggingface
 from corral.models.peers.folders import Group
 from corral.models.peers.following import files_under, read_small
+from corral.models.peers.naming import local_ref, pulled_as
 from corral.models.peers.outside import OutsideModel, Peer
-from corral.models.peers.plain import distinct, local_ref, plain_models
+from corral.models.peers.plain import distinct, plain_models
 from corral.refs import Ref
 
 _NOTE = re.compile(r"manifest=(?P<org>[^=]+)=(?P<repo>[^=]+)=(?P<tag>[^=]+)\.json")
@@ -55,7 +56,9 @@ def read(place: Path) -> Iterator[OutsideModel]:
         return known or local_ref("llamacpp", [group.stem], group.quantization), first
 
     flat = [path for path in files_under(place, depth=0) if path.suffix.lower() == ".gguf"]
-    yield from distinct(plain_models("llamacpp", place, flat, name, lambda path: notes.digests.get(path.name)))
+    yield from distinct(
+        plain_models("llamacpp", place, flat, name, digest_of_file=lambda path: notes.digests.get(path.name))
+    )
 
 
 class _Notes:
@@ -84,8 +87,8 @@ def _notes(place: Path) -> _Notes:
             if isinstance(sha256, str) and _SHA256.fullmatch(sha256):
                 notes.digests[flat] = f"sha256:{sha256}"
             if key == "ggufFile":
-                tag = "" if match["tag"] == "latest" else match["tag"].upper()
-                notes.refs[flat] = Ref("hf", "hf.co", f"{match['org']}/{match['repo']}", tag)
+                named = pulled_as(f"hf.co/{match['org']}/{match['repo']}:{match['tag']}", local_ref("llamacpp", [flat]))
+                notes.refs[flat] = named
     return notes
 
 
@@ -95,8 +98,7 @@ def _by_url(path: Path) -> Ref | None:
     match = _URL.fullmatch(url) if isinstance(url, str) else None
     if match is None:
         return None
-    revision = "" if match["rev"] == "main" else match["rev"]
-    return Ref("hf", "hf.co", f"{match['org']}/{match['repo']}", file=match["file"], revision=revision)
+    return pulled_as(match[0], local_ref("llamacpp", [match["file"]]))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import Final
 from corral.errors import CorralError
 from corral.models.peers.folders import Group
 from corral.models.peers.following import files_under, read_small
+from corral.models.peers.naming import local_ref
 from corral.models.peers.outside import OutsideModel, Peer
-from corral.models.peers.plain import distinct, local_ref, plain_models
+from corral.models.peers.plain import distinct, plain_models
 from corral.refs import Ref
 
 
@@ -55,7 +56,7 @@ def read(place: Path) -> Iterator[OutsideModel]:
         label = group.folder.as_posix() if group.format == "safetensors" else group.weights[0].as_posix()
         return local_ref("lmstudio", parts, group.quantization if alone else ""), label
 
-    yield from distinct(plain_models("lmstudio", place, files_under(place), name))
+    yield from distinct(plain_models("lmstudio", place, files_under(place), name, scope=lambda group: group.folder))
 
 
 PEER: Final = Peer(

@@ -1,44 +1,75 @@
-"""Image manifests in a peer's store, and the blobs they name."""
+"""Models that a peer keeps as an image manifest and the blobs it names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from corral.descriptors import MAX_MANIFEST_BYTES, Descriptor, decode_json, descriptor_from
-from corral.errors import ManifestError
+from corral.artifact import read_artifact
+from corral.descriptors import MAX_MANIFEST_BYTES, Descriptor, decode_json, digest_of
+from corral.errors import CorralError, ManifestError
 from corral.models.peers.following import followed, read_small
-from corral.models.peers.outside import OutsideFile, Role
+from corral.models.peers.outside import OutsideFile, OutsideModel, failed
+from corral.refs import Ref
 
-MAX_LAYERS: Final = 4096
 
-
-def read_manifest(path: Path, place: Path) -> tuple[bytes, dict[str, Any]]:
-    """The manifest at `path`, as it is and decoded. Raises ModelFileError or ManifestError."""
+def read_json(path: Path, place: Path) -> tuple[bytes, dict[str, Any]]:
+    """The bounded JSON file at `path`, as it is and decoded. Raises ModelFileError or ManifestError."""
     real, _ = followed(path, place)
     data = read_small(real, MAX_MANIFEST_BYTES)
     return data, decode_json(data, str(path))
 
 
-def layers_of(manifest: Mapping[str, Any]) -> tuple[Descriptor | None, list[Descriptor]]:
-    """The config and the layers of an image manifest. Raises ManifestError."""
-    layers = manifest.get("layers")
-    if not isinstance(layers, list) or not 0 < len(layers) <= MAX_LAYERS:
-        raise ManifestError("the manifest names no layers, or far too many", hint="it is damaged; pull the model again")
-    config = manifest.get("config")
-    return (None if config is None else descriptor_from(config)), [descriptor_from(layer) for layer in layers]
+def manifest_model(
+    holder: str,
+    ref: Ref,
+    label: str,
+    place: Path,
+    path: Path,
+    blob: Callable[[str], Path],
+    *,
+    default_type: str,
+    digest: str | None = None,
+) -> OutsideModel:
+    """The model whose manifest is at `path`, and should be `digest` if that is given. `blob(hex)` is where one lies.
+
+    Sizes are checked here and digests when it is imported.
+    """
+    try:
+        manifest, data = read_json(path, place)
+        if digest not in (None, digest_of(manifest)):
+            raise ManifestError(f"{path} is not what its name says", hint="pull the model again there")
+        config: dict[str, Any] = {}
+        files: list[OutsideFile] = []
+        named = data.get("config")
+        if isinstance(named, dict) and isinstance(named.get("digest"), str):
+            artifact = read_artifact(data, {})
+            if artifact.config is not None:
+                found = _file(place, blob, artifact.config, "config")
+                config = _config(found.path)
+                files.append(found)
+        artifact = read_artifact(data, config)
+        files[:0] = [_file(place, blob, file.descriptor, file.path, file.role) for file in artifact.files]
+    except CorralError as error:
+        return failed(holder, ref, label, error.message)
+    kind = data.get("mediaType")
+    kind = kind if isinstance(kind, str) and 0 < len(kind) <= 255 else default_type
+    return OutsideModel(holder, ref, label, tuple(files), artifact.format, manifest, kind)
 
 
-def blob_file(path: Path, place: Path, blob: Descriptor, role: Role, title: str) -> OutsideFile:
-    """The file at `path` as `blob`, its size checked and its digest still only claimed."""
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return decode_json(read_small(path, MAX_MANIFEST_BYTES), str(path))
+    except ManifestError:  # some artifacts have a config that is no JSON
+        return {}
+
+
+def _file(
+    place: Path, blob: Callable[[str], Path], descriptor: Descriptor, title: str, role: Any = "config"
+) -> OutsideFile:
+    path = blob(descriptor.hex)
     real, size = followed(path, place)
-    if size != blob.size:
-        raise ManifestError(f"{path} has {size} bytes instead of {blob.size}", hint="pull the model again there")
-    return OutsideFile(real, size, role, title, blob.media_type, blob.digest)
-
-
-def kind_of(manifest: Mapping[str, Any], otherwise: str) -> str:
-    """A manifest's own media type."""
-    kind = manifest.get("mediaType")
-    return kind if isinstance(kind, str) and 0 < len(kind) <= 255 else otherwise
+    if size != descriptor.size:
+        raise ManifestError(f"{path} has {size} bytes instead of {descriptor.size}", hint="pull the model again there")
+    return OutsideFile(real, size, role, title, descriptor.media_type, descriptor.digest)

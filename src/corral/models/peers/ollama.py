@@ -8,17 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from corral.descriptors import DOCKER_MANIFEST, Descriptor
-from corral.errors import CorralError
+from corral.descriptors import DOCKER_MANIFEST
 from corral.models.peers.following import files_under
-from corral.models.peers.manifest import blob_file, kind_of, layers_of, read_manifest
-from corral.models.peers.outside import OutsideFile, OutsideModel, Peer, Role, failed
-from corral.refs import Ref
-
-LAYER: Final = "application/vnd.ollama.image."
-_ROLES: Final[Mapping[str, Role]] = {LAYER + "model": "weights", LAYER + "projector": "mmproj"}
+from corral.models.peers.manifest import manifest_model
+from corral.models.peers.naming import local_ref, pulled_as
+from corral.models.peers.outside import OutsideModel, Peer
 
 
 def places(env: Mapping[str, str]) -> list[Path]:
@@ -27,11 +23,7 @@ def places(env: Mapping[str, str]) -> list[Path]:
     if home := env.get("HOME"):
         found.append(Path(home) / ".ollama" / "models")
     if sys.platform != "darwin":
-        found += [
-            Path("/usr/share/ollama/.ollama/models"),
-            Path("/var/lib/ollama/models"),
-            Path("/root/.ollama/models"),
-        ]
+        found += [Path("/usr/share/ollama/.ollama/models"), Path("/var/lib/ollama/models")]
     return found
 
 
@@ -41,30 +33,17 @@ def read(place: Path) -> Iterator[OutsideModel]:
     for path in files_under(manifests):
         parts = path.relative_to(manifests).parts
         if len(parts) == 4:
-            yield _model(place, path, parts)
-
-
-def _model(place: Path, path: Path, parts: tuple[str, ...]) -> OutsideModel:
-    host, namespace, name, tag = parts
-    ref, label = ref_of(host, namespace, name, tag), _label(host, namespace, name, tag)
-    try:
-        manifest, data = read_manifest(path, place)
-        config, layers = layers_of(data)
-        files = [_file(place, layer) for layer in layers]
-        if config is not None:
-            files.append(_file(place, config, "config"))
-        problem = "" if any(file.role == "weights" for file in files) else _why_weightless(data, files)
-    except CorralError as error:
-        return failed("ollama", ref, label, error.message)
-    kind = kind_of(data, DOCKER_MANIFEST)
-    return OutsideModel("ollama", ref, label, tuple(files), "gguf", manifest, kind, problem)
-
-
-def ref_of(host: str, namespace: str, name: str, tag: str) -> Ref:
-    """The reference under which Corral itself would pull what Ollama calls `host/namespace/name:tag`."""
-    if host in ("hf.co", "huggingface.co"):
-        return Ref("hf", "hf.co", f"{namespace}/{name}", "" if tag == "latest" else tag)
-    return Ref("ollama" if host == "registry.ollama.ai" else "oci", host, f"{namespace}/{name}", tag)
+            host, namespace, name, tag = parts
+            ref = pulled_as(f"{host}/{namespace}/{name}:{tag}", local_ref("ollama", parts[:3], tag))
+            yield manifest_model(
+                "ollama",
+                ref,
+                _label(host, namespace, name, tag),
+                place,
+                path,
+                lambda digits: _blob(place, digits),
+                default_type=DOCKER_MANIFEST,
+            )
 
 
 def _label(host: str, namespace: str, name: str, tag: str) -> str:
@@ -73,18 +52,9 @@ def _label(host: str, namespace: str, name: str, tag: str) -> str:
     return f"{name}:{tag}" if namespace == "library" else f"{namespace}/{name}:{tag}"
 
 
-def _file(place: Path, blob: Descriptor, role: Role = "other") -> OutsideFile:
-    path = place / "blobs" / f"sha256-{blob.hex}"
-    if not path.exists() and (old := place / "blobs" / blob.digest).exists():
-        path = old
-    kind = blob.media_type.partition(";")[0]
-    return blob_file(path, place, blob, _ROLES.get(kind, role), kind.removeprefix(LAYER))
-
-
-def _why_weightless(manifest: Mapping[str, Any], files: list[OutsideFile]) -> str:
-    if any(file.media_type.startswith(LAYER + "tensor") for file in files):
-        return "its weights are single tensors for Ollama's own engine; no other one reads them"
-    return "it has no weights here: it runs in Ollama's cloud, or is damaged"
+def _blob(place: Path, digits: str) -> Path:
+    path, older = place / "blobs" / f"sha256-{digits}", place / "blobs" / f"sha256:{digits}"
+    return older if not path.exists() and older.exists() else path
 
 
 PEER: Final = Peer(
@@ -92,6 +62,6 @@ PEER: Final = Peer(
     "Ollama",
     places,
     read,
-    "Ollama deletes a model's files when it is removed there, and files that no model of its own names when it starts "
+    "Ollama deletes a model's files when it is removed there, and when it starts those that no model of its own names "
     "(OLLAMA_NOPRUNE=1 stops that)",
 )

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from corral.artifact import Role
 from corral.refs import Ref
-
-Role = Literal["weights", "mmproj", "config", "other"]
-Format = Literal["gguf", "safetensors", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +17,7 @@ class OutsideFile:
     path: Path  # a regular file: links have been followed
     size: int
     role: Role
-    title: str  # its name within the model, with slashes
+    title: str  # its path within the model, with slashes
     media_type: str = ""  # as the holder's manifest has it
     digest: str | None = None  # what the holder says
 
@@ -33,7 +30,7 @@ class OutsideModel:
     ref: Ref  # what the store would call it
     label: str  # what its holder calls it
     files: tuple[OutsideFile, ...] = ()
-    format: Format = ""
+    format: str = ""  # "gguf", "safetensors"
     manifest: bytes | None = None
     manifest_type: str = ""
     problem: str = ""  # why it can neither be imported nor served

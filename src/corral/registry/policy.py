@@ -140,8 +140,8 @@ class Gate:
         if self.policy.allow is None:
             return
         host, port = split_authority(named)
-        mirrored = [mirror for mirrors in self.policy.mirrors.values() for mirror in mirrors]
-        if not listed(host, port, (*self.policy.allow, *mirrored)):
+        implied = (*self.policy.mirrors.values(), *self.policy.realms.values())
+        if not listed(host, port, (*self.policy.allow, *(entry for entries in implied for entry in entries))):
             raise EgressRefused(
                 f"{named} is not among the allowed registries", hint="add it to allow_registries in models.yaml"
             )

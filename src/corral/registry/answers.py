@@ -1,74 +1,49 @@
-"""What a registry's refusals mean: the error for a status, and how long to wait."""
+"""What a server's status says, as Corral's errors: the same words for every source."""
 
 from __future__ import annotations
 
-import contextlib
-import email.utils
-import json
+import time
+from email.utils import parsedate_to_datetime
 
-from corral import clock
-from corral.errors import ManifestError, NotAllowedThere, NotInRegistry, RateLimited, RegistryError, Unavailable
-from corral.registry.connection import Headers
-from corral.registry.egress import Response
+from corral.errors import NotAllowedThere, NotInRegistry, RateLimited, RegistryError, Unavailable
 
-MAX_WAIT_S = 24 * 3600
-_MAX_WORDS = 16 << 10
+MAX_RETRY_AFTER_S = 3600.0
 
 
-def failure(response: Response, what: str, host: str) -> RegistryError:
-    """The error that `response`, an answer other than hoped for, stands for; closes it. `what` was asked of `host`."""
-    status = response.status
-    said = _words(response)
-    wait_s = retry_after_s(response.headers)
-    tail = f" ({said})" if said else ""
-    if status == 404:
-        return NotInRegistry(f"{host} has no {what}{tail}", hint="check the name and the tag", http_status=status)
+def refusal(status: int, what: str, *, said: str = "", hint: str = "", retry_after: str = "") -> RegistryError:
+    """The error for an answer that is no success. `what` names the thing asked for, `said` is the server's own word."""
+    said = f": {clean(said)}" if said else ""
+    wait_s = retry_after_s(retry_after)
+    details = {} if wait_s is None else {"retry_after_s": wait_s}
     if status in (401, 403):
-        return NotAllowedThere(
-            f"{host} does not let us have {what}{tail}",
-            hint=f"does it exist? If it is private: corral login {host}",
-            http_status=status,
-        )
+        hint = hint or "log in there, or check that these credentials may read it"
+        return NotAllowedThere(f"{what} is not open to us (HTTP {status}){said}", hint=hint)
+    if status in (404, 410):
+        return NotInRegistry(f"{what} is not there (HTTP {status}){said}", hint=hint or "check how it is written")
     if status == 429:
-        when = f"try again in {wait_s} s" if wait_s else "try again later"
         return RateLimited(
-            f"{host} limits how often it is asked{tail}",
-            hint=f"{when}, or log in: many registries allow more then",
-            http_status=status,
-            retry_after_s=wait_s,
+            f"{what}: too many requests{said}", hint=hint or "wait, or log in to be let do more", **details
         )
-    return Unavailable(
-        f"{host} answers {status} when asked for {what}{tail}",
-        hint="the fault is the server's; try again later" if status >= 500 else "is it a registry?",
-        http_status=status,
-        retry_after_s=wait_s,
-        reason="status",
+    if status in (408, 425) or status >= 500:
+        return Unavailable(
+            f"{what} is out of order there (HTTP {status}){said}", hint=hint or "try again later", **details
+        )
+    return RegistryError(
+        f"{what} was answered with HTTP {status}{said}", hint=hint or "this is not how it should answer"
     )
 
 
-def retry_after_s(headers: Headers) -> int | None:
-    """Whole seconds that the server asks us to wait, at most a day; None when it does not say."""
-    text = headers.get("retry-after")
-    if text.isdigit():
-        return min(int(text[:9]), MAX_WAIT_S)
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        seconds = email.utils.parsedate_to_datetime(text).timestamp() - clock.wall()
-        return min(max(0, round(seconds)), MAX_WAIT_S)
-    return None
-
-
-def _words(response: Response) -> str:
-    """The server's own reason: the first message of an OCI error body, printable and short."""
+def retry_after_s(value: str) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; bounded, None when it says nothing."""
+    if not value:
+        return None
     try:
-        with response:
-            data = response.read(_MAX_WORDS)
-    except (Unavailable, ManifestError):
-        return ""
-    text = ""
-    with contextlib.suppress(ValueError, RecursionError, AttributeError, TypeError, IndexError, KeyError):
-        body = json.loads(data)
-        first = body["errors"][0] if "errors" in body else body
-        text = " ".join(
-            str(first[key]) for key in ("code", "message", "error", "details") if isinstance(first.get(key), str)
-        )
-    return "".join(each if each.isprintable() else " " for each in text)[:200].strip()
+        wait_s = float(value) if value.strip().isdecimal() else parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError, OSError):
+        return None
+    return min(max(wait_s, 0.0), MAX_RETRY_AFTER_S)
+
+
+def clean(text: str) -> str:
+    """A server's words for a line of ours: one line, printable, short."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text[:400]).split())[:200]

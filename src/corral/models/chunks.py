@@ -13,6 +13,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from corral.store.durable import sync_directory
+
 CHUNK_BYTES = 8 << 20
 """What a kill at the worst moment can cost per connection; each whole chunk is kept."""
 
@@ -133,12 +135,3 @@ def boot_id() -> str | None:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
     except OSError:
         return None
-
-
-def sync_directory(path: Path) -> None:
-    """Blocks until what was made or removed in `path` is on the disk. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

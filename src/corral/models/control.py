@@ -43,12 +43,28 @@ class Control:
         self._limit = limit
         self._why: Why | None = None
         self._told = threading.Event()
+        self._lock = threading.Lock()
+        self._parts: list[Control] = []
+
+    def part(self) -> Control:
+        """The reins of a part of it, which can be stopped alone too."""
+        part = Control(self._limit)
+        with self._lock:
+            self._parts.append(part)
+            why = self._why
+        if why is not None:
+            part.stop(why)
+        return part
 
     def stop(self, why: Why) -> None:
         """Makes every `check` and `wait` raise. The first reason stays."""
-        if self._why is None:
-            self._why = why
+        with self._lock:
+            if self._why is None:
+                self._why = why
+            parts = list(self._parts)
         self._told.set()
+        for part in parts:
+            part.stop(why)
 
     @property
     def stopped(self) -> bool:

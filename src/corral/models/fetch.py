@@ -11,7 +11,7 @@ from typing import Protocol
 from corral.descriptors import digest_of
 from corral.errors import DigestMismatch
 from corral.models.attempts import Attempts
-from corral.models.chunks import CHUNK_BYTES, Content, sync_directory
+from corral.models.chunks import CHUNK_BYTES, Content
 from corral.models.control import Control
 from corral.models.fetch_run import Run
 from corral.models.following import Hasher, Syncer
@@ -19,6 +19,7 @@ from corral.models.partfile import PartFile, disk_error, free_bytes, need_space
 from corral.models.retry import Retry
 from corral.models.unsized import learn_size, stream_unsized
 from corral.registry.source import RemoteBlob
+from corral.store.durable import sync_directory
 
 
 class Partial(Protocol):
@@ -30,6 +31,8 @@ class Partial(Protocol):
     def state_path(self) -> Path: ...
 
 
+CONNECTIONS = 6
+
 OnProgress = Callable[[int], None]
 """Called with the bytes that are here, now and then, from the thread that called `fetch_blob`."""
 
@@ -38,7 +41,7 @@ OnProgress = Callable[[int], None]
 class Fetching:
     """How to fetch: what a user may set, and what tests make small."""
 
-    connections: int = 6  # per blob, at most; how many it becomes depends on what more of them bring
+    connections: int = CONNECTIONS  # per blob, at most; how many it becomes depends on what more of them bring
     chunk_bytes: int = CHUNK_BYTES
     retry: Retry = field(default_factory=Retry)
     free: Callable[[Path], int] = free_bytes

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from corral.errors import DiskFull, StoreError
 from corral.models.chunks import CHUNK_BYTES, Chunks, Content
 from corral.models.spans import Span, Spans
+from corral.store.durable import sync_file
 from corral.units import show_bytes
 
 SPARE_BYTES = 16 << 20
@@ -101,7 +103,7 @@ class PartFile:
         self._chunks.close()
 
 
-_sync_data = getattr(os, "fdatasync", os.fsync)
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", sync_file)
 
 
 def free_bytes(path: Path) -> int:

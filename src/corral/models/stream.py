@@ -55,7 +55,9 @@ class Stream:
     def close(self) -> None:
         self._body.close()
 
-    abort = close
+    def abort(self) -> None:
+        """Makes the thread that reads fail soon, from another thread."""
+        getattr(self._body, "abort", self._body.close)()
 
 
 def check_same(stream: Stream, blob: RemoteBlob, size: int, etag: str | None) -> None:

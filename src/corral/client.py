@@ -13,15 +13,15 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
-from corral.api import ActionResult, EventInfo, ModelInfo, ReloadResult, Status, UnitInfo, load
+from corral.api import ActionResult, EventInfo, ModelInfo, ReloadResult, Status, UnitInfo
+from corral.calls import understood
 from corral.config.paths import Paths
 from corral.connection import Address, error_from, parse_address, request
 from corral.errors import CorralError, EngineGone, Unreachable
-
-T = TypeVar("T")
+from corral.store_client import StoreClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,8 @@ def _rate(tokens: int | None, ms: float | None) -> float | None:
     return tokens / ms * 1000 if tokens and ms else None
 
 
-class Client:
+class Client(StoreClient):
     """One server, by its address."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
 
     @classmethod
     def find(cls, paths: Paths, host: str | None = None, env: Mapping[str, str] | None = None) -> Client:
@@ -142,7 +139,7 @@ class Client:
         target = _events(since, model)
         with request(self.address, "GET", target, accept="text/event-stream", timeout_s=None) as answer:
             for data in answer.events():
-                yield _understood(EventInfo, json.loads(data))
+                yield understood(EventInfo, json.loads(data))
         raise self._ended()
 
     def chat_stream(
@@ -167,22 +164,8 @@ class Client:
                 raise EngineGone("the answer broke off", hint=f"see what the engine wrote: corral logs {model}")
             yield seen.finished({name: answer.header(name) for name in _TIMING_HEADERS})
 
-    def _list(self, kind: type[T], target: str, timeout_s: float = 15.0) -> list[T]:
-        with request(self.address, "GET", target, timeout_s=timeout_s) as answer:
-            data = answer.json()
-        if not isinstance(data, list):
-            raise _foreign(f"a list of {kind.__name__}")
-        return [_understood(kind, each) for each in data]
-
-    def _one(self, kind: type[T], method: str, target: str, body: Any = None, timeout_s: float | None = 15.0) -> T:
-        with request(self.address, method, target, body, timeout_s=timeout_s) as answer:
-            return _understood(kind, answer.json())
-
     def _act(self, verb: str, model: str, wait: bool) -> ActionResult:
         return self._one(ActionResult, "POST", f"/control/{verb}", {"model": model, "wait": wait}, timeout_s=None)
-
-    def _ended(self) -> Unreachable:
-        return Unreachable("the server has ended", hint="start it again with: corral serve")
 
 
 _TIMING_HEADERS = ("x-corral-model", "x-corral-unit", "x-corral-queue-ms", "x-corral-load-ms", "x-corral-swap-ms")
@@ -262,20 +245,6 @@ def alive(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _understood(kind: type[T], data: Any) -> T:
-    try:
-        return load(kind, data)
-    except TypeError as error:
-        raise _foreign(kind.__name__) from error
-
-
-def _foreign(wanted: str) -> CorralError:
-    return CorralError(
-        f"the server's answer is not {wanted} as this command knows it",
-        hint="compare the versions of the command and of the server: corral version",
-    )
 
 
 def _number(text: str | None) -> float | None:

@@ -15,11 +15,11 @@ from urllib.parse import urlencode
 from corral import clock
 from corral.errors import BadReference, EgressRefused, ManifestError, NotAllowedThere
 from corral.refs_parse import split_authority
+from corral.registry.answers import failure
 from corral.registry.challenges import Challenge, parse_challenges
 from corral.registry.credentials import Basic, Credentials, IdentityToken, Keyring, RegistryToken
 from corral.registry.egress import Egress, Response
 from corral.registry.policy import Target, canonical, listed, parse_url
-from corral.registry.refusals import failure
 
 __all__ = ["Auth", "Basic", "Credentials", "IdentityToken", "RegistryToken"]
 

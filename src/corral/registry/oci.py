@@ -23,12 +23,12 @@ from corral.descriptors import (
 from corral.errors import DigestMismatch, ManifestError, NotInRegistry, RegistryError, Unavailable
 from corral.refs import Ref
 from corral.registry import oci_push
+from corral.registry.answers import failure
 from corral.registry.auth import Auth
 from corral.registry.egress import Egress, Response
 from corral.registry.oci_index import pick
 from corral.registry.oci_push import Progress, PushBlob
 from corral.registry.policy import canonical, parse_url
-from corral.registry.refusals import failure
 from corral.registry.source import Opener, RemoteBlob, RemoteModel
 
 __all__ = ["OciRegistry", "PushBlob"]

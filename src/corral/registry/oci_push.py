@@ -12,10 +12,10 @@ from urllib.parse import quote
 from corral.descriptors import Descriptor, check_digest, digest_of
 from corral.errors import DigestMismatch, RateLimited, RegistryError, Unavailable
 from corral.refs import Ref
+from corral.registry.answers import failure
 from corral.registry.auth import Auth
 from corral.registry.egress import Response
 from corral.registry.policy import Target, parse_url
-from corral.registry.refusals import failure
 
 Progress = Callable[[str, int, int], None]
 

@@ -20,11 +20,12 @@ def note(how: Done, size: int, path: Path, refused: Mapping[str, str], peer: Pee
     prunes = _capital(peer.prunes if peer is not None else "its owner may change or delete it")
     what = {
         "present": "the store had it already; nothing was added",
-        "reflink": f"reflink: it shares the disk's blocks with {title}'s file, and is not touched by what happens to that",
+        "reflink": f"reflink: it shares the disk's blocks with {title}'s file, and nothing that happens to that one "
+        "matters here",
         "hardlink": f"hard link: one file that {title} and Corral both have. {prunes}: the model stays here, and its "
         "space is free once both have removed it",
-        "reference": f"reference: the file stays where it is, {path}. {prunes}: Corral then notices, and wants the model "
-        "imported or pulled again",
+        "reference": f"reference: the file stays where it is, {path}. {prunes}: Corral then notices, and wants the "
+        "model imported or pulled again",
         "copy": f"copy: {show_bytes(size)} more on the disk; what happens to {title}'s file does not matter here",
     }[how]
     why = _why(how, path, refused)

@@ -22,6 +22,7 @@ from corral.models.gguf import read_header
 from corral.models.import_words import Done
 from corral.models.peers.known import PEERS, existing_places, find_peer
 from corral.models.peers.outside import OutsideFile, OutsideModel, Peer
+from corral.models.safetensors import read_safetensors
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
 from corral.registry.quants import quant_of
@@ -217,7 +218,12 @@ def _checked(model: OutsideModel) -> str:
 
     What has a manifest is told by its digests; here the headers are all there is.
     """
-    if model.manifest is not None or model.format != "gguf":
+    if model.manifest is not None:
+        return ""
+    if model.format != "gguf":
+        for file in model.files:
+            if file.role == "weights":
+                read_safetensors(file.path)
         return ""
     headers = [read_header(file.path) for file in model.files if file.role in ("weights", "shard", "mmproj")]
     by_name = quant_of(next(file.title for file in model.files if file.role == "weights"))

@@ -187,6 +187,12 @@ class InUse(StoreError):
     code, status, fault = "in_use", 409, "caller"
 
 
+class ArchiveRefused(StoreError):
+    """An archive that no store would write: damaged, or made to do harm."""
+
+    code, status, fault = "archive_refused", 422, "caller"
+
+
 class SignatureError(StoreError):
     """A policy asks for a signature that is missing or wrong."""
 

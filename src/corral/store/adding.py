@@ -152,7 +152,7 @@ def _copy(work: _Work) -> Added:
     work.blobs.require_room(work.before.st_size)
     work.file.seek(0)
     with work.target.open("wb", buffering=0) as copy:
-        digest, size = hash_file(work.file, copy.fileno())
+        digest, size = hash_file(work.file, copy_to=copy.fileno())
         work.check(digest)
         if work.blobs.refresh(digest):
             return Added(digest, size, "present")

@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -134,7 +135,7 @@ class Blobs:
         record = origins.record_path(self.layout, digest)
         try:
             # The time of a file that others use too is theirs, and part of its record.
-            os.utime(record if blob.kind == "external" or record.exists() else blob.path)
+            touch(record if blob.kind == "external" or record.exists() else blob.path)
         except OSError:
             return self.find(digest) is not None  # another user's store, or swept this very moment
         return True
@@ -144,6 +145,7 @@ class Blobs:
         target = self.layout.blob(digest)
         with durable.disk_errors(f"store {digest}"):
             with contextlib.suppress(PermissionError):  # moved here, and another user's
+                touch(file)
                 file.chmod(BLOB_MODE)
             file.replace(target)
             origins.drop(self.layout, digest)  # of an external one that was here before
@@ -155,6 +157,7 @@ class Blobs:
         target = self.layout.blob(digest)
         with durable.disk_errors(f"store {digest}"):
             origins.write(self.layout, digest, origin, directory)
+            touch(origins.record_path(self.layout, digest))
             file.replace(target)
             durable.sync_directory(target.parent)
         return self.get(digest)
@@ -183,8 +186,19 @@ class Blobs:
             yield directory
 
 
-def hash_file(file: FileIO, copy_to: int | None = None) -> tuple[str, int]:
-    """Digest and size of what `file` has from here on, read once; copied to the descriptor `copy_to` on the way."""
+def touch(file: Path) -> None:
+    """Says that a blob came now. By the clock that removals are stamped with: the kernel's own is some ms behind it."""
+    now = time.time_ns()
+    os.utime(file, ns=(now, now))
+
+
+def hash_file(
+    file: FileIO, *, copy_to: int | None = None, on_bytes: Callable[[int], None] | None = None
+) -> tuple[str, int]:
+    """Digest and size of what `file` has from here on, read once; copied to the descriptor `copy_to` on the way.
+
+    `on_bytes` is told how many bytes there were so far.
+    """
     hashed, size = hashlib.sha256(), 0
     buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
     while count := file.readinto(buffer):
@@ -193,4 +207,6 @@ def hash_file(file: FileIO, copy_to: int | None = None) -> tuple[str, int]:
         size += count
         while copy_to is not None and part:
             part = part[os.write(copy_to, part) :]
+        if on_bytes is not None:
+            on_bytes(size)
     return "sha256:" + hashed.hexdigest(), size

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from corral.descriptors import INDEX, Descriptor, descriptor_from
+from corral.descriptors import INDEX, Descriptor, check_digest, descriptor_from
 from corral.errors import CallerError, ManifestError, StoreError
 from corral.store import durable
 from corral.store.layout import Layout
@@ -19,6 +19,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 SET_AT = "corral.set-at"
 BYTES = "corral.bytes"
 MAX_NAME = 2048
+_NONE: Mapping[str, str] = MappingProxyType({})
 _FOREIGN_WRITE_S = 1.0
 """skopeo writes index.json in place: for so long a broken one may be one that is being written."""
 
@@ -62,7 +63,7 @@ class Index:
                 ) from error
             except OSError as error:
                 raise durable.said(error, "read the store's index") from error
-            except (ValueError, TypeError, AttributeError, ManifestError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError, ManifestError) as error:
                 if time.monotonic() > deadline:
                     raise StoreError(
                         f"{self._layout.index} is damaged: {error}",
@@ -87,17 +88,32 @@ class Index:
         entries = document.get("manifests", [])
         roots, named = [], {}
         for entry in entries:
-            descriptor = descriptor_from(entry)
+            descriptor, name, at, size = _parsed(entry)
             roots.append(descriptor)
-            notes = dict(descriptor.annotations)
-            name = notes.pop(REF_NAME, None)
             if name:
-                at, size = notes.pop(SET_AT, None), notes.pop(BYTES, None)
-                plain = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, MappingProxyType(notes))
-                named[name] = Named(name, plain, float(at or 0), None if size is None else int(size))
+                named[name] = Named(name, descriptor, float(at or 0), None if size is None else int(size))
         view = View(document, MappingProxyType(named), tuple(roots), seen)
         self._last = view
         return view
+
+
+def _parsed(entry: Any) -> tuple[Descriptor, str | None, str | None, str | None]:
+    """An entry's descriptor without the annotations that follow: its name, since when, the model's bytes."""
+    notes = dict(entry.get("annotations") or _NONE)
+    name, at, size = notes.pop(REF_NAME, None), notes.pop(SET_AT, None), notes.pop(BYTES, None)
+    if name is not None and not isinstance(name, str):
+        raise ManifestError("a name is no text", hint="the index is damaged")
+    size_bytes = entry.get("size")
+    if notes or type(size_bytes) is not int or size_bytes < 0:
+        full = descriptor_from(entry)
+        return Descriptor(full.media_type, full.digest, full.size, MappingProxyType(notes)), name, at, size
+    # Nearly all of them, of which there may be thousands: no annotations of their own, and one object for all of those.
+    return (
+        Descriptor(str(entry.get("mediaType", "")), check_digest(entry["digest"]), size_bytes, _NONE),
+        name,
+        at,
+        size,
+    )
 
 
 def entry_of(name: str, descriptor: Descriptor, at_wall_s: float, size: int) -> dict[str, Any]:

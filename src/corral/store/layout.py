@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.descriptors import INDEX, check_digest
-from corral.errors import StoreError
+from corral.errors import ManifestError, StoreError
 from corral.store import durable
 from corral.store.locks import StoreLock
 
@@ -136,3 +136,12 @@ class Layout:
             for file, content in files:
                 if not file.exists():
                     durable.replace(file, json.dumps(content).encode(), self.private / f"{file.name}.new")
+
+
+def digest_named(name: str) -> str | None:
+    """The digest of the blob whose file is called so; None for another tool's temporary file."""
+    digest = f"sha256:{name}"
+    try:
+        return check_digest(digest)
+    except ManifestError:
+        return None

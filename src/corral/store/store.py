@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from corral.descriptors import MAX_MANIFEST_BYTES, Descriptor
-from corral.store import holds
+from corral.errors import NotInStore
+from corral.store import archive, holds
 from corral.store.adding import Added, How, add_file
+from corral.store.archive import Moved
 from corral.store.blobs import Blob, Blobs
+from corral.store.collect import GRACE_S, PARTIAL_AGE_S, Collected, Collector, Rules
 from corral.store.graph import Graph
 from corral.store.history import History, Past
 from corral.store.index import Index, Named
@@ -18,6 +22,8 @@ from corral.store.layout import Layout
 from corral.store.locks import StoreLock
 from corral.store.naming import Names, Naming
 from corral.store.partial import Partial, PartialView, partials
+from corral.store.usage import Usage, measure
+from corral.store.verify import Damage, Repair, Verifier
 
 
 class Store:
@@ -35,6 +41,9 @@ class Store:
         self._graph = Graph(self._blobs)
         self._index = Index(self.layout)
         self._history = History(self.layout)
+        parts = (self._blobs, self._graph, self._index)
+        self._collector = Collector(*parts, self._history, self._lock)
+        self._verifier = Verifier(*parts)
         self._names = Names(self._blobs, self._graph, self._index, self._history, self._lock)
 
     def prepare(self) -> None:
@@ -169,3 +178,74 @@ class Store:
 
     def is_held(self, digest: str) -> bool:
         return holds.is_held(self._blobs, digest)
+
+    # --- upkeep
+
+    def collect(
+        self,
+        *,
+        dry_run: bool = False,
+        keep: int = 1,
+        grace_s: float = GRACE_S,
+        partial_age_s: float = PARTIAL_AGE_S,
+    ) -> Collected:
+        """Removes what nobody reaches, or says what that would be.
+
+        Stays: names' models, the `keep` newest digests each name had before, what is held; for `grace_s`, and as long
+        as an older partial is open, what no name ever reached; unfinished downloads younger than `partial_age_s`.
+        Raises StoreError, nothing removed, when a damaged manifest hides what is needed.
+        """
+        return self._collector.collect(Rules(keep, grace_s, partial_age_s), dry_run=dry_run)
+
+    def usage(self, *, keep: int = 1) -> Usage:
+        """Where every byte is. `keep` as in `collect`."""
+        kept = self._collector.reached(Rules(keep))
+        return measure(self._blobs, self._graph, self._index, kept)
+
+    def verify(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        repair: Repair | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Damage]:
+        """Reads and hashes the models of `names`, or every blob. `repair` fetches one again, says whether it could.
+
+        Raises NotInStore when there is no such name.
+        """
+        return self._verifier.verify(names, repair, progress)
+
+    def export(
+        self, names: Iterable[str], out: Path | BinaryIO, *, progress: Callable[[int, int], None] | None = None
+    ) -> Moved:
+        """Writes models as an OCI image layout in a tar archive: to a file that appears when whole, or a stream.
+
+        Raises NotInStore, DigestMismatch when a blob is damaged.
+        """
+        with ExitStack() as holding:
+            chosen = {}
+            for name in names:
+                named = self.lookup(name)
+                if named is None:
+                    raise NotInStore(f"no model is called {name}", hint="`corral list` shows the names there are")
+                holding.enter_context(self.hold(named.descriptor.digest))
+                chosen[name] = named
+            return archive.export(self._blobs, self._graph, chosen.values(), out, progress)
+
+    def load(
+        self,
+        source: Path | BinaryIO,
+        *,
+        name: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Moved:
+        """Reads an archive that `export`, skopeo or Docker wrote; sets its names, or `name` for its one model.
+
+        Raises ArchiveRefused for one that is damaged or made to do harm, DiskFull; then no name is changed.
+        """
+        namings, loaded = archive.load(self._blobs, source, name, progress)
+        try:
+            self.set_names(namings, why="load")
+        except NotInStore as error:
+            raise archive.lacking(error) from error
+        return loaded

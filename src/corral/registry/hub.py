@@ -22,8 +22,8 @@ from huggingface_hub.hf_api import RepoFile
 
 from corral.artifact import safe_path
 from corral.errors import EgressRefused, ManifestError, NotInRegistry, RegistryError
-from corral.registry.answers import refusal
-from corral.registry.egress import Egress, Headers
+from corral.registry.answers import failure
+from corral.registry.egress import Egress, Response
 from corral.registry.hub_files import HubFile
 
 MAX_ANSWER_BYTES: Final = 16 << 20
@@ -32,7 +32,8 @@ MAX_FILES: Final = 20_000
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OID = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_GATED: Final = "accept its conditions on its page there, then `hf auth login`, or set HF_TOKEN"
+_PLACE: Final = "Hugging Face"
+GATED: Final = "if its page there asks for it, accept its conditions; then `hf auth login`, or set HF_TOKEN"
 _PRIVATE: Final = "check the name; if it is private, `hf auth login` or set HF_TOKEN"
 
 
@@ -56,7 +57,7 @@ class Hub:
 
     def commit(self, repository: str, revision: str) -> str:
         """The commit that a branch, a tag or a beginning of a commit's name stands for now."""
-        with self._calling(f"{repository} on Hugging Face"):
+        with self._calling(f"the model {repository}"):
             found = self._api.model_info(repository, revision=revision or "main").sha
         if not isinstance(found, str) or _COMMIT.fullmatch(found) is None:
             raise ManifestError(f"Hugging Face names no commit of {repository}", hint="check HF_ENDPOINT, if it is set")
@@ -65,7 +66,7 @@ class Hub:
     def files(self, repository: str, commit: str) -> tuple[HubFile, ...]:
         """All files of a repository at one commit."""
         found: dict[str, HubFile] = {}
-        with self._calling(f"{repository} on Hugging Face"):
+        with self._calling(f"the model {repository}"):
             for entry in self._api.list_repo_tree(repository, revision=commit, recursive=True):
                 if isinstance(entry, RepoFile):
                     file = _file(entry)
@@ -77,7 +78,7 @@ class Hub:
     def search(self, text: str, limit: int, *, only_gguf: bool) -> list[HubModel]:
         """The models most downloaded among those whose name has `text`."""
         wanted = "gguf" if only_gguf else None
-        with self._calling("the search on Hugging Face"):
+        with self._calling("a search"):
             models = self._api.list_models(search=text, filter=wanted, sort="downloads", limit=limit)
             return [_found(model) for model in models][:limit]
 
@@ -87,8 +88,6 @@ class Hub:
 
     @contextmanager
     def _calling(self, what: str) -> Iterator[None]:
-        if constants.is_offline_mode():
-            raise EgressRefused("HF_HUB_OFFLINE is set, so Hugging Face is not asked", hint="unset it to go on")
         call = _Call(self._egress, self._endpoint, what, self._token is not None)
         mark = _CALL.set(call)
         try:
@@ -139,27 +138,26 @@ class _Transport(httpx2.BaseTransport):
         headers = {name: request.headers[name] for name in ("authorization", "accept") if name in request.headers}
         with call.egress.request(request.method, url, headers=headers) as response:
             if response.status != 200:
-                raise _refused(call, response.status, response.headers)
+                raise _refused(call, response)
             body = response.read(MAX_ANSWER_BYTES)
         link = response.headers.get("link")
         kept = {"content-type": "application/json"} | ({"link": link} if link else {})
         return httpx2.Response(200, headers=kept, content=body, request=request)
 
 
-def _refused(call: _Call, status: int, headers: Headers) -> RegistryError:
-    code = headers.get("x-error-code")
-    said = headers.get("x-error-message")
-    if code == "GatedRepo":
-        hint = _GATED
-    elif code == "RevisionNotFound":
+def _refused(call: _Call, response: Response) -> RegistryError:
+    code, said = response.headers.get("x-error-code"), response.headers.get("x-error-message")
+    error = failure(response, call.what, _PLACE)
+    kind, hint = type(error), error.hint
+    if code == "RevisionNotFound":
         hint = "check what is written behind @: a branch, a tag or a commit"
-    elif status in (401, 403, 404) and not (status == 404 and call.known):
+    elif code != "GatedRepo" and response.status in (401, 404) and not call.known:
         # A private repository and one that does not exist look alike to strangers.
-        hint = _PRIVATE
-        status = 404 if status == 401 and not call.known else status
-    else:
-        hint = ""
-    return refusal(status, call.what, said=said, hint=hint, retry_after=headers.get("retry-after"))
+        kind, hint = NotInRegistry, _PRIVATE
+    elif response.status in (401, 403):
+        hint = GATED
+    words = f": {''.join(char for char in said[:200] if char.isprintable())}" if said else ""
+    return kind(f"{error.message}{words}", hint=hint, **error.details)
 
 
 def _client() -> httpx2.Client:

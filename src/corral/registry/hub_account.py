@@ -16,13 +16,18 @@ def endpoint(env: Mapping[str, str] | None = None) -> str:
     return (env.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
 
 
+def offline(env: Mapping[str, str] | None = None) -> bool:
+    """Whether HF_HUB_OFFLINE=1 forbids Hugging Face's own tools, and so us, to ask the server."""
+    return _switched_on(os.environ if env is None else env, "HF_HUB_OFFLINE")
+
+
 def token(env: Mapping[str, str] | None = None) -> str | None:
     """HF_TOKEN, else what `hf auth login` has stored; read at each call. None when there is neither, or it is damaged.
 
     HF_HUB_DISABLE_IMPLICIT_TOKEN=1 keeps it from being used, as it does for Hugging Face's own tools.
     """
     env = os.environ if env is None else env
-    if env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").lower() in ("1", "true", "yes", "on"):
+    if _switched_on(env, "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
         return None
     given = env.get("HF_TOKEN") or env.get("HUGGING_FACE_HUB_TOKEN")
     return _clean(given if given else _stored(env))
@@ -34,6 +39,10 @@ def token_file(env: Mapping[str, str] | None = None) -> Path:
         return Path(named).expanduser()
     cache = Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or Path.home()) / ".cache")
     return Path(env.get("HF_HOME") or cache / "huggingface").expanduser() / "token"
+
+
+def _switched_on(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").lower() in ("1", "true", "yes", "on")
 
 
 def _stored(env: Mapping[str, str]) -> str:

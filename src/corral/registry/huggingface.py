@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from corral.artifact import Built, Facts, File, Role, build_docker
 from corral.descriptors import Descriptor, digest_of
-from corral.errors import DigestMismatch, ManifestError, NotInRegistry
+from corral.errors import DigestMismatch, EgressRefused, ManifestError, NotInRegistry
 from corral.refs import Ref
 from corral.registry import hub_account
 from corral.registry.egress import Egress
@@ -77,6 +77,8 @@ class HuggingFace:
         return self._hub().search(text, limit, only_gguf=only_gguf)
 
     def _hub(self) -> Hub:
+        if hub_account.offline():
+            raise EgressRefused("HF_HUB_OFFLINE is set, so Hugging Face is not asked", hint="unset it to go on")
         # Here and not above: a quarter of a second and 25 MB, for those who ask something of Hugging Face only.
         from corral.registry.hub import Hub
 
@@ -90,7 +92,7 @@ class HuggingFace:
         files: list[File] = []
         fetched = 0
         for (role, file), path in zip(roles, paths, strict=True):
-            opener = partial(self._open, hub.url(repository, commit, file.path), f"{file.path} of hf.co/{repository}")
+            opener = partial(self._open, hub.url(repository, commit, file.path), f"{file.path} of {repository}")
             data = None
             digest = file.digest
             if digest is None:
@@ -108,7 +110,7 @@ class HuggingFace:
         token = self._token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return open_range(
-            self._egress, url, offset, length, what=what, headers=headers, hint=_GATED if token is None else ""
+            self._egress, url, offset, length, what=what, host="Hugging Face", headers=headers, hint=_GATED
         )
 
 

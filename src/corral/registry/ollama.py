@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from corral.descriptors import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, Descriptor, decode_json, descriptor_from, digest_of
-from corral.errors import DigestMismatch, ManifestError
+from corral.errors import DigestMismatch, ManifestError, RegistryError
 from corral.refs import Ref
-from corral.registry.answers import refusal
+from corral.registry.answers import failure
 from corral.registry.egress import Egress
 from corral.registry.ranged import RangedBody, open_range
 from corral.registry.source import RemoteBlob, RemoteModel
 
 MAX_LAYERS: Final = 4096
 _LAYER: Final = "application/vnd.ollama.image."
-_TITLES: Final = {
-    "model": "model", "projector": "projector", "adapter": "adapter", "draft": "draft", "template": "template",
-    "system": "system", "params": "params", "messages": "messages", "license": "license",
-}  # fmt: skip
+_Got = TypeVar("_Got")
 
 
 class OllamaRegistry:
     """A `Source`. The manifest is kept as it is there, so that a model's digest is the one Ollama shows.
+
+    A host's mirrors are asked first; what they cannot give comes from the host itself.
 
     Source: Ollama's `server/images.go` and `download.go` (0.33): manifests and blobs as in a registry of images, where
     a blob's address redirects to storage elsewhere.
@@ -34,31 +33,45 @@ class OllamaRegistry:
 
     def resolve(self, ref: Ref) -> RemoteModel:
         """What `ref` means now. Blocks for one round trip."""
-        base = f"{self._egress.base_url(ref.host)}/v2/{ref.repository}"
-        raw = self._manifest(ref, f"{base}/manifests/{ref.tag or ref.digest}")
-        found = digest_of(raw)
-        if ref.digest not in (None, found):
-            hint = f"the tag has moved; pull {ref.name} as it is now, or go back with: corral rollback {ref.name}"
-            raise DigestMismatch(f"{ref.name} is now {found} and not {ref.digest}", hint=hint)
+        raw = self._from_any(ref, partial(self._manifest, ref))
         manifest = decode_json(raw, f"the manifest of {ref.name}")
         config, layers = _described(manifest, ref)
         blobs: dict[str, RemoteBlob] = {}
         for each in (config, *layers):
-            title = _title(each)
-            opener = partial(self._open, f"{base}/blobs/{each.digest}", f"{title} of {ref.name}")
-            blobs.setdefault(each.digest, RemoteBlob(each.media_type, opener, each.digest, each.size, title=title))
+            title = _kind(each) or "config"
+            opener = partial(self._open, ref, each.digest, f"the {title} of {ref.name}")
+            blob = RemoteBlob(each.media_type, opener, each.digest, each.size, title=title)
+            if blobs.setdefault(each.digest, blob).size != each.size:
+                raise ManifestError(f"{ref.name} gives {each.digest} two sizes", hint="the manifest is damaged")
         kind = manifest.get("mediaType")
         return RemoteModel(ref, tuple(blobs.values()), raw, kind if isinstance(kind, str) and kind else DOCKER_MANIFEST)
 
-    def _manifest(self, ref: Ref, url: str) -> bytes:
+    def _manifest(self, ref: Ref, host: str) -> bytes:
+        url = f"{self._egress.base_url(host)}/v2/{ref.repository}/manifests/{ref.tag or ref.digest or 'latest'}"
         with self._egress.request("GET", url, headers={"Accept": DOCKER_MANIFEST}) as response:
             if response.status != 200:
-                hint = f"check the name and the tag on {ref.host}" if response.status == 404 else ""
-                raise refusal(response.status, ref.name, hint=hint, retry_after=response.headers.get("retry-after"))
-            return response.read(MAX_MANIFEST_BYTES)
+                raise failure(response, f"model {ref.name}", host)
+            raw = response.read(MAX_MANIFEST_BYTES)
+        found = digest_of(raw)
+        if ref.digest not in (None, found):
+            hint = f"the tag has moved; pull {ref.name} as it is now, or go back with: corral rollback {ref.name}"
+            raise DigestMismatch(f"{ref.name} is now {found} and not {ref.digest}", hint=hint)
+        return raw
 
-    def _open(self, url: str, what: str, offset: int = 0, length: int | None = None) -> RangedBody:
-        return open_range(self._egress, url, offset, length, what=what)
+    def _open(self, ref: Ref, digest: str, what: str, offset: int = 0, length: int | None = None) -> RangedBody:
+        def get(host: str) -> RangedBody:
+            url = f"{self._egress.base_url(host)}/v2/{ref.repository}/blobs/{digest}"
+            return open_range(self._egress, url, offset, length, what=what, host=host)
+
+        return self._from_any(ref, get)
+
+    def _from_any(self, ref: Ref, get: Callable[[str], _Got]) -> _Got:
+        for mirror in self._egress.policy.mirrors.get(ref.host, ()):
+            try:
+                return get(mirror)
+            except RegistryError:
+                continue
+        return get(ref.host)
 
 
 def _described(manifest: Mapping[str, Any], ref: Ref) -> tuple[Descriptor, list[Descriptor]]:
@@ -80,8 +93,5 @@ def _described(manifest: Mapping[str, Any], ref: Ref) -> tuple[Descriptor, list[
 
 
 def _kind(layer: Descriptor) -> str:
+    """`model`, `template` … of Ollama's own media types; "" of any other."""
     return layer.media_type.removeprefix(_LAYER).partition(";")[0] if layer.media_type.startswith(_LAYER) else ""
-
-
-def _title(layer: Descriptor) -> str:
-    return _TITLES.get(_kind(layer), "config" if not _kind(layer) else "another part")

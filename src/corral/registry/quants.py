@@ -18,7 +18,7 @@ quality for its size, unquantized last. Files whose quantization is none of thes
 _RANK: Final = {name: place for place, name in enumerate(DEFAULT_ORDER)}
 _LABEL = re.compile(
     r"(?<![a-z0-9])"
-    r"(?:(?:I?Q[1-8])(?:_(?:XXS|XXL|XS|XL|NL|[01KSML])(?![a-z0-9]))+|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32)"
+    r"(?:(?:I?Q[1-8])(?:_(?:[48]_[48]|XXS|XXL|XS|XL|NL|[01KSML])(?![a-z0-9]))+|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32)"
     r"(?![a-z0-9])",
     re.IGNORECASE,
 )

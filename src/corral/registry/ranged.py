@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from corral.errors import Unavailable
-from corral.registry.answers import refusal
+from corral.errors import NotAllowedThere, Unavailable
+from corral.registry.answers import failure
 from corral.registry.egress import Egress, Response
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
@@ -33,6 +33,10 @@ class RangedBody:
             self._left -= count
         return count
 
+    def abort(self) -> None:
+        """Makes the thread that reads fail with Unavailable."""
+        self._response.abort()
+
     def close(self) -> None:
         self._response.close()
 
@@ -44,28 +48,32 @@ def open_range(
     length: int | None = None,
     *,
     what: str,
+    host: str,
     headers: Mapping[str, str] | None = None,
     hint: str = "",
 ) -> RangedBody:
     """GETs `url` from `offset` on. A server that ignores the range gives a body whose `offset` is 0.
 
-    `what` names the blob in errors, which `refusal` makes. Raises RegistryError and its kinds.
+    Errors say that `host` did not give `what`; `hint` goes with those about who is asking. Raises RegistryError.
     """
     sent = dict(headers or {})
     if offset or length is not None:
         sent["Range"] = f"bytes={offset}-" + ("" if length is None else str(offset + length - 1))
     response = egress.request("GET", url, headers=sent)
     try:
-        return _body(response, offset, length, what, hint)
+        return _body(response, offset, length, what, host, hint)
     except BaseException:
         response.close()
         raise
 
 
-def _body(response: Response, offset: int, length: int | None, what: str, hint: str) -> RangedBody:
+def _body(response: Response, offset: int, length: int | None, what: str, host: str, hint: str) -> RangedBody:
     status, headers = response.status, response.headers
     if status not in (200, 206):
-        raise refusal(status, what, hint=hint, retry_after=headers.get("retry-after"))
+        error = failure(response, what, host)
+        if hint and isinstance(error, NotAllowedThere):
+            error.hint = hint
+        raise error
     if status == 200:
         return RangedBody(response, 200, 0, response.length, None)
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range").strip())

@@ -80,7 +80,7 @@ class UrlSource:
         return RemoteBlob(LAYER, opener, None, total, etag=etag, title=name)
 
     def _open(self, url: str, what: str, offset: int = 0, length: int | None = None) -> RangedBody:
-        return open_range(self._egress, url, offset, length, what=what)
+        return open_range(self._egress, url, offset, length, what=what, host=urlsplit(url).netloc)
 
 
 def _parts(url: str) -> list[str]:

@@ -14,19 +14,20 @@ from corral.units import show_bytes
 Done = Literal["present", "reflink", "hardlink", "reference", "copy"]
 
 
-def note(how: Done, size: int, path: Path, refused: Mapping[str, str], peer: Peer | None, holder: str) -> str:
+def note(how: Done, size: int, path: Path, refused: Mapping[str, str], peer: Peer | None) -> str:
     """What was done with a model's largest file, at `path`. `refused` has the ways that were not possible, and why."""
-    title = peer.title if peer is not None else holder
+    title = peer.title if peer is not None else "its owner"
+    theirs = f"{title}'s file" if peer is not None else "the original"
     prunes = _capital(peer.prunes if peer is not None else "its owner may change or delete it")
     what = {
         "present": "the store had it already; nothing was added",
-        "reflink": f"reflink: it shares the disk's blocks with {title}'s file, and nothing that happens to that one "
+        "reflink": f"reflink: it shares the disk's blocks with {theirs}, and nothing that happens to that one "
         "matters here",
         "hardlink": f"hard link: one file that {title} and Corral both have. {prunes}: the model stays here, and its "
         "space is free once both have removed it",
         "reference": f"reference: the file stays where it is, {path}. {prunes}: Corral then notices, and wants the "
         "model imported or pulled again",
-        "copy": f"copy: {show_bytes(size)} more on the disk; what happens to {title}'s file does not matter here",
+        "copy": f"copy: {show_bytes(size)} more on the disk; what happens to {theirs} does not matter here",
     }[how]
     why = _why(how, path, refused)
     return f"{what} ({why})" if why else what

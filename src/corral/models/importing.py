@@ -20,11 +20,13 @@ from corral.errors import CallerError, CorralError, DigestMismatch, ModelFileErr
 from corral.models import import_words
 from corral.models.gguf import read_header
 from corral.models.import_words import Done
+from corral.models.peers.docker_api import DEFAULT_BASE, ApiModel, take_export
 from corral.models.peers.known import PEERS, existing_places, find_peer
 from corral.models.peers.outside import OutsideFile, OutsideModel, Peer
 from corral.models.safetensors import read_safetensors
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
+from corral.registry.egress import Egress
 from corral.registry.quants import quant_of
 from corral.store.adding import CannotShare
 from corral.store.store import Store
@@ -146,7 +148,7 @@ def import_model(
         store.set_name(ref.name, descriptor, _origin(model), why="import")
     largest = max(taken, key=lambda each: (each.size, each.how != "present"))
     added += sum(each.size for each in taken if each.how == "copy")
-    note = import_words.note(largest.how, largest.size, largest.file.path, largest.refused, peer, model.holder)
+    note = import_words.note(largest.how, largest.size, largest.file.path, largest.refused, peer)
     return Imported(ref.name, descriptor.digest, largest.how, added, sum(each.size for each in taken), note)
 
 
@@ -166,6 +168,28 @@ def import_all(
             if isinstance(error, StoreError) and error.code == "disk_full":
                 raise
             yield NotImported(model.name, model.label, error)
+
+
+def import_exported(
+    store: Store, egress: Egress, model: ApiModel, *, base: str = DEFAULT_BASE, verify: Verify | None = None
+) -> Imported:
+    """Brings a model in through Docker's API, for files that this user may not read. Blocks while it is copied.
+
+    Raises what `take_export` and `verify` do.
+    """
+    if verify is not None:
+        verify(model.ref, model.digest)
+    with ExitStack() as held:
+        descriptor, size, added = take_export(store, egress, base, model, held)
+        store.set_name(
+            model.ref.name,
+            descriptor,
+            {"corral.imported-from": "docker", "corral.imported-as": model.label},
+            why="import",
+        )
+    how: Done = "copy" if added > size // 2 else "present"
+    note = import_words.note(how, added, Path(base), {}, PEERS["docker"])
+    return Imported(model.ref.name, model.digest, how, added, size, note)
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from corral.config.settings import Signed
 from corral.descriptors import (
-    DOCKER_INDEX,
-    INDEX,
-    MANIFEST,
     Descriptor,
     check_digest,
-    decode_json,
     descriptor_from,
-    digest_of,
 )
 from corral.errors import DigestMismatch, ManifestError, NotInRegistry, SignatureError
 from corral.models.signature_formats import (
     BUNDLE_PREFIX,
     SIGNATURE_NOTE,
-    SIGNS,
     SIMPLE_SIGNING,
     Claim,
     bundle_claim,
@@ -34,20 +28,10 @@ from corral.models.signature_formats import (
 )
 from corral.models.signature_keys import PublicKey, read_key
 from corral.refs import Ref
+from corral.registry.policy import canonical
 
 MAX_ATTACHED: Final = 32
 MAX_LAYERS: Final = 64
-MAX_INDEX_DEPTH: Final = 2
-MAX_NESTED: Final = 4
-MAX_PAYLOAD_BYTES: Final = 1 << 20
-
-_HOSTS: Final[Mapping[str, str]] = {
-    "index.docker.io": "docker.io",
-    "registry-1.docker.io": "docker.io",
-    "registry.hub.docker.com": "docker.io",
-    "huggingface.co": "hf.co",
-    "ollama.com": "registry.ollama.ai",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +42,7 @@ class Rule:
     keys: tuple[PublicKey, ...]
 
     def covers(self, name: str) -> bool:
-        """Whether `name`, without tag and digest, is under the prefix: by whole parts, ghcr.io/meg is not in ghcr.io/me."""
+        """Whether `name`, without tag and digest, is under the prefix by whole parts: ghcr.io/me, not ghcr.io/meg."""
         return not self.prefix or name == self.prefix or name.startswith(f"{self.prefix}/")
 
 
@@ -70,7 +54,7 @@ class Policy:
 
     def rule_for(self, ref: Ref) -> Rule | None:
         host = ref.host.lower().removesuffix(":443")
-        name = ref.repository if ref.kind in ("url", "file") else f"{_HOSTS.get(host, host)}/{ref.repository}"
+        name = ref.repository if ref.kind in ("url", "file") else f"{canonical(host)}/{ref.repository}"
         return next((rule for rule in self.rules if rule.covers(name)), None)
 
 
@@ -94,8 +78,7 @@ def full_prefix(text: str) -> str:
     host, slash, rest = prefix.partition("/")
     if not ("." in host or ":" in host or host == "localhost"):
         return f"docker.io/{prefix}"
-    host = host.lower()
-    return _HOSTS.get(host, host) + slash + rest
+    return canonical(host) + slash + rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,91 +177,4 @@ def _refused(rule: Rule, ref: Ref, digest: str, reasons: list[str]) -> Signature
         f"cosign sign --key cosign.key {where}",
         digest=digest,
         reasons=reasons[:20],
-    )
-
-
-# From a registry -----------------------------------------------------------------------------------------------------
-
-
-class Attachments(Protocol):
-    """What of a registry is needed: `registry.oci.OciRegistry` has it."""
-
-    def manifest(self, ref: Ref) -> tuple[bytes, str]: ...
-
-    def referrers(self, ref: Ref, digest: str, artifact_type: str = "") -> list[Descriptor]: ...
-
-    def blob(self, ref: Ref, descriptor: Descriptor, limit: int = ...) -> bytes: ...
-
-
-def fetch_from(registry: Attachments) -> Fetch:
-    """Looks for signatures where cosign puts them: at the tag `sha256-<hex>.sig`, then among the referrers."""
-
-    def fetch(ref: Ref, digest: str) -> Iterator[Attached]:
-        def blob(descriptor: Descriptor) -> bytes:
-            return registry.blob(ref, descriptor, MAX_PAYLOAD_BYTES)
-
-        places = [Ref("oci", ref.host, ref.repository, digest.replace(":", "-") + ".sig")]
-        places += [
-            Ref("oci", ref.host, ref.repository, digest=referrer.digest)
-            for referrer in registry.referrers(ref, digest)
-            if referrer.media_type == MANIFEST and _may_sign(referrer)
-        ]
-        for place in places:
-            try:
-                manifest = decode_json(registry.manifest(place)[0], f"the signature {place}")
-            except (NotInRegistry, ManifestError, DigestMismatch):
-                continue
-            yield Attached(manifest, blob)
-
-    return fetch
-
-
-def _may_sign(referrer: Descriptor) -> bool:
-    """Provenance and bills of materials can be many and large; bundles say in their annotations what they are about."""
-    return referrer.annotations.get("dev.sigstore.bundle.predicateType", SIGNS) == SIGNS
-
-
-def verifier(policy: Policy, registry: Attachments) -> Callable[[Ref, str], Verified | None]:
-    """`verify(ref, digest)` for downloads and imports, which raises when `policy` does not let the model in.
-
-    Where a tag points to an index, its signature counts for the manifests in it.
-    """
-    fetch = fetch_from(registry)
-
-    def verify(ref: Ref, digest: str) -> Verified | None:
-        try:
-            return verify_signature(policy, ref, digest, fetch)
-        except SignatureError:
-            if ref.kind != "oci" or not (above := _indexes_above(registry, ref, digest)):
-                raise
-        return verify_signature(policy, ref, digest, fetch, also=above)
-
-    return verify
-
-
-def _indexes_above(registry: Attachments, ref: Ref, digest: str) -> list[str]:
-    """The index that `ref` points to, when `digest` can be reached from it."""
-    try:
-        top, _ = registry.manifest(ref)
-        found = _reaches(registry, ref, top, digest, MAX_INDEX_DEPTH)
-    except (NotInRegistry, ManifestError, DigestMismatch):
-        return []
-    return [digest_of(top)] if found else []
-
-
-def _reaches(registry: Attachments, ref: Ref, data: bytes, digest: str, depth: int) -> bool:
-    entries = decode_json(data, "the index").get("manifests")
-    inside = [descriptor_from(entry) for entry in entries[:MAX_LAYERS]] if isinstance(entries, list) else []
-    if any(each.digest == digest for each in inside):
-        return True
-    nested = [each for each in inside if each.media_type in (INDEX, DOCKER_INDEX)][:MAX_NESTED] if depth else []
-    return any(
-        _reaches(
-            registry,
-            ref,
-            registry.manifest(Ref("oci", ref.host, ref.repository, digest=each.digest))[0],
-            digest,
-            depth - 1,
-        )
-        for each in nested
     )

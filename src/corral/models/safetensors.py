@@ -131,10 +131,7 @@ def _read(file: BinaryIO, path: Path, size: int) -> Shape:
         raise _fault(path, described(start, size)[0] if not start else "it is cut short")
     (length,) = _LENGTH.unpack(start)
     if length > MAX_HEADER_BYTES or length > size - _LENGTH.size:
-        what, hint = described(start + file.read(504), size)
-        if what.startswith("it is a safetensors"):
-            what, hint = f"its header claims {length:,} bytes and the file has {size:,}", "Fetch the file again."
-        raise _fault(path, what, hint)
+        raise _fault(path, *_instead(start + file.read(504), length, size))
     data = bytearray()
     while len(data) < length:
         piece = file.read(min(length - len(data), 1 << 20))
@@ -142,7 +139,7 @@ def _read(file: BinaryIO, path: Path, size: int) -> Shape:
             raise _fault(path, "it shrank while it was read")
         data += piece
     if data[:1] != b"{":
-        raise _fault(path, *described(start + bytes(data[:504]), size))
+        raise _fault(path, *_instead(start + bytes(data[:504]), length, size))
     try:
         header = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -151,6 +148,14 @@ def _read(file: BinaryIO, path: Path, size: int) -> Shape:
     if len(header) > MAX_TENSORS:
         raise _fault(path, f"it claims {len(header):,} tensors")
     return _checked(header, path, size - _LENGTH.size - length, size)
+
+
+def _instead(start: bytes, length: int, size: int) -> tuple[str, str]:
+    """What a file is that does not begin as it should, with a hint."""
+    what, hint = described(start, size)
+    if start[8:9] == b"{" or what.startswith("it begins"):
+        return f"its header claims {length:,} bytes and the file has {size:,}", "Fetch the file again."
+    return what, hint
 
 
 def _checked(header: Mapping[str, Any], path: Path, room: int, size: int) -> Shape:

@@ -100,17 +100,16 @@ class FitInfo:
 
     context: int
     bytes: int
-    fits: bool | None  # None = it cannot be said
+    fit: str  # fits, fits when memory is freed, does not fit, unknown
+    fits_gpu: bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class LayerInfo:
+class FileInfo:
     """One file of a model."""
 
     role: str
     path: str
-    media_type: str
-    digest: str
     size: int
 
 
@@ -119,24 +118,28 @@ class ModelCard:
     """What is known of one stored model."""
 
     name: str
+    names: list[str]  # all that point to it
     digest: str
+    title: str
+    flavour: str  # the packaging: docker, cncf, ollama, plain
     format: str
     architecture: str
-    parameters: str
+    parameters: int | None
     quantization: str
-    context: int | None  # what it was made for
     size_bytes: int
-    files: list[LayerInfo]
+    context_length: int | None  # what it was made for
+    context_size: int | None  # what its packager wants
+    files: list[FileInfo]
     licenses: list[str]
     capabilities: list[str]
-    defaults: dict[str, str]  # what the model itself brings, as engine flags
-    template: str | None
+    template: str  # layer, header or none: where the chat template comes from
     system: str | None
+    params: dict[str, Any]  # the model's own defaults, in Ollama's names
     footprint: list[FitInfo]
-    memory: dict[str, int]  # free on this machine, by device
-    history: int  # earlier digests that can be gone back to
-    source: str | None = None
+    memory_bytes: int | None  # available on this machine now
+    template_text: str | None = None
     license_text: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -227,22 +230,25 @@ class UsageModel:
     name: str
     bytes: int  # all its blobs
     own_bytes: int  # of them, what would be free without it
+    external_bytes: int = 0  # of them, in files that are not the store's alone
 
 
 @dataclass(frozen=True, slots=True)
 class UsageInfo:
-    """Every byte of the store."""
+    """Every byte of the store. Named, kept, unreferenced, partial, placed and other sum to the total."""
 
     path: str
     models: list[UsageModel]
-    blobs_bytes: int  # of named models, each blob once
-    shared_bytes: int  # of them, blobs of several names
-    history_bytes: int  # kept for `rollback` alone
+    named_bytes: int
+    shared_bytes: int  # of the named: in models of several digests
+    kept_bytes: int  # what only `rollback` needs
     unreferenced_bytes: int  # what `prune` would free
-    partial_bytes: int  # downloads that are not done
-    external_bytes: int  # files elsewhere that the store refers to; not counted in the total
-    other_bytes: int  # indexes, records, placed files
+    partial_bytes: int  # downloads that are not whole
+    placed_bytes: int  # unpacked files
+    other_bytes: int  # indexes, records, locks
     total_bytes: int
+    linked_bytes: int  # of the blobs: hard links of other tools' files
+    external_bytes: int  # files elsewhere that the store refers to; not in the total
     free_bytes: int  # on its file system
 
 

@@ -137,6 +137,7 @@ class _Assembly:
             default_model=keys.default_model,
             timeouts=Timeouts(timeouts.start, timeouts.stop, timeouts.queue, timeouts.drain),
             roots=self.allowed,
+            executables=MappingProxyType({"llama.cpp": self.executable}),
             registries=MappingProxyType(self._registries(keys.registries)),
             allow_registries=keys.allow_registries,
             auto_pull=keys.auto_pull,

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 from corral.config.settings import ModelSettings, Settings
 
-RESTART_KEYS = ("listen",)
-"""Global keys that only a restart of the server takes up: its listeners are opened once."""
+RESTART_KEYS = ("listen", "download")
+"""Global keys that only a restart of the server takes up: its listeners and downloads are set up once."""
 
 RELAUNCH_KEYS = ("source", "engine", "executable", "runner", "context", "gpu_layers", "parallel", "args", "env")
 """Model keys that a running engine was started with; the others take effect while it runs."""

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from corral.config.problem import Key
+from corral.config.scalar import read_scalar
 from corral.config.settings import ModelSettings, Registry, Settings
 
 MASK = "********"
@@ -33,6 +34,7 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
             "drain": _duration(timeouts.drain_s),
         },
         "roots": [_path(root) for root in settings.roots],
+        "executables": {engine: _escaped(program) for engine, program in settings.executables.items()},
         "registries": {host: _registry(each) for host, each in settings.registries.items()},
         "allow_registries": None if settings.allow_registries is None else list(settings.allow_registries),
         "auto_pull": settings.auto_pull,
@@ -74,8 +76,21 @@ def _rows(name: str, value: Any, key: Key, lead: str) -> Iterator[tuple[str, Key
         yield f"{lead}{name}: {_flow(value)}", key
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that YAML 1.2 would read as something else, such as 09."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", value, style=None if isinstance(read_scalar(value), str) else "'"
+    )
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=1 << 30, allow_unicode=True, sort_keys=False)
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=1 << 30, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...").strip()
 
 

@@ -103,6 +103,7 @@ class Settings:
     default_model: str | None = None  # answers requests that name none
     timeouts: Timeouts = Timeouts()
     roots: tuple[Path, ...] = ()  # as in each model; () = anywhere
+    executables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"llama.cpp": "auto"}))
     registries: Mapping[str, Registry] = field(default_factory=lambda: MappingProxyType({}))  # by host[:port]
     allow_registries: tuple[str, ...] | None = None  # hosts that may be spoken to; None = any
     auto_pull: bool = False  # fetch a missing model when a request names it

@@ -59,21 +59,19 @@ class Hasher(Follower):
         part = self._part
         buffer = memoryview(bytearray(min(READ_BYTES, max(1, part.size))))
         with part.path.open("rb", buffering=0) as file:
-            while self.position < part.size:
+            while self.position < part.size and not self._told:
                 with part.changed:
-                    while not self._told and part.frontier <= self.position:
-                        part.changed.wait()
+                    part.changed.wait_for(self._more)
                     frontier = part.frontier
-                while self.position < frontier:
-                    if self._told:
-                        return
+                while self.position < frontier and not self._told:
                     count = file.readinto(buffer[: frontier - self.position])
                     if not count:
-                        raise StoreError(
-                            f"{part.path} became shorter", hint="something else changes files of the store"
-                        )
+                        raise StoreError(f"{part.path} became shorter", hint="something else changes the store")
                     self._sha.update(buffer[:count])
                     self.position += count
+
+    def _more(self) -> bool:
+        return self._told or self._part.frontier > self.position
 
 
 class Syncer(Follower):

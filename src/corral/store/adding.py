@@ -50,11 +50,16 @@ def add_file(blobs: Blobs, path: Path, how: How, digest: str | None) -> Added:
     """
     with durable.disk_errors(f"add {path}"):
         real = path.resolve(strict=True)
-        with real.open("rb", buffering=0) as file:
+        with open(real, "rb", buffering=0, opener=_open_now) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise StoreError(f"{path} is no plain file", hint="name the file itself")
             return _add(blobs, real, file, before, how, digest)
+
+
+def _open_now(path: str, flags: int) -> int:
+    # Opening a named pipe otherwise waits for somebody to write into it.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _add(blobs: Blobs, path: Path, file: FileIO, before: os.stat_result, how: How, digest: str | None) -> Added:

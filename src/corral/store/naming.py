@@ -45,10 +45,10 @@ class Names:
         for each in namings:
             descriptor = replace(each.descriptor, annotations={**each.descriptor.annotations, **each.annotations})
             wanted[check_name(each.name)] = descriptor
-            self._graph.whole(descriptor)  # reads manifests before the lock is held
+        self._sizes(wanted)  # reads manifests before the lock is held
         with self._lock.exclusive():
             view = self._index.read()
-            sizes = {name: _bytes(self._graph.whole(each)) for name, each in wanted.items()}
+            sizes = self._sizes(wanted)
             new, changes = {}, []
             for name, descriptor in wanted.items():
                 now = view.named.get(name)
@@ -56,13 +56,18 @@ class Names:
                 at = now.at_wall_s if now is not None and same and now.at_wall_s else clock.wall()
                 if not same:
                     changes.append((name, Past(descriptor.digest, at, why, descriptor)))
-                new[name] = entry_of(name, descriptor, at, sizes[name])
+                new[name] = entry_of(name, descriptor, at, sizes[descriptor.digest])
             entries = [entry for entry in view.document.get("manifests", []) if name_in(entry) not in new]
             entries += new.values()
             if changes:
                 self._history.add(changes)
             if entries != view.document.get("manifests"):
                 self._index.write(view, entries)
+
+    def _sizes(self, wanted: Mapping[str, Descriptor]) -> dict[str, int]:
+        """What each model comes to, by digest. Raises when one is not whole."""
+        models = {(each.digest, each.size): each for each in wanted.values()}
+        return {each.digest: sum(part.size for part in self._graph.whole(each).values()) for each in models.values()}
 
     def remove(self, name: str) -> Named:
         """Takes the name away and gives what it was; its blobs stay until they are collected.
@@ -119,7 +124,3 @@ class Names:
                 digest=target.digest,
             ) from error
         return target
-
-
-def _bytes(parts: Mapping[str, Descriptor]) -> int:
-    return sum(each.size for each in parts.values())

@@ -56,7 +56,14 @@ def test_docker_bytes() -> None:
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": m.DOCKER_CONFIG_V01, "digest": digest_of(built.config), "size": len(built.config)},
-        "layers": [{"mediaType": m.DOCKER_GGUF, "digest": one, "size": 1, "annotations": {m.FILEPATH: "m.gguf"}}],
+        "layers": [
+            {
+                "mediaType": m.DOCKER_GGUF,
+                "digest": one,
+                "size": 1,
+                "annotations": {m.FILEPATH: "m.gguf", m.OCI_TITLE: "m.gguf"},
+            }
+        ],
     }
 
 

@@ -157,6 +157,20 @@ def test_plain(title: str) -> None:
     assert (artifact.flavour, artifact.format) == ("plain", "gguf")
 
 
+def test_types_of_oras() -> None:
+    """oras calls every plain file a tar layer: only those it marks, and nameless ones, are archives."""
+    kind = "application/vnd.oci.image.layer.v1.tar"
+    artifact = read(
+        [
+            descriptor(kind, GGUF, title="m.gguf"),
+            descriptor(kind + "+gzip", b"1", title="docs", **{m.ORAS_UNPACK: "true"}),
+            descriptor(kind, b"2"),
+        ]
+    )
+    assert [file.packing for file in artifact.files] == ["raw", "tar+gzip", "tar"]
+    assert roles(artifact)[0] == ("weights", "m.gguf")
+
+
 def test_plain_with_company() -> None:
     """Other files beside the one GGUF are told by their names."""
     artifact = read(

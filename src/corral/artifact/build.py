@@ -153,7 +153,9 @@ def _docker_type(file: File, facts: Facts) -> str:
 
 def _layer(file: File, media_type: str, *, said: bool) -> dict[str, Any]:
     """`said` is whether a reader knows the file's role from its media type."""
-    notes = {media.FILEPATH: file.path} if said else {media.FILEPATH: file.path, media.ROLE: file.role}
+    notes = {media.FILEPATH: file.path, media.OCI_TITLE: file.path}  # the second is what oras names files by
+    if not said:
+        notes[media.ROLE] = file.role
     return Descriptor(media_type, file.descriptor.digest, file.descriptor.size, notes).as_data()
 
 

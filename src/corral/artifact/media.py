@@ -34,6 +34,8 @@ OLLAMA_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
 OLLAMA_LAYER: Final = re.compile(r"application/vnd\.ollama\.image\.(?P<kind>[a-z]+)(?:;.*)?")
 
 OCI_TITLE: Final = "org.opencontainers.image.title"
+ORAS_UNPACK: Final = "io.deis.oras.content.unpack"
+IMAGE_LAYERS: Final = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 FILEPATHS: Final = ("org.cncf.model.filepath", "org.cnai.model.filepath")
 FILEPATH: Final = FILEPATHS[0]
 ROLE: Final = "corral.role"  # of a layer, where its media type cannot say what the file is for

@@ -180,7 +180,7 @@ def _file(layer: Descriptor, flavour: Flavour, *, alone: bool) -> File:
         (layer.annotations[key] for key in (*media.FILEPATHS, media.OCI_TITLE) if key in layer.annotations), ""
     )
     path = safe_path(given.rstrip("/")) if given else ""
-    packing = _packing(layer.media_type)
+    packing = _packing(layer, path)
     stated = layer.annotations.get(media.ROLE, "")
     if stated in get_args(Role):
         return File(cast(Role, stated), path, layer, packing)
@@ -228,8 +228,10 @@ def role_by_name(path: str) -> Role:
     return "config" if lower.endswith((".json", ".model", ".txt", ".tiktoken")) else "other"
 
 
-def _packing(media_type: str) -> Packing:
-    kind = media_type.split(";", 1)[0]
+def _packing(layer: Descriptor, path: str) -> Packing:
+    kind = layer.media_type.split(";", 1)[0]
+    if kind.startswith(media.IMAGE_LAYERS) and path and layer.annotations.get(media.ORAS_UNPACK) != "true":
+        return "raw"  # oras gives any plain file this type, and marks the archives
     if kind in media.DOCKER_TARS or kind.endswith((".tar", "/x-tar")):
         return "tar"
     if kind.endswith((".tar+gzip", ".tar.gzip")):

@@ -23,6 +23,7 @@ from corral.models.import_words import Done
 from corral.models.peers.docker_api import DEFAULT_BASE, ApiModel, take_export
 from corral.models.peers.known import PEERS, existing_places, find_peer
 from corral.models.peers.outside import OutsideFile, OutsideModel, Peer
+from corral.models.pull import SOURCE
 from corral.models.safetensors import read_safetensors
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
@@ -145,7 +146,7 @@ def import_model(
         if model.manifest is None and verify is not None:
             verify(ref, descriptor.digest)
         store.add_bytes(manifest)
-        store.set_name(ref.name, descriptor, _origin(model), why="import")
+        store.set_name(ref.name, descriptor, _origin(model, model.holder), why="import")
     largest = max(taken, key=lambda each: (each.size, each.how != "present"))
     added += sum(each.size for each in taken if each.how == "copy")
     note = import_words.note(largest.how, largest.size, largest.file.path, largest.refused, peer)
@@ -181,12 +182,7 @@ def import_exported(
         verify(model.ref, model.digest)
     with ExitStack() as held:
         descriptor, size, added = take_export(store, egress, base, model, held)
-        store.set_name(
-            model.ref.name,
-            descriptor,
-            {"corral.imported-from": "docker", "corral.imported-as": model.label},
-            why="import",
-        )
+        store.set_name(model.ref.name, descriptor, _origin(model, "docker"), why="import")
     how: Done = "copy" if added > size // 2 else "present"
     note = import_words.note(how, added, Path(base), {}, PEERS["docker"])
     return Imported(model.ref.name, model.digest, how, added, size, note)
@@ -269,5 +265,7 @@ def _manifest(
     return built.manifest, built.descriptor, len(built.config) + len(built.manifest)
 
 
-def _origin(model: OutsideModel) -> dict[str, str]:
-    return {"corral.imported-from": model.holder, "corral.imported-as": model.label[:200]}
+def _origin(model: OutsideModel | ApiModel, holder: str) -> dict[str, str]:
+    """What the index remembers: where it is from, and where a newer one may be looked for."""
+    known = {"corral.imported-from": holder, "corral.imported-as": model.label[:200]}
+    return known if model.ref.host == "localhost" else {**known, SOURCE: str(model.ref)}

@@ -32,7 +32,7 @@ def list_roots(roots: Iterable[Path]) -> list[OutsideModel]:
 
 
 def models_in(root: Path) -> Iterator[OutsideModel]:
-    """The models in one root, or the one that a file is of. What an engine cannot open in place has that as its problem."""
+    """The models in one root, or the one that a file is of. What cannot be opened in place has that as its problem."""
     if root.is_file():
         beside = _plain(root.parent, files_under(root.parent, depth=0))
         yield from (model for model in beside if any(file.path == root.resolve() for file in model.files))

@@ -55,22 +55,27 @@ def _may_sign(referrer: Descriptor) -> bool:
     return referrer.annotations.get("dev.sigstore.bundle.predicateType", SIGNS) == SIGNS
 
 
-def verifier(policy: Policy, registry: Attachments) -> Callable[[Ref, str], Verified | None]:
+def verifier(policy: Policy, registry: Attachments) -> Callable[[Ref, str], None]:
     """`verify(ref, digest)` for downloads and imports, which raises when `policy` does not let the model in.
 
     Where a tag points to an index, its signature counts for the manifests in it.
     """
-    fetch = fetch_from(registry)
 
-    def verify(ref: Ref, digest: str) -> Verified | None:
-        try:
-            return verify_signature(policy, ref, digest, fetch)
-        except SignatureError:
-            if ref.kind != "oci" or not (above := _indexes_above(registry, ref, digest)):
-                raise
-        return verify_signature(policy, ref, digest, fetch, also=above)
+    def verify(ref: Ref, digest: str) -> None:
+        find_signature(policy, registry, ref, digest)
 
     return verify
+
+
+def find_signature(policy: Policy, registry: Attachments, ref: Ref, digest: str) -> Verified | None:
+    """The signature for which `policy` lets `digest` in as `ref`, as `verify_signature`, indexes followed."""
+    fetch = fetch_from(registry)
+    try:
+        return verify_signature(policy, ref, digest, fetch)
+    except SignatureError:
+        if ref.kind != "oci" or not (above := _indexes_above(registry, ref, digest)):
+            raise
+    return verify_signature(policy, ref, digest, fetch, also=above)
 
 
 def _indexes_above(registry: Attachments, ref: Ref, digest: str) -> list[str]:

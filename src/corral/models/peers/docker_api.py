@@ -1,6 +1,7 @@
 """Docker Model Runner's own API, for a store whose files this user may not read: models come as a tar stream.
 
-Source: docker/model-runner `pkg/distribution/tarball` (what an export holds) and its routes `/models`, `/models/…/export`.
+Source: docker/model-runner `pkg/distribution/tarball` (what an export holds), its routes `/models` and
+`/models/…/export`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def base_of(env: Mapping[str, str]) -> str:
 
 
 def list_api(egress: Egress, base: str = DEFAULT_BASE) -> list[ApiModel]:
-    """What Docker Model Runner has. Raises Unavailable when it does not run, ManifestError when something else answers."""
+    """What Docker Model Runner has. Raises Unavailable when it does not run, ManifestError for another server."""
     with egress.request("GET", f"{base}/models", redirects=0) as answer:
         if answer.status != 200:
             raise Unavailable(f"{base}/models answers {answer.status}", hint=_HINT)
@@ -131,7 +132,7 @@ class _Stream:
 
 
 def _members(store: Store, stream: _Stream, held: ExitStack) -> tuple[bytes | None, dict[str, int], int]:
-    """The manifest, the size of each blob, and the bytes added. Only the few kinds of entries an export has are taken."""
+    """The manifest, the size of each blob, and the bytes added. Only such entries as an export has are taken."""
     manifest: bytes | None = None
     sizes: dict[str, int] = {}
     added = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.artifact import read_artifact
-from corral.descriptors import MAX_MANIFEST_BYTES, Descriptor, decode_json, digest_of
+from corral.descriptors import MAX_MANIFEST_BYTES, Descriptor, decode_json, descriptor_from, digest_of
 from corral.errors import CorralError, ManifestError
 from corral.models.peers.following import followed, read_small
 from corral.models.peers.outside import OutsideFile, OutsideModel, failed
@@ -42,13 +42,9 @@ def manifest_model(
             raise ManifestError(f"{path} is not what its name says", hint="pull the model again there")
         config: dict[str, Any] = {}
         files: list[OutsideFile] = []
-        named = data.get("config")
-        if isinstance(named, dict) and isinstance(named.get("digest"), str):
-            artifact = read_artifact(data, {})
-            if artifact.config is not None:
-                found = _file(place, blob, artifact.config, "config")
-                config = _config(found.path)
-                files.append(found)
+        if data.get("config") is not None:
+            files.append(_file(place, blob, descriptor_from(data["config"]), "config"))
+            config = _config(files[0].path)
         artifact = read_artifact(data, config)
         files[:0] = [_file(place, blob, file.descriptor, file.path, file.role) for file in artifact.files]
     except CorralError as error:

@@ -24,7 +24,7 @@ class Ref:
     def name(self) -> str:
         """The reference without its digest, in its one full spelling."""
         if self.kind in ("url", "file"):
-            return self.repository
+            return self.repository.partition("#")[0] if self.kind == "url" else self.repository
         name = f"{self.host}/{self.repository}"
         if self.file:
             name += f"/{self.file}"
@@ -33,4 +33,5 @@ class Ref:
         return f"{name}@{self.revision}" if self.revision else name
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.digest}" if self.digest else self.name
+        full = self.repository if self.kind == "url" else self.name  # what must be at a URL stands behind its #
+        return f"{full}@{self.digest}" if self.digest else full

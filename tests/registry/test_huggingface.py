@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -426,3 +428,9 @@ def test_many_threads_each_under_their_own_policy(server: HfServer, egress: Egre
         jobs = [pool.submit(resolve, HuggingFace(each), "hf.co/org/m") for each in [egress, closed] * 8]
         outcomes = [type(job.exception()) for job in jobs]
     assert outcomes == [type(None), EgressRefused] * 8
+
+
+def test_library_is_loaded_only_when_something_is_asked() -> None:
+    """The source itself costs nothing: its library is not loaded with it."""
+    script = "import sys, corral.registry.search; sys.exit('huggingface_hub' in sys.modules or 'httpx2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from corral.descriptors import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, Descriptor, decode_json, descriptor_from, digest_of
 from corral.errors import DigestMismatch, ManifestError, RegistryError
 from corral.refs import Ref
 from corral.registry.answers import failure
-from corral.registry.egress import Egress
-from corral.registry.ranged import RangedBody, open_range
+from corral.registry.egress import Egress, Response
+from corral.registry.ollama_key import OllamaTokens
+from corral.registry.ranged import RangedBody, range_header, ranged
 from corral.registry.source import RemoteBlob, RemoteModel
 
 MAX_LAYERS: Final = 4096
@@ -28,8 +30,10 @@ class OllamaRegistry:
     a blob's address redirects to storage elsewhere.
     """
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, *, key: Path | None = None) -> None:
+        """`key` is the private key that stands for the user; None = the one of `ollama`. Used when asked for only."""
         self._egress = egress
+        self._tokens = OllamaTokens(egress, key)
 
     def resolve(self, ref: Ref) -> RemoteModel:
         """What `ref` means now. Blocks for one round trip."""
@@ -47,8 +51,8 @@ class OllamaRegistry:
         return RemoteModel(ref, tuple(blobs.values()), raw, kind if isinstance(kind, str) and kind else DOCKER_MANIFEST)
 
     def _manifest(self, ref: Ref, host: str) -> bytes:
-        url = f"{self._egress.base_url(host)}/v2/{ref.repository}/manifests/{ref.tag or ref.digest or 'latest'}"
-        with self._egress.request("GET", url, headers={"Accept": DOCKER_MANIFEST}) as response:
+        path = f"manifests/{ref.tag or ref.digest or 'latest'}"
+        with self._get(host, ref.repository, path, {"Accept": DOCKER_MANIFEST}) as response:
             if response.status != 200:
                 raise failure(response, f"model {ref.name}", host)
             raw = response.read(MAX_MANIFEST_BYTES)
@@ -60,10 +64,19 @@ class OllamaRegistry:
 
     def _open(self, ref: Ref, digest: str, what: str, offset: int = 0, length: int | None = None) -> RangedBody:
         def get(host: str) -> RangedBody:
-            url = f"{self._egress.base_url(host)}/v2/{ref.repository}/blobs/{digest}"
-            return open_range(self._egress, url, offset, length, what=what, host=host)
+            response = self._get(host, ref.repository, f"blobs/{digest}", range_header(offset, length))
+            return ranged(response, offset, length, what=what, host=host)
 
         return self._from_any(ref, get)
+
+    def _get(self, host: str, repository: str, path: str, headers: Mapping[str, str]) -> Response:
+        base = self._egress.base_url(host)
+        url = f"{base}/v2/{repository}/{path}"
+        response = self._egress.request("GET", url, headers={**headers, **self._tokens.headers(host, repository)})
+        if response.status == 401 and self._tokens.renew(base, host, repository, response.headers):
+            response.close()
+            response = self._egress.request("GET", url, headers={**headers, **self._tokens.headers(host, repository)})
+        return response
 
     def _from_any(self, ref: Ref, get: Callable[[str], _Got]) -> _Got:
         for mirror in self._egress.policy.mirrors.get(ref.host, ()):

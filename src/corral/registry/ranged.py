@@ -56,10 +56,19 @@ def open_range(
 
     Errors say that `host` did not give `what`; `hint` goes with those about who is asking. Raises RegistryError.
     """
-    sent = dict(headers or {})
-    if offset or length is not None:
-        sent["Range"] = f"bytes={offset}-" + ("" if length is None else str(offset + length - 1))
-    response = egress.request("GET", url, headers=sent)
+    response = egress.request("GET", url, headers={**(headers or {}), **range_header(offset, length)})
+    return ranged(response, offset, length, what=what, host=host, hint=hint)
+
+
+def range_header(offset: int, length: int | None) -> dict[str, str]:
+    """The header that asks for a part; none when all is wanted."""
+    if not offset and length is None:
+        return {}
+    return {"Range": f"bytes={offset}-" + ("" if length is None else str(offset + length - 1))}
+
+
+def ranged(response: Response, offset: int, length: int | None, *, what: str, host: str, hint: str = "") -> RangedBody:
+    """The body of an answer to `range_header`; closes it when it is another. Raises as `open_range` does."""
     try:
         return _body(response, offset, length, what, host, hint)
     except BaseException:

@@ -73,7 +73,9 @@ class Search:
         what = "the search on Docker Hub"
         query = urlencode({"page": page, "page_size": _PAGE_SIZE})
         url = f"{self._docker_api}/v2/namespaces/{NAMESPACE}/repositories?{query}"
-        with self._egress.request("GET", url, headers={"Accept": "application/json"}) as response:
+        # It is Docker's registry that is searched, for those who allow certain registries only.
+        named = "docker.io" if self._docker_api == DOCKER_API else None
+        with self._egress.request("GET", url, headers={"Accept": "application/json"}, auth_host=named) as response:
             if response.status == 404 and page > 1:
                 return []  # one page too far
             if response.status != 200:

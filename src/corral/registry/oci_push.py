@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -86,11 +87,12 @@ class _Sender:
         with self.ask("HEAD", f"{self.base}/blobs/{digest}") as answer:
             there = answer.status == 200
         if not there:
-            with blob.open() as file:
-                self._send_file(blob, file)
+            with contextlib.ExitStack() as stack:
+                self._send_blob(blob, stack)
         self._progress(digest, size, size)
 
-    def _send_file(self, blob: PushBlob, file: BinaryIO) -> None:
+    def _send_blob(self, blob: PushBlob, stack: contextlib.ExitStack) -> None:
+        file: BinaryIO | None = None
         tries, reached, whole = 0, -1, blob.descriptor.size <= WHOLE_BYTES
         upload: _Upload | None = None
         while True:
@@ -102,6 +104,8 @@ class _Sender:
                 elif not whole:
                     upload = self._ask_offset(upload)
                 if upload is not None:
+                    if file is None:
+                        file = stack.enter_context(blob.open())
                     if not whole and not self._send_chunks(blob, file, upload):
                         whole, upload = True, None  # it takes no chunks: once more, in one piece
                         continue

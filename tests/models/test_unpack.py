@@ -12,7 +12,7 @@ import pytest
 from corral.artifact import media as m
 from corral.errors import ManifestError, ModelFileError, NotInStore, StoreError
 from corral.models.package import package
-from corral.models.unpack import Placed, place, placed_root, remove_placed, sweep_placed
+from corral.models.unpack import Placed, place, placed_root
 from corral.store.store import Store
 from support.artifacts import CNCF, OLLAMA, descriptor, entry, layer, new_store, packed, put, safetensors, tar
 from support.bare_engine import bare_engine
@@ -231,20 +231,20 @@ def test_unknown_digest(store: Store) -> None:
         place(store, "sha256:" + "0" * 64)
 
 
-def test_sweeping(store: Store, gguf: bytes) -> None:
-    """What was placed of a model goes when the model has gone, and the bytes it took are counted."""
+def test_removed_with_its_model(store: Store, gguf: bytes) -> None:
+    """What was placed of a model goes when the model is collected; of the others it stays, every byte accounted for."""
     kept = put(store, [layer("application/x", gguf, title="m.gguf")], name="localhost/kept:1")
     gone = put(store, [layer(CNCF + "weight.v1.tar", tar({"m.gguf": gguf}))], {}, m.CNCF_CONFIG, "localhost/gone:1")
-    place(store, kept)
-    placed = place(store, gone)
-    assert sweep_placed(store).models == 0
-    store.layout.blob(gone).unlink()
-    swept = sweep_placed(store)
-    assert (swept.models, swept.bytes > len(gguf)) == (1, True)
-    assert not placed.directory.exists()
-    assert place(store, kept).main.exists()
-    assert remove_placed(store, kept) > 0
-    assert remove_placed(store, kept) == 0
+    here, there = place(store, kept), place(store, gone)
+    before = store.usage()
+    assert before.placed_bytes >= len(gguf) == there.unpacked_bytes
+    store.remove_name("localhost/gone:1")
+    with store.hold(gone):
+        store.collect()
+        assert there.main.exists()
+    freed = store.collect().bytes
+    assert (here.main.exists(), there.directory.exists()) == (True, False)
+    assert before.total_bytes - store.usage().total_bytes == pytest.approx(freed, abs=4096)
 
 
 def test_no_place_to_write(store: Store, gguf: bytes, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Placing a stored model: its files under their real names in a directory of its own, as engines want them.
 
 Plain layers become symbolic links to blobs, which cost nothing and keep each byte accounted for once; archives are
-taken out. The directory is made once, beside the store's blobs, and used by every start.
+taken out. The directory is made once, beside the store's blobs, and used by every start; `Store.collect` removes it
+with its model.
 """
 
 from __future__ import annotations
@@ -48,14 +49,6 @@ class Placed:
     unpacked_bytes: int = 0  # taken on disk besides the blobs
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What `sweep_placed` removed."""
-
-    models: int
-    bytes: int
-
-
 def place(store: Store, digest: str, into: Path | None = None) -> Placed:
     """The model `digest` with its files under their names, placed now or earlier; usually milliseconds.
 
@@ -82,32 +75,6 @@ def place(store: Store, digest: str, into: Path | None = None) -> Placed:
 def placed_root(store: Store) -> Path:
     """The directory in which models are placed."""
     return store.placed_dir
-
-
-def sweep_placed(store: Store) -> Swept:
-    """Removes what is placed of models that the store no longer has. Call it after `store.collect()`."""
-    models = freed = 0
-    for each in sorted(placed_root(store).iterdir()):
-        if each.name.endswith(".lock"):
-            continue
-        with contextlib.suppress(ManifestError):
-            if store.find(check_digest(f"sha256:{each.name.removesuffix('.part')}")) is not None:
-                continue
-        freed += _bytes_in(each)
-        models += 1
-        _remove(each)
-    return Swept(models, freed)
-
-
-def remove_placed(store: Store, digest: str) -> int:
-    """Removes what is placed of one model, and gives the bytes this freed. It is placed again when needed."""
-    base = placed_root(store) / check_digest(digest).removeprefix("sha256:")
-    if not base.exists():
-        return 0
-    with _lock(base):
-        freed = _bytes_in(base)
-        _remove(base)
-    return freed
 
 
 @contextlib.contextmanager
@@ -260,13 +227,6 @@ def _from(record: dict[str, Any], digest: str, base: Path) -> Placed:
         template=path(record["template"]),
         unpacked_bytes=sum(file["size"] for file in record["files"] if file["digest"] is None),
     )
-
-
-def _bytes_in(directory: Path) -> int:
-    """The bytes of the files below, links not followed."""
-    if not directory.is_dir() or directory.is_symlink():
-        return directory.lstat().st_size
-    return sum(each.lstat().st_size for each in directory.rglob("*") if each.is_file() and not each.is_symlink())
 
 
 def _remove(path: Path) -> None:

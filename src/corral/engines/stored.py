@@ -1,0 +1,68 @@
+"""An adapter for models of the store: they are placed and held first, and then planned like any file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from corral.config.settings import ModelSettings
+from corral.engines import defaults
+from corral.engines.adapter import Adapter
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.models.library import Ready
+from corral.refs import Ref
+from corral.store.holds import Hold
+
+
+class FromStore:
+    """Another adapter, for models with a `ref` too. Thread-safe.
+
+    What it plans stays held, so that no removal takes it away, until `release`.
+    """
+
+    def __init__(self, inner: Adapter, ready: Callable[[Ref], Ready], templates: Path) -> None:
+        self._inner, self._ready, self._templates = inner, ready, templates
+        self._held: dict[str, tuple[str, Hold]] = {}
+        self._lock = threading.Lock()
+
+    def plan(self, model: ModelSettings, *, generation: int, endpoint: Endpoint) -> LaunchPlan:
+        if model.ref is None:
+            return self._inner.plan(model, generation=generation, endpoint=endpoint)
+        ready = self._ready(model.ref)
+        try:
+            wanted = defaults.apply(model, ready.placed, ready.content, self._templates)
+            plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint)
+        except BaseException:
+            ready.hold.release()
+            raise
+        self._keep(model.name, ready.stored.digest, ready.hold)
+        return replace(plan, warnings=(*plan.warnings, *wanted.warnings))
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        if model.ref is None:
+            return self._inner.footprint(model)
+        ready = self._ready(model.ref)
+        with ready.hold:
+            wanted = defaults.apply(model, ready.placed, ready.content, self._templates)
+            return self._inner.footprint(wanted.model)
+
+    def _keep(self, model: str, digest: str, hold: Hold) -> None:
+        with self._lock:
+            old = self._held.get(model)
+            self._held[model] = (digest, hold)
+        if old is not None:
+            old[1].release()
+
+    def release(self, model: str) -> None:
+        """The model's engine has ended. Nothing where none was planned."""
+        with self._lock:
+            old = self._held.pop(model, None)
+        if old is not None:
+            old[1].release()
+
+    def held(self) -> dict[str, str]:
+        """The digests that engines use, by model."""
+        with self._lock:
+            return {model: digest for model, (digest, _) in self._held.items()}

@@ -1,0 +1,200 @@
+"""The longer works on stored models: verify and mend, push, package, import, export, load. Everything blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from corral.api_store import (
+    DamageInfo,
+    ExportAsk,
+    Exported,
+    ImportAsk,
+    ImportedInfo,
+    LoadAsk,
+    LoadedInfo,
+    PackageAsk,
+    Progress,
+    PushAsk,
+    Pushed,
+    Tagged,
+    Verified,
+    VerifyAsk,
+)
+from corral.errors import CallerError, CorralError, NotInStore
+from corral.models.control import Control, Stopped
+from corral.models.fetch import fetch_blob
+from corral.models.importing import Imported, find_model, find_peers, import_all, import_model, list_models
+from corral.models.library import Library
+from corral.models.package import Format, package
+from corral.models.peers.outside import OutsideModel
+from corral.models.pull import SOURCE
+from corral.models.push import push
+from corral.models.roots import list_roots
+from corral.refs import Ref
+from corral.refs_parse import parse_ref
+from corral.store.verify import Damage
+from corral.units import show_bytes
+
+Say = Callable[[Progress], None]
+
+
+class Cancel:
+    """Ends a work from outside: its next word of progress raises Stopped."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._set = threading.Event()
+        self.control = Control()
+
+    def set(self) -> None:
+        self._set.set()
+        self.control.stop("cancelled")
+
+    def say(self, text: str, done: int = 0, total: int | None = None) -> None:
+        """Raises Stopped once the work is to end."""
+        if self._set.is_set():
+            raise Stopped("cancelled")
+        self._say(Progress(text, done, total))
+
+
+class Workshop:
+    """Works on the library's models; each method is one work."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def verify(self, ask: VerifyAsk, cancel: Cancel) -> Verified:
+        """Reads every byte of the named models, or of all; with `repair`, fetches again what is bad."""
+        store = self._library.store
+        names = [self._library.find(each).name for each in ask.names] or None
+        seen = [0, 0]
+
+        def progress(done: int, total: int) -> None:
+            seen[:] = [done, total]
+            cancel.say("verifying", done, total)
+
+        def repair(damage: Damage) -> bool:
+            return self._fetch_again(damage, cancel)
+
+        found = store.verify(names, repair=repair if ask.repair else None, progress=progress)
+        damage = [DamageInfo(each.digest, each.what, list(each.names), each.repaired) for each in found]
+        count = len({part.digest for name in store.names() for part in _parts(self._library, name.name)})
+        return Verified(count if names is None else len(names), seen[1], damage)
+
+    def _fetch_again(self, damage: Damage, cancel: Cancel) -> bool:
+        """The blob from where one of the names that need it came from."""
+        store = self._library.store
+        for name in damage.names:
+            named = store.lookup(name)
+            source = named.descriptor.annotations.get(SOURCE) if named is not None else None
+            if source is None or named is None:
+                continue
+            ref = parse_ref(source)
+            cancel.say(f"fetching {damage.digest[:19]}… again from {ref.host}")
+            pinned = Ref(ref.kind, ref.host, ref.repository, ref.tag, named.descriptor.digest, ref.file, ref.revision)
+            remote = self._library.reach.sources[ref.kind].resolve(pinned if ref.kind == "oci" else ref)
+            if damage.digest == named.descriptor.digest and remote.manifest is not None:
+                return store.add_bytes(remote.manifest)[0] == damage.digest
+            for blob in remote.blobs:
+                if blob.digest == damage.digest:
+                    with store.partial(damage.digest, blob.size) as partial:
+                        partial.finish(fetch_blob(partial, blob, control=cancel.control))
+                    return True
+        return False
+
+    def push(self, ask: PushAsk, cancel: Cancel) -> Pushed:
+        stored = self._library.find(ask.name)
+        target = self._library.ref(ask.target) if ask.target is not None else stored.ref
+        sent: dict[str, int] = {}
+        total = sum(part.size for part in _parts(self._library, stored.name))
+
+        def progress(digest: str, done: int, size: int) -> None:
+            sent[digest] = done
+            cancel.say(f"pushing to {target.host}", sum(sent.values()), total)
+
+        done = push(self._library.store, stored.name, self._library.reach.oci, target, progress=progress)
+        return Pushed(str(done.ref), done.digest, done.bytes)
+
+    def package(self, ask: PackageAsk, cancel: Cancel) -> Tagged:
+        if ask.format not in get_args(Format):
+            raise CallerError(f"there is no format {ask.format!r}", hint=f"choose {' or '.join(get_args(Format))}")
+        name = self._library.ref(ask.name)
+        if name.kind == "file" or name.digest is not None:
+            raise CallerError(f"{ask.name} is no name to give", hint="give one such as me/coder:v1")
+        before = self._library.store.lookup(name.name)
+        cancel.say("hashing the files")
+        made = package(
+            self._library.store,
+            Path(ask.path),
+            name.name,
+            license=[Path(ask.license)] if ask.license else (),
+            template=Path(ask.template) if ask.template else None,
+            mmproj=Path(ask.mmproj) if ask.mmproj else None,
+            lora=[Path(ask.lora)] if ask.lora else (),
+            context_size=ask.context_size,
+            format="cncf" if ask.format == "cncf" else "docker",
+        )
+        return Tagged(made.name, made.digest, before.descriptor.digest if before is not None else None)
+
+    def import_models(self, ask: ImportAsk, cancel: Cancel) -> list[ImportedInfo]:
+        """Models of another tool, or of a folder. With `dry_run` they are listed only."""
+        models = self._outside(ask.peer)
+        if ask.dry_run or not (ask.names or ask.everything):
+            return [_listed(each) for each in models]
+        chosen = models if ask.everything else [find_model(models, each) for each in ask.names]
+        done = []
+        for number, model in enumerate(chosen, 1):
+            cancel.say(f"importing {model.label} ({show_bytes(model.size_bytes)}), {number} of {len(chosen)}")
+            if not ask.everything:
+                done.append(_imported(import_model(self._library.store, model, verify=self._library.reach.verify)))
+                continue
+            for found in import_all(self._library.store, [model], verify=self._library.reach.verify):
+                if isinstance(found, Imported):
+                    done.append(_imported(found))
+                else:
+                    done.append(ImportedInfo(found.name, "", 0, "", None, found.error.message))
+        return done
+
+    def _outside(self, peer: str) -> list[OutsideModel]:
+        if "/" in peer:
+            return list_roots([Path(peer)])
+        try:
+            return list_models(peer)
+        except CorralError as error:
+            here = ", ".join(f"{each.key} ({each.places[0]})" for each in find_peers()) or "none"
+            error.hint = f"{error.hint}; found on this machine: {here}" if error.hint else f"found here: {here}"
+            raise
+
+    def export(self, ask: ExportAsk, cancel: Cancel) -> Exported:
+        names = [self._library.find(each).name for each in ask.names]
+        path = Path(ask.path)
+        self._library.store.export(names, path, progress=lambda done, total: cancel.say("exporting", done, total))
+        return Exported(str(path), names, path.stat().st_size)
+
+    def load(self, ask: LoadAsk, cancel: Cancel) -> LoadedInfo:
+        path = Path(ask.path)
+        if not path.is_file():
+            raise CallerError(f"there is no file {path}", hint="name a tar file that `corral export` wrote")
+        done = self._library.store.load(path, progress=lambda done, total: cancel.say("loading", done, total))
+        return LoadedInfo(list(done.names))
+
+
+def _parts(library: Library, name: str) -> list[Any]:
+    named = library.store.lookup(name)
+    if named is None:
+        return []
+    try:
+        return list(library.store.whole(named.descriptor))
+    except NotInStore:
+        return []
+
+
+def _imported(done: Imported) -> ImportedInfo:
+    return ImportedInfo(done.name, done.how, done.bytes_added, done.note, done.size_bytes)
+
+
+def _listed(model: OutsideModel) -> ImportedInfo:
+    return ImportedInfo(model.name, "", 0, model.label, model.size_bytes, model.problem or None)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import threading
 
+from corral import clock
 from corral.errors import StoreError
 from corral.models.partfile import PartFile, disk_error
 
-READ_BYTES = 512 << 10
+READ_BYTES = 1<<20
+AWAITED_BYTES = 4 << 20
+"""What is worth waking up for."""
 SYNC_BYTES = 128 << 20
 SYNC_S = 3.0
+LOOK_S = 0.1
 
 
 class Follower(threading.Thread):
@@ -61,6 +64,7 @@ class Hasher(Follower):
         with part.path.open("rb", buffering=0) as file:
             while self.position < part.size and not self._told:
                 with part.changed:
+                    part.awaited = min(part.size, self.position + AWAITED_BYTES)
                     part.changed.wait_for(self._more)
                     frontier = part.frontier
                 while self.position < frontier and not self._told:
@@ -71,7 +75,7 @@ class Hasher(Follower):
                     self.position += count
 
     def _more(self) -> bool:
-        return self._told or self._part.frontier > self.position
+        return self._told or self._part.frontier >= self._part.awaited
 
 
 class Syncer(Follower):
@@ -81,16 +85,19 @@ class Syncer(Follower):
         super().__init__(part, "corral-sync")
 
     def follow(self) -> None:
-        part, before = self._part, self._part.found_bytes
+        part, before, synced = self._part, self._part.found_bytes, clock.monotonic()
         while True:
             with part.changed:
-                part.changed.wait_for(functools.partial(self._due, before + SYNC_BYTES), SYNC_S)
+                part.changed.wait_for(self._due, LOOK_S)
                 if self._told:
                     return
-                before, done = part.have_bytes, part.done
+                have, done = part.have_bytes, part.done
+            if not done and have - before < SYNC_BYTES and clock.monotonic() - synced < SYNC_S:
+                continue
             part.sync()
+            before, synced = have, clock.monotonic()
             if done:
                 return
 
-    def _due(self, enough: int) -> bool:
-        return self._told or self._part.done or self._part.have_bytes >= enough
+    def _due(self) -> bool:
+        return self._told or self._part.done

@@ -28,6 +28,7 @@ class PartFile:
         self.size = content.size
         self.chunk_bytes = chunk_bytes
         self.changed = threading.Condition()
+        self.awaited = 0  # the frontier that somebody waits for; with `changed` held
         try:
             self._chunks = Chunks.open(record, data, content, chunk_bytes=chunk_bytes)
         except OSError as error:
@@ -66,7 +67,9 @@ class PartFile:
                 done += os.pwrite(self._fd, data[done:], position + done)
             with self.changed:
                 self._spans.advance(span, done, self._chunks.mark)
-                self.changed.notify_all()
+                # Waking threads for each piece cost more than hashing it.
+                if self._spans.done or self._spans.frontier >= self.awaited:
+                    self.changed.notify_all()
         except OSError as error:
             raise disk_error(error, self.path) from error
 

@@ -12,7 +12,7 @@ from corral.models.partfile import PartFile
 from corral.models.spans import Span
 from corral.models.stream import Stream
 
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1<<20
 FLUSH_S = 1.0
 """What has come is written at least this often, so that a slow download is seen to move."""
 

@@ -225,8 +225,10 @@ class Egress:
                 connection.read_head(method, answer_s)
             except Unavailable as error:
                 connection.close()
-                # An idle connection may have been closed just now; nobody has heard this request then.
-                if connection.used > 1 and not connection.answered and error.details.get("reason") != "stall":
+                # An idle connection may have been closed just now. Whether this request was heard is not known then, so
+                # one that must not be heard twice is left to the caller.
+                idle = connection.used > 1 and not connection.answered and error.details.get("reason") != "stall"
+                if idle and method not in ("POST", "PATCH"):
                     if file is not None:
                         file.seek(start)
                     continue

@@ -171,8 +171,8 @@ class OciRegistry:
     ) -> str:
         """Sends what the registry does not have yet, then the manifest under the tag of `ref`; its digest.
 
-        `progress(digest, done, size)` is told how much of each blob is there. Raises RegistryError, and whatever
-        opening a blob raises.
+        `progress(digest, done, size)` is told how much of each blob is there; raising from it ends the push. Raises
+        RegistryError, and whatever opening a blob raises.
         """
         return oci_push.push(self.auth, ref, manifest, media_type, blobs, progress)
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 from corral.descriptors import Descriptor, check_digest, digest_of
@@ -19,6 +19,7 @@ from corral.registry.egress import Response
 from corral.registry.policy import Target, parse_url
 
 Progress = Callable[[str, int, int], None]
+_Done = TypeVar("_Done")
 
 WHOLE_BYTES = 8 << 20
 """Smaller blobs go in one request, with which every registry agrees."""
@@ -26,6 +27,9 @@ WHOLE_BYTES = 8 << 20
 CHUNK_BYTES = 64 << 20
 TRIES = 5
 """Without progress. Progress begins the count anew."""
+
+MAX_WAIT_S = 60
+"""A registry that wants to be left alone for longer is not waited for."""
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 
@@ -55,10 +59,7 @@ def push(auth: Auth, ref: Ref, manifest: bytes, media_type: str, blobs: Sequence
     for blob in {blob.descriptor.digest: blob for blob in blobs}.values():
         sender.send(blob)
     reference = quote(ref.tag, safe="") if ref.tag else digest
-    with sender.ask("PUT", f"{sender.base}/manifests/{reference}", manifest, {"content-type": media_type}) as answer:
-        if answer.status not in (200, 201, 202):
-            raise failure(answer, f"the manifest of {ref}", ref.host)
-        said = answer.headers.get("docker-content-digest")
+    said = sender.patiently(lambda: sender.send_manifest(reference, manifest, media_type))
     if said.startswith("sha256:") and said != digest:
         raise DigestMismatch(
             f"{ref.host} took the manifest of {ref} as {said[:80]}, not {digest}", hint="the registry changed it"
@@ -84,12 +85,33 @@ class _Sender:
     def send(self, blob: PushBlob) -> None:
         """Leaves the registry with `blob`."""
         digest, size = check_digest(blob.descriptor.digest), blob.descriptor.size
-        with self.ask("HEAD", f"{self.base}/blobs/{digest}") as answer:
-            there = answer.status == 200
-        if not there:
+        if not self.patiently(lambda: self._has(digest)):
             with contextlib.ExitStack() as stack:
                 self._send_blob(blob, stack)
         self._progress(digest, size, size)
+
+    def send_manifest(self, reference: str, manifest: bytes, media_type: str) -> str:
+        """The digest that the registry says it has it under, or ""."""
+        url = f"{self.base}/manifests/{reference}"
+        with self.ask("PUT", url, manifest, {"content-type": media_type}) as answer:
+            if answer.status not in (200, 201, 202):
+                raise failure(answer, f"the manifest {reference}", self._ref.host)
+            return answer.headers.get("docker-content-digest")
+
+    def patiently(self, act: Callable[[], _Done]) -> _Done:
+        """`act()`, several times when the registry cannot be reached or wants us to come later."""
+        for tries in range(1, TRIES):
+            try:
+                return act()
+            except (Unavailable, RateLimited) as error:
+                _wait(error, tries)
+        return act()
+
+    def _has(self, digest: str) -> bool:
+        with self.ask("HEAD", f"{self.base}/blobs/{digest}") as answer:
+            if answer.status == 429 or answer.status >= 500:
+                raise failure(answer, digest, self._ref.host)
+            return answer.status == 200
 
     def _send_blob(self, blob: PushBlob, stack: contextlib.ExitStack) -> None:
         file: BinaryIO | None = None
@@ -119,7 +141,7 @@ class _Sender:
                     raise
                 if whole:
                     upload = None
-                time.sleep(error.retry_after_s or min(2.0**tries / 4, 8.0))
+                _wait(error, tries)
 
     def _begin(self, blob: PushBlob) -> _Upload | None:
         """A new upload, or None when the blob was mounted from another repository."""
@@ -216,6 +238,14 @@ class _Sender:
         if target.host == self._root.host and target.scheme == "http" and self._root.scheme == "https":
             target = Target("https", target.host, self._root.port, target.path)
         return target
+
+
+def _wait(error: RegistryError, tries: int) -> None:
+    """Waits before another try; raises `error` where that would be too long."""
+    asked_s = error.retry_after_s or 0
+    if asked_s > MAX_WAIT_S:
+        raise error
+    time.sleep(max(asked_s, min(2.0**tries / 8, 8.0)))
 
 
 def _refused(answer: Response, digest: str, host: str) -> RegistryError:

@@ -26,8 +26,8 @@ from corral.errors import (
 from corral.refs import Ref
 from corral.registry.egress import Egress, EgressPolicy
 from corral.registry.ollama import OllamaRegistry
-from corral.registry.source import RemoteBlob
 from support.ollama_server import CONFIG, LAYER, OllamaServer, serving
+from support.remote import read_blob
 
 LAYERS = {
     "model": b"GGUF" + b"m" * 5000,
@@ -68,17 +68,6 @@ def ref(server: OllamaServer, name: str = "o/m", tag: str = "latest", digest: st
     return Ref("ollama", server.host, name, tag, digest)
 
 
-def read(blob: RemoteBlob, offset: int = 0, length: int | None = None) -> bytes:
-    body = blob.open(offset, length)
-    data, buffer = bytearray(), memoryview(bytearray(777))
-    try:
-        while count := body.readinto(buffer):
-            data += buffer[:count]
-    finally:
-        body.close()
-    return bytes(data)
-
-
 def test_manifest_is_kept_as_it_is(server: OllamaServer, egress: Egress) -> None:
     """A model's manifest is the registry's own, byte for byte, and every layer of it is offered."""
     raw = server.add("o/m:latest", LAYERS)
@@ -96,9 +85,9 @@ def test_blobs_come_from_storage_in_ranges(server: OllamaServer, egress: Egress)
     server.add("o/m:latest", LAYERS)
     model = OllamaRegistry(egress).resolve(ref(server))
     for blob in model.blobs:
-        assert digest_of(read(blob)) == blob.digest
+        assert digest_of(read_blob(blob)) == blob.digest
     weights = model.blobs[1]
-    assert read(weights, 4, 10) == b"m" * 10
+    assert read_blob(weights, 4, 10) == b"m" * 10
     assert server.stored[-1][1]["range"] == "bytes=4-13"
 
 
@@ -124,7 +113,7 @@ def test_mirror_is_asked_first_and_need_not_have_it(server: OllamaServer) -> Non
             assert any("/manifests/" in path for path, _ in mirror.asked)
             mirror.blobs = dict(server.blobs)
             asked = len(server.asked)
-            assert read(model.blobs[1]) == LAYERS["model"]
+            assert read_blob(model.blobs[1]) == LAYERS["model"]
             assert len(server.asked) == asked
 
 
@@ -136,7 +125,7 @@ def test_private_model_is_opened_by_the_key_of_ollama(server: OllamaServer, egre
     server.add("o/m:latest", LAYERS)
     source = OllamaRegistry(egress, key=key)
     model = source.resolve(ref(server))
-    assert read(model.blobs[1]) == LAYERS["model"]
+    assert read_blob(model.blobs[1]) == LAYERS["model"]
     assert sum(path.startswith("/v2/token") for path, _ in server.asked) == 1
     assert not any("authorization" in head for _, head in server.stored)
 
@@ -147,7 +136,7 @@ def test_token_that_expired_is_renewed(server: OllamaServer, egress: Egress, key
     source = OllamaRegistry(egress, key=key)
     model = source.resolve(ref(server))
     source._tokens._tokens[server.host, "o/m"] = "stale"
-    assert read(model.blobs[1]) == LAYERS["model"]
+    assert read_blob(model.blobs[1]) == LAYERS["model"]
 
 
 def test_without_a_key_a_private_model_is_refused(server: OllamaServer, egress: Egress, tmp_path: Path) -> None:

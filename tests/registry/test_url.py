@@ -14,9 +14,10 @@ from corral.descriptors import Descriptor, digest_of
 from corral.errors import CorralError, EgressRefused, ManifestError, NotInRegistry
 from corral.refs_parse import parse_ref
 from corral.registry.egress import Egress, EgressPolicy
-from corral.registry.source import RemoteBlob, RemoteModel
+from corral.registry.source import RemoteModel
 from corral.registry.url import UrlSource, expecting
 from support.http_servers import QuietHandler, running
+from support.remote import read_blob
 
 CONTENT = b"GGUF" + b"x" * 5000
 
@@ -63,23 +64,12 @@ def resolve(source: UrlSource, url: str, sha256: str = "") -> RemoteModel:
     return source.resolve(expecting(ref, sha256) if sha256 else ref)
 
 
-def read(blob: RemoteBlob) -> bytes:
-    body = blob.open(0, None)
-    data, buffer = bytearray(), memoryview(bytearray(777))
-    try:
-        while count := body.readinto(buffer):
-            data += buffer[:count]
-    finally:
-        body.close()
-    return bytes(data)
-
-
 def finished(model: RemoteModel) -> bytes:
     """What a download makes of it: every blob fetched, then the manifest of what they turned out to be."""
     assert model.finish is not None
     found = []
     for blob in model.blobs:
-        data = blob.data if blob.data is not None else read(blob)
+        data = blob.data if blob.data is not None else read_blob(blob)
         found.append(Descriptor(blob.media_type, digest_of(data), len(data)))
     return model.finish(tuple(found))
 

@@ -18,6 +18,17 @@ from support.http_servers import QuietHandler, running
 LFS_FROM = 1000
 PAGE = 5  # entries on a page of a listing
 
+GGUF_FILES = {
+    "m-Q4_K_M.gguf": b"4" * 5000,
+    "m-Q8_0.gguf": b"8" * 5000,
+    "mmproj-F16.gguf": b"9" * 5000,
+    "chat_template.jinja": b"{{ messages }}",
+    "LICENSE": b"free",
+    "README.md": b"# m",
+    ".gitattributes": b"x",
+}
+"""What a GGUF repository usually has."""
+
 
 @dataclass
 class Repo:

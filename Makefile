@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines registry bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
 FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
@@ -9,9 +9,10 @@ FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 help:
 	@echo "make run        start Corral with its demo model and ask it something (ONCE=1: then end)"
 	@echo "make test       the core tests: everything that needs only Python packages (ARGS= for pytest)"
-	@echo "make test-all   the same and the tiers that need built engines"
+	@echo "make test-all   the same and the tiers that need built engines and a registry"
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
+	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
 	@echo "make bench      NAME=first_token ARGS=\"--quick --json FILE\""
 	@echo "make lock       write the hashed requirements again from pyproject.toml (ARGS=--upgrade)"
 	@echo "make clean      remove the environment and everything made here"
@@ -28,7 +29,7 @@ run: setup
 test: setup-dev
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-test-all: setup-dev engines
+test-all: setup-dev engines registry
 	@$(BIN)/python -m pytest -n $(JOBS) -m "" $(ARGS)
 
 check: setup-dev
@@ -36,6 +37,9 @@ check: setup-dev
 
 engines: setup-dev
 	@$(BIN)/python tools/build_engines.py
+
+registry:
+	@tools/install-registry
 
 bench: setup-dev
 	@test -n "$(NAME)" || { echo "usage: make bench NAME=first_token ARGS=\"--quick --json FILE\"" >&2; exit 2; }

@@ -50,7 +50,6 @@ def test_files_come_out(tmp_path: Path, packing: Packing, form: int) -> None:
     for name, content in files.items():
         assert (tmp_path / "in" / name).read_bytes() == content
         assert (tmp_path / "in" / name).stat().st_mode & 0o777 == 0o444
-    assert (tmp_path / "in" / "more").is_dir()
 
 
 @pytest.mark.parametrize("packing", ["tar+gzip", "tar+zstd"])
@@ -68,35 +67,35 @@ HOSTILE = {
     "absolute": (header(b"/evil", size=1) + b"x" + b"\0" * 511, "is refused"),
     "absolute directory": (tar({}, entry("/evil/", tarfile.DIRTYPE)), "is refused"),
     "climbing directory": (tar({}, entry("../evil/", tarfile.DIRTYPE)), "is refused"),
-    "symbolic link": (tar({}, entry("a", tarfile.SYMTYPE, "/etc/passwd")), "a symbolic link"),
-    "link inside": (tar({}, entry("a", tarfile.SYMTYPE, "b")), "a symbolic link"),
-    "hard link": (tar({}, entry("a", tarfile.LNKTYPE, "../../outside")), "a hard link"),
-    "character device": (tar({}, entry("a", tarfile.CHRTYPE)), "a device"),
-    "block device": (tar({}, entry("a", tarfile.BLKTYPE)), "a device"),
-    "pipe": (tar({}, entry("a", tarfile.FIFOTYPE)), "a pipe"),
-    "sparse": (header(b"a", kind=b"S"), "a sparse file"),
-    "unknown kind": (header(b"a", kind=b"Z"), "an entry of the kind b'Z'"),
+    "symbolic link": (tar({}, entry("a", tarfile.SYMTYPE, "/etc/passwd")), "is no plain file"),
+    "link inside": (tar({}, entry("a", tarfile.SYMTYPE, "b")), "is no plain file"),
+    "hard link": (tar({}, entry("a", tarfile.LNKTYPE, "../../outside")), "is no plain file"),
+    "character device": (tar({}, entry("a", tarfile.CHRTYPE)), "is no plain file"),
+    "block device": (tar({}, entry("a", tarfile.BLKTYPE)), "is no plain file"),
+    "pipe": (tar({}, entry("a", tarfile.FIFOTYPE)), "is no plain file"),
+    "sparse": (header(b"a", kind=b"S"), "is no plain file"),
+    "unknown kind": (header(b"a", kind=b"Z"), "is no plain file"),
     "twice": (header(b"a", size=1) + b"x" + b"\0" * 511 + header(b"a") + END, "two of its files have the path 'a'"),
     "through a file": (tar({"a": b"x", "a/b": b"y"}), "goes through a file"),
     "size lies": (header(b"a", size=1 << 30) + b"x" * 512, "claims 1,073,741,824 bytes"),
     "size lies a little": (header(b"a", size=1000) + b"x" * 512, "claims 1,000 bytes"),
     "huge size": (header(b"a", size_field=b"\x80" + b"\x00" * 2 + b"\xff" * 9), "absurd"),
     "negative size": (header(b"a", size_field=b"\xff" * 12), "absurd"),
-    "no number": (header(b"a", size_field=b"9z999999999\0"), "no number"),
-    "huge extended header": (header(b"a", kind=b"x", size=1 << 33), "a header of it claims"),
-    "huge long name": (header(b"a", kind=b"L", size=1 << 20), "a header of it claims"),
+    "no number": (header(b"a", size_field=b"9z999999999\0"), "number in a header is none"),
+    "huge extended header": (header(b"a", kind=b"x", size=1 << 33), "an extended header of"),
+    "huge long name": (header(b"a", kind=b"L", size=1 << 20), "an extended header of"),
     "extended path climbs": (header(b"p", kind=b"x", size=16) + b"16 path=../evil\n".ljust(512, b"\0")
                              + header(b"a") + END, "is refused"),
     "extended size lies": (header(b"p", kind=b"x", size=19) + b"19 size=9999999999\n".ljust(512, b"\0")
                            + header(b"a") + END, "claims 9,999,999,999"),
     "extended record lies": (header(b"p", kind=b"x", size=12) + b"99 path=evil".ljust(512, b"\0"), "damaged"),
-    "one path for all": (header(b"p", kind=b"g", size=13) + b"13 path=evil\n".ljust(512, b"\0"), "one path or size"),
-    "sparse by record": (header(b"p", kind=b"x", size=22) + b"22 GNU.sparse.major=1\n".ljust(512, b"\0"), "sparse"),
+    "sparse by record": (header(b"p", kind=b"x", size=22) + b"22 GNU.sparse.major=1\n".ljust(512, b"\0")
+                         + header(b"a"), "is no plain file"),
+    "signed size": (header(b"a", size_field=b"-0000000007\0") + b"x" * 4096, "number in a header is none"),
     "not UTF-8": (header(b"\xff\xfe"), "no UTF-8"),
     "wrong checksum": (b"x" + header(b"a")[1:], "no tar archive"),
-    "no archive": (os.urandom(2048).replace(b"\0", b"x"), "no"),
+    "no archive": (b"no tar archive at all " * 100, "number in a header is none"),
     "cut header": (header(b"a")[:300], "cut short"),
-    "directory with content": (header(b"a/", kind=b"5", size=1 << 30), "a directory of it has content"),
 }  # fmt: skip
 
 
@@ -141,8 +140,8 @@ def test_window_bomb(tmp_path: Path) -> None:
 
 def test_too_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive of countless entries ends at the limit."""
-    monkeypatch.setattr(untar, "MAX_HEADERS", 50)
-    with pytest.raises(ManifestError, match="more than 50 entries"):
+    monkeypatch.setattr(untar, "MAX_FILES", 50)
+    with pytest.raises(ManifestError, match="more than 50 files"):
         take_out(tar({f"{i}": b"" for i in range(60)}), tmp_path / "in")
 
 
@@ -193,6 +192,14 @@ def test_any_bytes(
     except CorralError as error:
         assert error.hint
     assert all(each == "in" or each.startswith("in/") for each in everything(root))
+
+
+def test_attributes_do_no_harm(tmp_path: Path) -> None:
+    """Extended attributes, whose values may be any bytes, are passed over."""
+    record = b"30 SCHILY.xattr.user.a=\xff\xfe\x00\x01\x02\n"
+    record = record.replace(b"30", b"%02d" % len(record))
+    data = header(b"p", kind=b"x", size=len(record)) + record.ljust(512, b"\0") + header(b"a") + END
+    assert take_out(data, tmp_path / "in") == [untar.Member("a", 0)]
 
 
 def test_standard_reader_agrees(tmp_path: Path) -> None:

@@ -142,10 +142,10 @@ def _number(field: bytes) -> int:
         if value >= 1 << 60:
             raise refused("a number in a header is absurd")
         return value
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError:
-        raise refused("a number in a header is none") from None
+    digits = field.strip(b" \0")
+    if any(byte not in b"01234567" for byte in digits):  # int() would take signs and underscores too
+        raise refused("a number in a header is none")
+    return int(digits or b"0", 8)
 
 
 def _pax(data: bytes) -> dict[str, str]:
@@ -157,7 +157,8 @@ def _pax(data: bytes) -> dict[str, str]:
         if length <= len(digits) + 1 or len(record) != length or not record.endswith(b"\n"):
             raise refused("an extended header is damaged")
         key, _, value = record[len(digits) + 1 : -1].partition(b"=")
-        found[_text(key)] = _text(value)
+        # Others, such as extended attributes, may hold any bytes.
+        found[key.decode(errors="replace")] = _text(value) if key in (b"path", b"size") else ""
         at += length
     return found
 

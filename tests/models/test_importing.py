@@ -24,11 +24,10 @@ from corral.models.importing import (
     Imported,
     NotImported,
     import_all,
-    import_exported,
     import_model,
     list_models,
 )
-from corral.models.peers.docker_api import ApiModel, list_api
+from corral.models.peers.outside import OutsideModel
 from corral.models.roots import models_in
 from corral.refs import Ref
 from corral.registry.egress import Egress
@@ -261,7 +260,7 @@ def test_an_unreadable_store_says_how_to_be_let_in() -> None:
             return ""
 
         hint = as_nobody(work)
-        assert "setfacl" in hint and "--api" in hint
+        assert "setfacl" in hint and "whose API" in hint
 
 
 # Docker's API --------------------------------------------------------------------------------------------------------
@@ -292,24 +291,25 @@ def exported(manifest: bytes, blobs: dict[str, bytes], *extra: tuple[str, bytes]
 
 
 @contextmanager
-def api(manifest: bytes, archive: bytes) -> Iterator[tuple[Egress, str, ApiModel]]:
+def api(manifest: bytes, archive: bytes) -> Iterator[tuple[Egress, OutsideModel]]:
     """Docker's API with one model, and that model as it is listed."""
     digest = digest_of(manifest)
     listed = json.dumps([{"id": digest, "tags": ["ai/tiny:latest"], "created": 0, "config": {}}, {"id": "x"}])
     state = {"/models": listed.encode(), f"/models/{digest}/export": archive}
     with running(DockerApi, state) as base, Egress() as egress:
-        (model,) = list_api(egress, base)
-        yield egress, base, model
+        env = {"MODEL_RUNNER_HOST": base, "MODELS_PATH": "/nonexistent"}
+        (model,) = list_models("docker", env=env, egress=egress)
+        yield egress, model
 
 
 def test_docker_exports_what_cannot_be_read(store: Store, gguf: bytes) -> None:
     """Through Docker's API a model comes with its own digest and tags, copied and checked."""
     manifest, blobs = docker_model(gguf)
-    with api(manifest, exported(manifest, blobs)) as (egress, base, model):
-        imported = import_exported(store, egress, model, base=base)
+    with api(manifest, exported(manifest, blobs)) as (egress, model):
+        imported = import_model(store, model, egress=egress)
         assert (imported.name, imported.how, imported.digest) == ("docker.io/ai/tiny:latest", "copy", model.digest)
         assert imported.bytes_added == sum(map(len, blobs.values())) + len(manifest)
-        assert import_exported(store, egress, model, base=base).how == "present"
+        assert import_model(store, model, egress=egress).how == "present"
     assert store.blob(next(iter(blobs))).kind == "file"
 
 
@@ -318,8 +318,8 @@ def test_an_export_with_anything_else_in_it_is_refused(store: Store, gguf: bytes
     """An archive with a path that does not belong there is refused, and nothing is written outside the store."""
     manifest, blobs = docker_model(gguf)
     archive = exported(manifest, blobs, (name, b"x"))
-    with api(manifest, archive) as (egress, base, model), pytest.raises(ManifestError, match="does not belong"):
-        import_exported(store, egress, model, base=base)
+    with api(manifest, archive) as (egress, model), pytest.raises(ManifestError, match="does not belong"):
+        import_model(store, model, egress=egress)
     assert store.names() == []
 
 
@@ -340,9 +340,9 @@ def broken(archive: bytes, how: str) -> bytes:
 def test_a_damaged_export_leaves_nothing(store: Store, gguf: bytes, how: str) -> None:
     """A cut, changed or senseless answer is an error with its reason, and no name and no wrong blob are left."""
     manifest, blobs = docker_model(gguf)
-    with api(manifest, broken(exported(manifest, blobs), how)) as (egress, base, model):
+    with api(manifest, broken(exported(manifest, blobs), how)) as (egress, model):
         with pytest.raises((ManifestError, DigestMismatch, Unavailable)) as caught:
-            import_exported(store, egress, model, base=base)
+            import_model(store, model, egress=egress)
         assert caught.value.hint
     assert store.names() == []
 
@@ -352,6 +352,6 @@ def test_an_export_that_lacks_a_blob_is_refused(store: Store, gguf: bytes) -> No
     manifest, blobs = docker_model(gguf)
     blobs.pop(next(iter(blobs)))
     archive = exported(manifest, blobs)
-    with api(manifest, archive) as (egress, base, model), pytest.raises(ManifestError, match="lacks"):
-        import_exported(store, egress, model, base=base)
+    with api(manifest, archive) as (egress, model), pytest.raises(ManifestError, match="lacks"):
+        import_model(store, model, egress=egress)
     assert store.names() == []

@@ -75,5 +75,5 @@ def access_hint(peer: Peer | None, path: Path) -> str:
     """The hint for what this user may not read."""
     hint = f"let this user read it, as in: sudo setfacl -R -m u:$USER:rX {path}"
     if peer is not None and peer.key == "docker":
-        return f"{hint}; or import through Docker's own API: corral import docker --api"
+        return f"{hint}; or start Docker Model Runner, whose API gives out its models"
     return hint

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from corral.artifact import Facts, File, build_docker
 from corral.descriptors import Descriptor, digest_of
-from corral.errors import CallerError, CorralError, DigestMismatch, ModelFileError, NotFound, StoreError
+from corral.errors import CallerError, CorralError, DigestMismatch, ModelFileError, NotFound, RegistryError, StoreError
 from corral.models import import_words
 from corral.models.gguf import read_header
 from corral.models.import_words import Done
-from corral.models.peers.docker_api import DEFAULT_BASE, ApiModel, take_export
+from corral.models.peers.docker_api import base_of, list_api, take_export
 from corral.models.peers.known import PEERS, existing_places, find_peer
 from corral.models.peers.outside import OutsideFile, OutsideModel, Peer
 from corral.models.pull import SOURCE
@@ -78,22 +78,31 @@ def find_peers(env: Mapping[str, str] | None = None) -> list[FoundPeer]:
     return [FoundPeer(peer.key, peer.title, tuple(places)) for peer, places in found if places]
 
 
-def list_models(key: str, *, place: Path | None = None, env: Mapping[str, str] | None = None) -> list[OutsideModel]:
+def list_models(
+    key: str, *, place: Path | None = None, env: Mapping[str, str] | None = None, egress: Egress | None = None
+) -> list[OutsideModel]:
     """What the peer `key` holds, by name; what cannot be imported is in the list, with its problem.
 
-    `place` takes the place of the directories that the peer uses by itself. Blocks.
+    `place` takes the place of the directories that the peer uses by itself. With `egress`, Docker's API is asked where
+    no directory of it can be read: its store is often a volume of root's. Blocks.
 
     Raises NotFound when there is no such peer, or nothing of it here; ModelFileError when its index cannot be read.
     """
     peer = find_peer(key)
+    env = os.environ if env is None else env
     places = [place] if place is not None else existing_places(peer, env)
+    readable = [each for each in places if os.access(each, os.R_OK | os.X_OK)]
+    if not readable and place is None and key == "docker" and egress is not None:
+        with suppress(RegistryError):
+            return list_api(egress, base_of(env))
     if not places:
-        looked = ", ".join(str(each) for each in peer.places(os.environ if env is None else env))
-        raise NotFound(f"there is nothing of {peer.title} here", hint=f"looked in {looked}; name another with --from")
+        looked = ", ".join(str(each) for each in peer.places(env))
+        hint = f"looked in {looked}; give its directory instead if it is elsewhere"
+        raise NotFound(f"there is nothing of {peer.title} here", hint=hint)
+    if not readable:
+        raise ModelFileError(f"{places[0]} may not be read", hint=import_words.access_hint(peer, places[0]))
     found: dict[str, OutsideModel] = {}
-    for each in places:
-        if not os.access(each, os.R_OK | os.X_OK):
-            raise ModelFileError(f"{each} may not be read", hint=import_words.access_hint(peer, each))
+    for each in readable:
         for model in peer.read(each):
             known = found.get(model.name)
             if known is None or (known.problem and not model.problem):
@@ -124,9 +133,17 @@ def find_model(models: list[OutsideModel], wanted: str) -> OutsideModel:
 
 
 def import_model(
-    store: Store, model: OutsideModel, *, name: str | None = None, way: Way = "auto", verify: Verify | None = None
+    store: Store,
+    model: OutsideModel,
+    *,
+    name: str | None = None,
+    way: Way = "auto",
+    verify: Verify | None = None,
+    egress: Egress | None = None,
 ) -> Imported:
     """Brings `model` into the store under `name`, by default its own. Blocks for as long as hashing it takes.
+
+    What its holder gives out by its API comes through `egress`, as a copy.
 
     Raises ModelFileError when it is damaged or incomplete, DigestMismatch when a file is not what its holder says,
     StoreError when `way` is impossible here, DiskFull, and what `verify` raises.
@@ -136,6 +153,8 @@ def import_model(
     if way not in get_args(Way):
         raise CallerError(f"{way!r} is no way to import", hint=f"known are: {', '.join(get_args(Way))}")
     ref = parse_ref(name) if name is not None else model.ref
+    if model.api:
+        return _exported(store, model, ref, verify, egress)
     if model.manifest is not None and verify is not None:  # before hours of hashing
         verify(ref, digest_of(model.manifest))
     quantization = _checked(model)
@@ -146,7 +165,7 @@ def import_model(
         if model.manifest is None and verify is not None:
             verify(ref, descriptor.digest)
         store.add_bytes(manifest)
-        store.set_name(ref.name, descriptor, _origin(model, model.holder), why="import")
+        store.set_name(ref.name, descriptor, _origin(model), why="import")
     largest = max(taken, key=lambda each: (each.size, each.how != "present"))
     added += sum(each.size for each in taken if each.how == "copy")
     note = import_words.note(largest.how, largest.size, largest.file.path, largest.refused, peer)
@@ -154,7 +173,12 @@ def import_model(
 
 
 def import_all(
-    store: Store, models: list[OutsideModel], *, way: Way = "auto", verify: Verify | None = None
+    store: Store,
+    models: list[OutsideModel],
+    *,
+    way: Way = "auto",
+    verify: Verify | None = None,
+    egress: Egress | None = None,
 ) -> Iterator[Imported | NotImported]:
     """Imports each of `models`, and goes on after one that fails; the reason is in the result. Blocks between results.
 
@@ -162,7 +186,7 @@ def import_all(
     """
     for model in models:
         try:
-            yield import_model(store, model, way=way, verify=verify)
+            yield import_model(store, model, way=way, verify=verify, egress=egress)
         except (ModelFileError, CallerError) as error:
             yield NotImported(model.name, model.label, error)
         except CorralError as error:
@@ -171,21 +195,17 @@ def import_all(
             yield NotImported(model.name, model.label, error)
 
 
-def import_exported(
-    store: Store, egress: Egress, model: ApiModel, *, base: str = DEFAULT_BASE, verify: Verify | None = None
-) -> Imported:
-    """Brings a model in through Docker's API, for files that this user may not read. Blocks while it is copied.
-
-    Raises what `take_export` and `verify` do.
-    """
+def _exported(store: Store, model: OutsideModel, ref: Ref, verify: Verify | None, egress: Egress | None) -> Imported:
+    if egress is None:
+        raise CallerError(f"{model.label} is only given out by {model.api}", hint="this is a bug; please report it")
     if verify is not None:
-        verify(model.ref, model.digest)
+        verify(ref, model.digest)
     with ExitStack() as held:
-        descriptor, size, added = take_export(store, egress, base, model, held)
-        store.set_name(model.ref.name, descriptor, _origin(model, "docker"), why="import")
+        descriptor, size, added = take_export(store, egress, model, held)
+        store.set_name(ref.name, descriptor, _origin(model), why="import")
     how: Done = "copy" if added > size // 2 else "present"
-    note = import_words.note(how, added, Path(base), {}, PEERS["docker"])
-    return Imported(model.ref.name, model.digest, how, added, size, note)
+    note = import_words.note(how, added, Path(model.api), {}, PEERS.get(model.holder))
+    return Imported(ref.name, model.digest, how, added, size, note)
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -265,7 +285,7 @@ def _manifest(
     return built.manifest, built.descriptor, len(built.config) + len(built.manifest)
 
 
-def _origin(model: OutsideModel | ApiModel, holder: str) -> dict[str, str]:
+def _origin(model: OutsideModel) -> dict[str, str]:
     """What the index remembers: where it is from, and where a newer one may be looked for."""
-    known = {"corral.imported-from": holder, "corral.imported-as": model.label[:200]}
+    known = {"corral.imported-from": model.holder, "corral.imported-as": model.label[:200]}
     return known if model.ref.host == "localhost" else {**known, SOURCE: str(model.ref)}

@@ -145,13 +145,13 @@ class Workshop:
         if ask.dry_run or not (ask.names or ask.everything):
             return [_listed(each) for each in models]
         chosen = models if ask.everything else [find_model(models, each) for each in ask.names]
-        done = []
+        done, store, reach = [], self._library.store, self._library.reach
         for number, model in enumerate(chosen, 1):
             cancel.say(f"importing {model.label} ({show_bytes(model.size_bytes)}), {number} of {len(chosen)}")
             if not ask.everything:
-                done.append(_imported(import_model(self._library.store, model, verify=self._library.reach.verify)))
+                done.append(_imported(import_model(store, model, verify=reach.verify, egress=reach.egress)))
                 continue
-            for found in import_all(self._library.store, [model], verify=self._library.reach.verify):
+            for found in import_all(store, [model], verify=reach.verify, egress=reach.egress):
                 if isinstance(found, Imported):
                     done.append(_imported(found))
                 else:
@@ -162,7 +162,7 @@ class Workshop:
         if "/" in peer:
             return list_roots([Path(peer)])
         try:
-            return list_models(peer)
+            return list_models(peer, egress=self._library.reach.egress)
         except CorralError as error:
             here = ", ".join(f"{each.key} ({each.places[0]})" for each in find_peers()) or "none"
             error.hint = f"{error.hint}; found on this machine: {here}" if error.hint else f"found here: {here}"

@@ -18,12 +18,11 @@ from corral.refs import Ref
 
 
 def places(env: Mapping[str, str]) -> list[Path]:
-    """MODELS_PATH, the user's own store, and the volume of the container that Docker Engine runs."""
-    found = [Path(own)] if (own := env.get("MODELS_PATH")) else []
-    if home := env.get("HOME"):
-        found.append(Path(home) / ".docker" / "models")
-    found.append(Path("/var/lib/docker/volumes/docker-model-runner-models/_data"))
-    return found
+    """MODELS_PATH alone, else the user's own store and the volume of the container that Docker Engine runs."""
+    if own := env.get("MODELS_PATH"):
+        return [Path(own)]
+    found = [Path(home) / ".docker" / "models"] if (home := env.get("HOME")) else []
+    return [*found, Path("/var/lib/docker/volumes/docker-model-runner-models/_data")]
 
 
 def read(place: Path) -> Iterator[OutsideModel]:

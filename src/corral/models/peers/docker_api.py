@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from corral.artifact import read_artifact
@@ -26,7 +25,7 @@ from corral.descriptors import (
 )
 from corral.errors import CorralError, DigestMismatch, ManifestError, NotInRegistry, Unavailable
 from corral.models.peers.docker import named
-from corral.refs import Ref
+from corral.models.peers.outside import OutsideModel
 from corral.registry.egress import Egress
 from corral.store.store import Store
 
@@ -39,21 +38,12 @@ _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _HINT: Final = "is it Docker Model Runner that answers there?"
 
 
-@dataclass(frozen=True, slots=True)
-class ApiModel:
-    """One name of one model that the API lists."""
-
-    ref: Ref
-    label: str
-    digest: str
-
-
 def base_of(env: Mapping[str, str]) -> str:
     """Where the API is: MODEL_RUNNER_HOST, else the port that Docker Engine publishes on loopback."""
     return (env.get("MODEL_RUNNER_HOST") or DEFAULT_BASE).rstrip("/")
 
 
-def list_api(egress: Egress, base: str = DEFAULT_BASE) -> list[ApiModel]:
+def list_api(egress: Egress, base: str = DEFAULT_BASE) -> list[OutsideModel]:
     """What Docker Model Runner has. Raises Unavailable when it does not run, ManifestError for another server."""
     with egress.request("GET", f"{base}/models", redirects=0) as answer:
         if answer.status != 200:
@@ -69,19 +59,18 @@ def list_api(egress: Egress, base: str = DEFAULT_BASE) -> list[ApiModel]:
             digest = check_digest(entry.get("id") if isinstance(entry, Mapping) else None)
         except CorralError:
             continue
-        found += [ApiModel(ref, label, digest) for label, ref in named(digest[7:], entry.get("tags"))]
+        for label, ref in named(digest[7:], entry.get("tags")):
+            found.append(OutsideModel("docker", ref, label, api=base, digest=digest))
     return found
 
 
-def take_export(
-    store: Store, egress: Egress, base: str, model: ApiModel, held: ExitStack
-) -> tuple[Descriptor, int, int]:
+def take_export(store: Store, egress: Egress, model: OutsideModel, held: ExitStack) -> tuple[Descriptor, int, int]:
     """Brings `model` into the store, each blob checked; its manifest's descriptor, its size, and the bytes added.
 
     Everything stays held while `held` is open, for no name points to it yet. Raises DigestMismatch, ManifestError,
     Unavailable, NotInRegistry, DiskFull.
     """
-    with egress.request("GET", f"{base}/models/{model.digest}/export", redirects=0) as answer:
+    with egress.request("GET", f"{model.api}/models/{model.digest}/export", redirects=0) as answer:
         if answer.status == 404:
             raise NotInRegistry(f"{model.label} is no longer there", hint="look again at what there is")
         if answer.status != 200:

@@ -34,6 +34,8 @@ class OutsideModel:
     manifest: bytes | None = None
     manifest_type: str = ""
     problem: str = ""  # why it can neither be imported nor served
+    api: str = ""  # where its holder's API gives it out, when its files may not be read; it has no `files` then
+    digest: str = ""  # of its manifest, as that API tells it
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import selectors
 import socket
 import ssl
 import subprocess
@@ -402,3 +403,40 @@ def test_private_literals_through_a_proxy() -> None:
         with pytest.raises(CorralError, match="public internet"):
             made.request("GET", "https://169.254.169.254/", auth_host="ghcr.io")
         assert proxy.asked == []
+
+
+def test_tunnel(certificate: tuple[Path, ssl.SSLContext]) -> None:
+    """Through a tunnel TLS is with the registry itself; the proxy is told its name, not its address."""
+    heads: list[bytes] = []
+
+    def relay(listener: socket.socket, port: int) -> None:
+        near, _ = listener.accept()
+        with near, socket.create_connection(("127.0.0.1", port)) as far:
+            heads.append(near.recv(4096))
+            near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            selector = selectors.DefaultSelector()
+            with selector:
+                selector.register(near, selectors.EVENT_READ, far)
+                selector.register(far, selectors.EVENT_READ, near)
+                while True:
+                    for key, _ in selector.select(10):
+                        data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                        if not data:
+                            return
+                        key.data.sendall(data)
+
+    with (
+        serving(lambda asked: answer(body=b"inside"), tls=certificate[1]) as server,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        thread = threading.Thread(target=relay, args=(listener, server.port))
+        thread.start()
+        proxy = f"http://u:p@127.0.0.1:{listener.getsockname()[1]}"
+        policy, secret = EgressPolicy(proxy=proxy, insecure=("reg.example",)), {"authorization": "Bearer x"}
+        with Egress(policy, env={}) as made, made.request("GET", "https://reg.example/v2/", headers=secret) as response:
+            assert response.read() == b"inside"
+        thread.join(10)
+    assert heads[0].startswith(b"CONNECT reg.example:443 HTTP/1.1\r\n")
+    assert b"proxy-authorization: Basic dTpw\r\n" in heads[0]
+    assert "proxy-authorization" not in server.asked[0].headers
+    assert server.asked[0].headers["authorization"] == "Bearer x"

@@ -159,6 +159,11 @@ class Connection:
         return self._keep and self.finished and not self._early
 
     @property
+    def surplus(self) -> bool:
+        """Whether bytes have come that belong to no answer so far."""
+        return self.finished and bool(self._early)
+
+    @property
     def stale(self) -> bool:
         """Whether an idle connection has been closed by its peer, or has bytes nobody asked for."""
         return _readable(self.sock)

@@ -165,7 +165,7 @@ def _tunnel(sock: socket.socket, target: Target, proxy: Proxy, patience_s: float
     asked = Connection(sock, f"the proxy {proxy.host}", patience_s)
     asked.send(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
     asked.read_head("HEAD", patience_s)
-    if not 200 <= asked.status < 300 or not asked.reusable:
+    if not 200 <= asked.status < 300 or asked.surplus:
         raise Unavailable(
             f"the proxy {proxy.host} answers {asked.status} to CONNECT {host}:{target.port}",
             hint="it wants credentials in its address" if asked.status == 407 else "ask whoever runs it",

@@ -13,12 +13,16 @@ from corral.config.diff import changes
 from corral.config.load import Loaded
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
-from corral.errors import CorralError, Stopping
+from corral.errors import CorralError, Stopping, UnknownModel
 from corral.events import EventLog
-from corral.facts import Adapters, policy, specs
+from corral.facts import Adapters, one_spec, policy, specs
 from corral.gateway.listen import Listeners
+from corral.guests import Guests
+from corral.model_plane import ModelPlane
+from corral.models.library import Stored, missing
 from corral.routing.resolve import resolve
 from corral.scheduler.loop import Scheduler
+from corral.scheduler.state import Spec
 from corral.supervisor import logs
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.machine import State
@@ -39,8 +43,11 @@ class ControlPlane:
         fleet: Fleet,
         scheduler: Scheduler,
         spawn: Spawn,
+        specs: dict[str, Spec],
+        models: ModelPlane,
+        held: Callable[[], dict[str, str]],
     ) -> None:
-        self.settings: Settings = loaded.settings
+        self.settings: Settings = loaded.settings  # the configured models, and those of the store that were asked for
         self.warnings = [str(problem) for problem in loaded.warnings]
         self.events = events
         self.ready = False
@@ -48,6 +55,9 @@ class ControlPlane:
         self._load_again = load_again
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
         self._spawn = spawn
+        self._guests = Guests(models.library, specs)
+        self._models, self._held = models, held
+        self._configured: Settings = loaded.settings
         self._reloading = asyncio.Lock()
         self._started_wall_s, self._started_at = clock.wall(), clock.monotonic()
 
@@ -60,10 +70,79 @@ class ControlPlane:
         return resolve(self.settings, name, listener_default)
 
     async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
-        return self.resolve(name, listener_default)
+        try:
+            model = self.resolve(name, listener_default)
+        except UnknownModel as unknown:
+            if not name:
+                raise
+            return await self._guest(name, unknown)
+        if model.ref is not None and self._state(model.name) is not State.READY:
+            await self._make_here(model)
+        return model
+
+    async def _guest(self, name: str, unknown: UnknownModel) -> ModelSettings:
+        """A model of the store that nothing configures. Raises `unknown`, with the command that fetches it."""
+        stored = await asyncio.to_thread(self._guests.look, name)
+        if stored is None:
+            ref = await asyncio.to_thread(self._guests.fetchable, name)
+            if ref is None:
+                raise await asyncio.to_thread(self._guests.explained, name, unknown)
+            view = await self._models.fetched(name, self.settings.timeouts.queue_s)
+            stored = await asyncio.to_thread(self._models.library.find, view.name)
+        return await self.admit(stored)
+
+    async def admit(self, stored: Stored) -> ModelSettings:
+        """Has a model of the store served under its full name from now on."""
+        async with self._reloading:
+            if (known := self.settings.models.get(stored.name)) is not None:
+                return known
+            model = self._models.library.settings_for(stored)
+            spec = await one_spec(model, self.settings, self._adapters)
+            generation = await asyncio.to_thread(logs.last_generation, self._paths, model.name)
+            self._guests.add(model, spec)
+            self._take_up()
+            self._scheduler.begin_at(model.name, generation)
+        return model
+
+    async def _make_here(self, model: ModelSettings) -> None:
+        """Raises UnknownModel when the model that `model` refers to is not in the store and may not be fetched."""
+        assert model.ref is not None
+        library = self._models.library
+        if not await asyncio.to_thread(library.is_here, model.ref):
+            if not library.may_auto_pull(model.ref):
+                raise missing(str(model.ref), str(model.ref))
+            await self._models.fetched(str(model.ref), self.settings.timeouts.queue_s)
+        elif not self.settings.memory or self._guests.specs[model.name].footprint:
+            return
+        async with self._reloading:  # what it takes is known only now
+            self._guests.specs[model.name] = await one_spec(model, self.settings, self._adapters)
+            self._take_up()
+
+    def _take_up(self, outdated: frozenset[str] = frozenset()) -> None:
+        """Tells everybody what may be served."""
+        self.settings = self._guests.among(self._configured)
+        self._fleet.configure(self.settings)
+        self._scheduler.configure(self._guests.specs_for(self.settings), policy(self.settings), outdated)
+
+    async def stored_names(self) -> list[tuple[str, float]]:
+        return await asyncio.to_thread(self._guests.names)
+
+    def digests_in_use(self) -> set[str]:
+        return set(self._held().values())
+
+    def configured_names(self) -> set[str]:
+        return {model.ref.name for model in self._configured.models.values() if model.ref is not None}
+
+    async def store_changed(self) -> None:
+        """Models of the store that are gone, and do not run, are no longer served."""
+        async with self._reloading:
+            running = {unit.model.name for unit in self._fleet if unit.state is not State.STOPPED}
+            if await asyncio.to_thread(self._guests.drop_gone, running):
+                self._take_up()
 
     def models(self) -> list[ModelInfo]:
-        return [views.model_info(model, self.settings, self._fleet) for model in self.settings.models.values()]
+        library = self._models.library
+        return [views.model_info(model, self.settings, self._fleet, library) for model in self.settings.models.values()]
 
     def units(self) -> list[UnitInfo]:
         now = clock.monotonic()
@@ -96,7 +175,8 @@ class ControlPlane:
         return logs.log_files(self._paths, self.resolve(name).name)
 
     async def start(self, name: str, *, wait: bool = True) -> ActionResult:
-        model, began = self.resolve(name).name, clock.monotonic()
+        began = clock.monotonic()
+        model = (await self.find(name)).name
         if not self.ready:
             raise Stopping("Corral is shutting down", hint="try again once it is back")
         if self._state(model) is State.READY:
@@ -109,6 +189,16 @@ class ControlPlane:
             raise error
         return self._result(model, True, began, f"{model} is ready")
 
+    async def _named(self, name: str) -> str:
+        """As `resolve`, with every way to spell a stored model that is served; nothing is fetched."""
+        try:
+            return self.resolve(name).name
+        except UnknownModel:
+            stored = await asyncio.to_thread(self._guests.look, name)
+            if stored is None:
+                raise
+            return (await self.admit(stored)).name
+
     async def _ask(self, model: str) -> CorralError | None:
         # An error is the task's result: raised, it would end the whole group when nobody waits for it.
         try:
@@ -118,7 +208,7 @@ class ControlPlane:
         return None
 
     async def stop(self, name: str, *, wait: bool = True) -> ActionResult:
-        model, began = self.resolve(name).name, clock.monotonic()
+        model, began = await self._named(name), clock.monotonic()
         unit = self._fleet.get(model)
         if unit is None or unit.state is State.STOPPED:
             return self._result(model, False, began, f"{model} does not run")
@@ -131,7 +221,8 @@ class ControlPlane:
         return self._result(model, True, began, f"{model} is being stopped")
 
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult:
-        model, began = self.resolve(name).name, clock.monotonic()
+        began = clock.monotonic()
+        model = (await self.find(name)).name
         restarting = self._spawn(self._stop_and_ask(model), name=f"restart {model}")
         if not wait:
             return self._result(model, True, began, f"{model} is being restarted")
@@ -146,14 +237,15 @@ class ControlPlane:
     async def reload(self) -> ReloadResult:
         async with self._reloading:
             loaded = await asyncio.to_thread(self._load_again)
-            new, made = loaded.settings, changes(self.settings, loaded.settings)
-            fresh = await specs(new, self._adapters)
+            new, made = loaded.settings, changes(self._configured, loaded.settings)
             if self.listeners is not None:
                 await self.listeners.update(new)
-            self.settings, self.warnings = new, [str(problem) for problem in loaded.warnings]
-            self._fleet.configure(new)
+            await asyncio.to_thread(self._models.library.configure, new)
+            # The new way out first: a footprint may be that of a stored model.
+            self._guests.specs = {**self._guests.specs, **await specs(new, self._adapters)}
+            self._configured, self.warnings = new, [str(problem) for problem in loaded.warnings]
             self._scheduler.queue_timeout_s = new.timeouts.queue_s
-            self._scheduler.configure(fresh, policy(new), frozenset(made.relaunch))
+            self._take_up(frozenset(made.relaunch))
         self.events.post("config.reloaded", made.text(), file=str(new.file) if new.file else None)
         return ReloadResult(
             file=str(new.file) if new.file is not None else None,

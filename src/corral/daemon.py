@@ -18,12 +18,16 @@ from corral.config.paths import Paths, find_paths
 from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
 from corral.engines.llamacpp import LlamaCpp
+from corral.engines.stored import FromStore
 from corral.errors import CorralError
 from corral.events import EventLog
 from corral.facts import Adapters, policy, specs
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
 from corral.log import Console
+from corral.model_plane import ModelPlane
+from corral.models.job_view import JobView
+from corral.models.library import Library
 from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
 from corral.scheduler.loop import Scheduler
@@ -88,12 +92,17 @@ class Daemon:
         return 0
 
     async def _build(self, runner: ProcessRunner) -> _Parts:
-        settings, adapters = self._settings, {"llama.cpp": LlamaCpp()}
-        relay = Relay()
+        settings = self._settings
+        models = ModelPlane(self._library, self.events)
+        from_store = FromStore(LlamaCpp(), models.library.ready, self.paths.cache_dir / "templates")
+        adapters = {"llama.cpp": from_store}
+        await models.open()
+        relay = Relay(from_store.release)
         means = Means(self.paths, self.events, adapters, {"process": runner}, relay, self._spawn)
         fleet = Fleet(settings, means)
+        facts = await specs(settings, adapters)
         scheduler = relay.to = Scheduler(
-            await specs(settings, adapters),
+            facts,
             policy(settings),
             units=fleet,
             events=self.events,
@@ -110,9 +119,19 @@ class Daemon:
             fleet=fleet,
             scheduler=scheduler,
             spawn=self._spawn,
+            specs=facts,
+            models=models,
+            held=from_store.held,
         )
-        listeners = plane.listeners = Listeners(build(plane, scheduler))
-        return _Parts(runner, adapters, fleet, scheduler, plane, listeners)
+        models.users = plane
+        listeners = plane.listeners = Listeners(build(plane, scheduler, models=models))
+        return _Parts(runner, adapters, from_store, fleet, scheduler, plane, models, listeners)
+
+    def _library(self, listener: Callable[[JobView], None]) -> Library:
+        def warn(text: str) -> None:
+            self.events.post("registry.warning", text)
+
+        return Library(self.paths, self._settings, listener=listener, warn=warn)
 
     def end(self, why: str) -> None:
         """Begins the shutdown; a second call makes it hurry."""
@@ -126,9 +145,7 @@ class Daemon:
         settings = self._settings
         for departed in await parts.runner.departed():
             self.events.post("unit.ended", f"{departed.unit} ended while no server ran: {how(departed.exit)}")
-        for name in await adopt_survivors(parts.runner, parts.fleet, settings, parts.adapters, self.events):
-            if (unit := parts.fleet.get(name)) is not None:
-                parts.scheduler.adopt(name, unit.generation)
+        await self._adopt(parts)
         await parts.listeners.open(settings, self.paths.control_socket)
         addresses = parts.plane.addresses
         facts = {"pid": os.getpid(), "socket": str(self.paths.control_socket), "listen": addresses}
@@ -141,7 +158,21 @@ class Daemon:
         self._spawn(asyncio.to_thread(_warm, parts.adapters, settings), name="warm")
         for model in settings.models.values():
             if model.preload:
-                self._spawn(_preload(parts.scheduler, model.name), name=f"preload {model.name}")
+                self._spawn(_preload(parts.plane, model.name), name=f"preload {model.name}")
+
+    async def _adopt(self, parts: _Parts) -> None:
+        """Takes over the engines that ran on, those of stored models too."""
+        for survivor in await parts.runner.survivors():
+            with suppress(CorralError):  # not in the store any more, so that it will be stopped
+                await parts.plane.admit(await asyncio.to_thread(parts.models.library.find, survivor.plan.model))
+        settings = parts.plane.settings
+        adopted = await adopt_survivors(parts.runner, parts.fleet, settings, parts.adapters, self.events)
+        for name in adopted:
+            if (unit := parts.fleet.get(name)) is not None:
+                parts.scheduler.adopt(name, unit.generation)
+        for name in parts.from_store.held():
+            if name not in adopted:
+                parts.from_store.release(name)
 
     async def _close(self, parts: _Parts) -> None:
         """Drains, then stops every engine. Bounded by the drain and stop timeouts."""
@@ -154,7 +185,7 @@ class Daemon:
         if not closing.done():
             await parts.listeners.close(0.0)
         await closing
-        await asyncio.gather(*(unit.stop("Corral ends") for unit in parts.fleet))
+        await asyncio.gather(parts.models.close(), *(unit.stop("Corral ends") for unit in parts.fleet))
         await parts.runner.link.shutdown(timeouts.stop_s)
         await parts.runner.link.aclose()
 
@@ -166,7 +197,7 @@ class Daemon:
         busy_at = clock.monotonic()
         while not self._end.is_set():
             await asyncio.sleep(min(_IDLE_LOOK_S, limit / 4 + 0.01))
-            if parts.listeners.in_flight or parts.scheduler.in_flight or parts.scheduler.waiting:
+            if parts.listeners.in_flight or parts.scheduler.in_flight or parts.scheduler.waiting or parts.models.busy:
                 busy_at = clock.monotonic()
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
@@ -197,9 +228,11 @@ class _Parts:
 
     runner: ProcessRunner
     adapters: Adapters
+    from_store: FromStore
     fleet: Fleet
     scheduler: Scheduler
     plane: ControlPlane
+    models: ModelPlane
     listeners: Listeners
 
 
@@ -210,9 +243,11 @@ def _warm(adapters: Adapters, settings: Settings) -> None:
             adapters[model.engine].footprint(model)
 
 
-async def _preload(scheduler: Scheduler, name: str) -> None:
-    with suppress(CorralError):  # the unit's own events tell
-        await scheduler.ensure_ready(name)
+async def _preload(plane: ControlPlane, name: str) -> None:
+    try:
+        await plane.start(name)
+    except CorralError as error:
+        plane.events.post("unit.warning", f"{name} is not preloaded: {error.message}", model=name)
 
 
 def _load(options: ServeOptions, paths: Paths) -> Loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from corral.config.settings import ModelSettings, Settings
 from corral.engines.adapter import Adapter
@@ -30,6 +31,11 @@ def _with_footprints(settings: Settings, adapters: Adapters) -> dict[str, Spec]:
             footprint = {}
         made[name] = spec(model, footprint)
     return made
+
+
+async def one_spec(model: ModelSettings, settings: Settings, adapters: Adapters) -> Spec:
+    """The same for one model."""
+    return (await specs(replace(settings, models={model.name: model}), adapters))[model.name]
 
 
 def spec(model: ModelSettings, footprint: dict[str, int]) -> Spec:

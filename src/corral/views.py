@@ -11,6 +11,7 @@ from pathlib import Path
 from corral import __version__, clock
 from corral.api import ModelInfo, UnitInfo
 from corral.config.settings import ModelSettings, Settings
+from corral.models.library import Library
 from corral.scheduler.state import Place
 from corral.serve_options import ServeOptions
 from corral.supervisor.fleet import Fleet
@@ -18,13 +19,9 @@ from corral.supervisor.machine import State
 from corral.supervisor.unit import Unit
 
 
-def model_info(model: ModelSettings, settings: Settings, fleet: Fleet) -> ModelInfo:
+def model_info(model: ModelSettings, settings: Settings, fleet: Fleet, library: Library) -> ModelInfo:
     unit = fleet.get(model.name)
-    problem = None
-    try:
-        size_bytes: int | None = model.source.stat().st_size
-    except OSError as error:
-        size_bytes, problem = None, f"{model.source}: {error.strerror}"
+    size_bytes, problem = _size(model, library)
     if problem is None and unit is not None and unit.last_error is not None:
         problem = unit.last_error.message
     return ModelInfo(
@@ -48,6 +45,18 @@ def model_info(model: ModelSettings, settings: Settings, fleet: Fleet) -> ModelI
         default=model.name == settings.default_model,
         problem=problem,
     )
+
+
+def _size(model: ModelSettings, library: Library) -> tuple[int | None, str | None]:
+    if model.ref is not None:
+        stored = library.find_ref(model.ref)
+        if stored is None:
+            return None, f"{model.ref} is not here; fetch it with: corral pull {model.ref}"
+        return (stored.named.bytes if stored.named is not None else None), None
+    try:
+        return model.source.stat().st_size, None
+    except OSError as error:
+        return None, f"{model.source}: {error.strerror}"
 
 
 def unit_info(unit: Unit, place: Place | None, now: float) -> UnitInfo:

@@ -58,16 +58,21 @@ class Inference:
         if (exchange.header(b"upgrade") or b"").lower() == b"websocket":
             raise CallerError("websockets are not relayed", hint="use plain HTTP; streams come as server-sent events")
         rest = exchange.raw_path.removeprefix(b"/upstream/")
-        model, path = split_upstream(rest, self._host)
+        model, path = await split_upstream(rest, self._host)
         target = path + b"?" + exchange.query if exchange.query else path
         again = path.decode("latin-1") in INFERENCE_PATHS
         await self._proxy.forward(exchange, model.name, target, body, again=again)
 
     async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
         entries = await asyncio.to_thread(_entries, self._host.settings)
+        entries += openai.stored_entries(await self._host.stored_names())
         await send_json(exchange, {"object": "list", "data": entries})
 
     async def _model(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        stored = openai.stored_entries([each for each in await self._host.stored_names() if each[0] == match.rest])
+        if stored and match.rest not in _names(self._host.settings):
+            await send_json(exchange, stored[0])
+            return
         model = self._host.resolve(match.rest)
         entries = openai.model_entries([(model, await asyncio.to_thread(_created, model))])
         await send_json(exchange, next((entry for entry in entries if entry["id"] == match.rest), entries[0]))
@@ -84,7 +89,7 @@ class Inference:
         await send_text(exchange, greeting().encode(), "text/html; charset=utf-8")
 
 
-def split_upstream(rest: bytes, host: Host) -> tuple[ModelSettings, bytes]:
+async def split_upstream(rest: bytes, host: Host) -> tuple[ModelSettings, bytes]:
     """`model/path…` as the model and the engine's path, still percent-encoded; the longest known name wins.
 
     Raises CallerError for a path with `..` in it, UnknownModel.
@@ -93,11 +98,12 @@ def split_upstream(rest: bytes, host: Host) -> tuple[ModelSettings, bytes]:
     decoded = [unquote_to_bytes(segment).decode("utf-8", "replace") for segment in segments]
     if any(part in (".", "..") for segment in decoded for part in segment.replace("\\", "/").split("/")):
         raise CallerError("the path has a `.` or `..` segment", hint="write the engine's path without them")
-    known = _names(host.settings)
-    for count in range(len(segments), 0, -1):
-        name = "/".join(decoded[:count])
-        if name in known:
-            return host.resolve(name), b"/" + b"/".join(segments[count:])
+    for known in (_names(host.settings), None):
+        known = {name for name, _ in await host.stored_names()} if known is None else known
+        for count in range(len(segments), 0, -1):
+            name = "/".join(decoded[:count])
+            if name in known:
+                return await host.find(name), b"/" + b"/".join(segments[count:])
     return host.resolve(decoded[0] or "/"), b"/"
 
 

@@ -105,6 +105,11 @@ class Scheduler:
     def configure(self, specs: Mapping[str, Spec], policy: Policy, outdated: frozenset[str]) -> None:
         self._post(Configured(specs, policy, outdated))
 
+    def begin_at(self, model: str, generation: int) -> None:
+        """Has a model that came later count on from an earlier daemon's generations. Nothing once it has one."""
+        if (place := self._state.places.get(model)) is not None and place.generation == 0:
+            place.generation = generation
+
     def adopt(self, model: str, generation: int) -> None:
         self._post(Adopted(model, generation))
 

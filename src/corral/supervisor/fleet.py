@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral.config.settings import Settings
@@ -65,15 +65,17 @@ class Fleet:
 
 
 class Relay(Listener):
-    """Passes what units report on to a listener that is made after them."""
+    """Passes what units report on to a listener that is made after them; `on_ended` hears of each end first."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_ended: Callable[[str], None] = lambda model: None) -> None:
         self.to: Listener | None = None
+        self._on_ended = on_ended
 
     def unit_ready(self, model: str, generation: int) -> None:
         if self.to is not None:
             self.to.unit_ready(model, generation)
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
+        self._on_ended(model)
         if self.to is not None:
             self.to.unit_ended(model, generation, error, retry_at)

@@ -44,3 +44,8 @@ def model_entries(models: Iterable[tuple[ModelSettings, int]]) -> list[dict[str,
         entries.append({**entry, "aliases": list(model.aliases)})
         entries.extend({**entry, "id": alias, "alias_of": model.name} for alias in model.aliases)
     return entries
+
+
+def stored_entries(names: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    """The same for models of the store that are served when somebody names them."""
+    return [{"id": name, "object": "model", "created": int(at), "owned_by": OWNER, "aliases": []} for name, at in names]

@@ -1,0 +1,305 @@
+"""The model plane: the library and its downloads, as the gateway's model routes ask for them, on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from corral import errors
+from corral.api import ErrorInfo
+from corral.api_store import (
+    BlobInfo,
+    Done,
+    DownloadAsk,
+    DownloadInfo,
+    ExportAsk,
+    Exported,
+    FoundModel,
+    ImportAsk,
+    ImportedInfo,
+    Inspected,
+    LoadAsk,
+    LoadedInfo,
+    LoginAsk,
+    LogoutAsk,
+    ModelCard,
+    PackageAsk,
+    PastInfo,
+    PruneAsk,
+    PullAsk,
+    PushAsk,
+    Pushed,
+    RemoveAsk,
+    Removed,
+    RollbackAsk,
+    StoredModel,
+    TagAsk,
+    Tagged,
+    UpdateAsk,
+    UsageInfo,
+    Verified,
+    VerifyAsk,
+)
+from corral.errors import CorralError
+from corral.events import EventLog
+from corral.gateway.models_host import Report
+from corral.models.control import Stopped
+from corral.models.job_view import JobView
+from corral.models.library import Library
+from corral.models.shelf import Shelf
+from corral.models.workshop import Cancel, Workshop
+
+T = TypeVar("T")
+
+WORKERS = 8
+"""Threads for what may take minutes, apart from those that everything else shares."""
+
+
+class InUse(Protocol):
+    """What the control plane knows of the models that are being served."""
+
+    def digests_in_use(self) -> set[str]: ...
+
+    def configured_names(self) -> set[str]:
+        """Names of the store that models.yaml refers to."""
+        ...
+
+    async def store_changed(self) -> None:
+        """Names came, went, or point elsewhere."""
+        ...
+
+
+class ModelPlane:
+    """The gateway's `ModelsHost`. Made on the loop; `open` before the first use, `close` at the end."""
+
+    def __init__(self, make: Callable[[Callable[[JobView], None]], Library], events: EventLog) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._events = events
+        self._views: dict[str, tuple[int, JobView]] = {}
+        self._count = 0
+        self._changed = asyncio.Event()
+        self._told: dict[str, str] = {}
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="corral-work")
+        self._closed = False
+        self.library = make(self._heard)
+        self._shelf, self._workshop = Shelf(self.library), Workshop(self.library)
+        self.users: InUse | None = None
+
+    async def open(self) -> None:
+        """Raises StoreError."""
+        await asyncio.to_thread(self.library.open)
+        for view in self.library.downloads.jobs():
+            self._take(view)
+
+    async def close(self) -> None:
+        """Downloads stop where they are and go on at the next start. Blocks for some seconds at most."""
+        self._closed = True
+        self._changed.set()
+        await asyncio.to_thread(self.library.close)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def busy(self) -> bool:
+        """A download is under way."""
+        return any(view.state in ("queued", "resolving", "running") for _, view in self._views.values())
+
+    # Downloads
+
+    def _heard(self, view: JobView) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._take, view)
+
+    def _take(self, view: JobView) -> None:
+        self._count += 1
+        self._views[view.id] = (self._count, view)
+        self._changed.set()
+        self._changed = asyncio.Event()
+        if self._told.get(view.id) != view.state:
+            before, self._told[view.id] = self._told.get(view.id), view.state
+            if before is not None or not view.over:
+                why = f": {view.error.message}" if view.error is not None else ""
+                self._events.post(
+                    f"download.{view.state}", f"{view.ref}: {view.state}{why}", id=view.id, name=view.name
+                )
+
+    async def pull(self, ask: PullAsk) -> DownloadInfo:
+        view = await asyncio.to_thread(self.library.pull, ask.ref, name=ask.name, sha256=ask.sha256, update=ask.update)
+        return download_info(view)
+
+    async def update(self, ask: UpdateAsk) -> list[DownloadInfo]:
+        return [download_info(view) for view in await asyncio.to_thread(self.library.update, ask.names)]
+
+    async def downloads(self) -> list[DownloadInfo]:
+        views = await asyncio.to_thread(self.library.downloads.jobs)
+        return [download_info(view) for view in reversed(views)]
+
+    async def follow_downloads(self) -> AsyncIterator[DownloadInfo]:
+        seen = 0
+        while not self._closed:
+            changed = self._changed
+            fresh = sorted((entry for entry in self._views.values() if entry[0] > seen), key=lambda entry: entry[0])
+            for count, view in fresh:
+                seen = max(seen, count)
+                yield download_info(view)
+            if not fresh:
+                await changed.wait()
+
+    async def pause(self, ask: DownloadAsk) -> DownloadInfo:
+        return download_info(await asyncio.to_thread(self.library.downloads.pause, ask.id))
+
+    async def resume(self, ask: DownloadAsk) -> DownloadInfo:
+        return download_info(await asyncio.to_thread(self.library.downloads.resume, ask.id))
+
+    async def cancel(self, ask: DownloadAsk) -> DownloadInfo:
+        return download_info(await asyncio.to_thread(self.library.downloads.cancel, ask.id))
+
+    async def fetched(self, text: str, within_s: float) -> JobView:
+        """Pulls and waits for the end. Raises the download's error, DeadlinePassed when it takes longer."""
+        view = await asyncio.to_thread(self.library.pull, text, update=False)
+        deadline = self._loop.time() + within_s
+        while not view.over and view.state != "paused":
+            left, changed = deadline - self._loop.time(), self._changed
+            if view.id in self._views and self._views[view.id][1].over:
+                view = self._views[view.id][1]
+                continue
+            try:
+                await asyncio.wait_for(changed.wait(), max(0.0, left))
+            except TimeoutError:
+                raise errors.DeadlinePassed(
+                    f"{text} is still being fetched", hint="see: corral downloads", retry_after_s=30
+                ) from None
+            view = self._views.get(view.id, (0, view))[1]
+        if view.state != "done":
+            raise _error_of(view)
+        return view
+
+    # The shelf
+
+    def _used(self) -> set[str]:
+        return self.users.digests_in_use() if self.users is not None else set()
+
+    async def stored(self) -> list[StoredModel]:
+        return await self._slow(self._shelf.stored, self._used())
+
+    async def show(self, name: str) -> ModelCard:
+        return await self._slow(self._shelf.show, name)
+
+    async def inspect(self, ref: str, *, remote: bool) -> Inspected:
+        return await self._slow(lambda: self._shelf.inspect(ref, remote=remote))
+
+    async def history(self, name: str) -> list[PastInfo]:
+        return await asyncio.to_thread(self._shelf.history, name)
+
+    async def rollback(self, ask: RollbackAsk) -> Tagged:
+        done = await asyncio.to_thread(self._shelf.rollback, ask)
+        self._events.post("store.rollback", f"{done.name} is {done.digest} again", name=done.name)
+        return await self._then(done)
+
+    async def remove(self, ask: RemoveAsk) -> Removed:
+        done = await self._slow(self._shelf.remove, ask.names, self._used())
+        self._events.post("store.removed", f"removed {', '.join(done.names)}: {done.bytes} bytes", names=done.names)
+        return await self._then(done)
+
+    async def prune(self, ask: PruneAsk) -> Removed:
+        configured = self.users.configured_names() if self.users is not None else set()
+        done = await self._slow(self._shelf.prune, ask, self._used(), configured)
+        if not ask.dry_run:
+            self._events.post("store.pruned", f"pruned {len(done.names)} names: {done.bytes} bytes", names=done.names)
+        return await self._then(done)
+
+    async def tag(self, ask: TagAsk) -> Tagged:
+        return await self._then(await asyncio.to_thread(self._shelf.tag, ask))
+
+    async def usage(self) -> UsageInfo:
+        return await self._slow(self._shelf.usage)
+
+    async def search(self, text: str, *, source: str | None, limit: int) -> list[FoundModel]:
+        places: Any = ("docker", "hf") if source is None else (source,)
+        found = await self._slow(lambda: self.library.reach.search(text, places=places, limit=limit))
+        return [FoundModel(each.name, each.description, each.downloads, each.source) for each in found]
+
+    async def login(self, ask: LoginAsk) -> Done:
+        await self._slow(self.library.reach.auth.login, ask.host, ask.user, ask.password)
+        return Done(f"logged in to {ask.host} as {ask.user}")
+
+    async def logout(self, ask: LogoutAsk) -> Done:
+        had = await asyncio.to_thread(self.library.reach.auth.logout, ask.host)
+        return Done(f"logged out of {ask.host}" if had else f"Corral kept nothing for {ask.host}")
+
+    # The workshop
+
+    async def verify(self, ask: VerifyAsk, report: Report) -> Verified:
+        return await self._work(self._workshop.verify, ask, report)
+
+    async def push(self, ask: PushAsk, report: Report) -> Pushed:
+        return await self._work(self._workshop.push, ask, report)
+
+    async def package(self, ask: PackageAsk, report: Report) -> Tagged:
+        return await self._then(await self._work(self._workshop.package, ask, report))
+
+    async def import_models(self, ask: ImportAsk, report: Report) -> list[ImportedInfo]:
+        return await self._then(await self._work(self._workshop.import_models, ask, report))
+
+    async def export(self, ask: ExportAsk, report: Report) -> Exported:
+        return await self._work(self._workshop.export, ask, report)
+
+    async def load(self, ask: LoadAsk, report: Report) -> LoadedInfo:
+        return await self._then(await self._work(self._workshop.load, ask, report))
+
+    async def _work(self, work: Callable[[Any, Cancel], T], ask: Any, report: Report) -> T:
+        """Runs `work` in a thread; when its asker leaves, it ends at its next word of progress."""
+        cancel = Cancel(report)
+        try:
+            return await self._slow(work, ask, cancel)
+        except asyncio.CancelledError:
+            cancel.set()
+            raise
+        except Stopped as stopped:
+            raise errors.CallerError("the work was ended before it was done", hint="begin it again") from stopped
+
+    async def _slow(self, work: Callable[..., T], *args: Any) -> T:
+        return await self._loop.run_in_executor(self._pool, work, *args)
+
+    async def _then(self, done: T) -> T:
+        if self.users is not None:
+            await self.users.store_changed()
+        return done
+
+
+def download_info(view: JobView) -> DownloadInfo:
+    """A download as the wire has it."""
+    error = view.error
+    return DownloadInfo(
+        id=view.id,
+        ref=str(view.ref),
+        name=view.name,
+        state=view.state,
+        blobs=[BlobInfo(b.digest, b.title, b.size, b.done_bytes, b.bytes_per_s) for b in view.blobs],
+        total=view.total,
+        done=view.done,
+        bytes_per_s=view.bytes_per_s,
+        eta_s=view.eta_s,
+        error=None
+        if error is None
+        else ErrorInfo(error.code, error.message, error.hint, _kind(error.code).status, dict(error.details)),
+        notes=list(view.notes),
+        started_wall_s=view.started,
+        finished_wall_s=view.finished,
+        digest=view.digest,
+    )
+
+
+def _error_of(view: JobView) -> CorralError:
+    if view.error is None:
+        return errors.RegistryError(f"the download of {view.ref} is {view.state}", hint="see: corral downloads")
+    found = view.error
+    details = {key: value for key, value in found.details.items() if key not in ("self", "message", "hint")}
+    return _kind(found.code)(found.message, hint=found.hint, **details)
+
+
+def _kind(code: str) -> type[CorralError]:
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, CorralError)]
+    return next((each for each in kinds if each.code == code), CorralError)

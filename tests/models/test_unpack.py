@@ -93,6 +93,13 @@ def test_archives_are_taken_out(store: Store, gguf: bytes, packing: str) -> None
         assert engine.chat("go") == chain_text(WORDS)
 
 
+def test_archives_of_other_tools(store: Store, gguf: bytes) -> None:
+    """An archive whose type nobody here knows, as some packagers push them, is a model when one is in it."""
+    archive = packed(tar({"models/m.gguf": gguf, "models/notes.md": b"x"}), "tar+gzip")
+    digest = put(store, [layer("application/vnd.example.modelkit.v1.tar+gzip", archive)])
+    assert place(store, digest).main.name == "m.gguf"
+
+
 def test_split_model_runs(store: Store, tmp_path: Path) -> None:
     """The pieces of a split model, nameless as Docker's are, get names by which a real engine finds them all."""
     pieces = split(write_chain(tmp_path / "m.gguf", WORDS), tmp_path / "pieces", 3)

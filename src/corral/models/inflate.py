@@ -22,9 +22,10 @@ PIECE_BYTES: Final = 1 << 20
 
 
 class _Decoder(Protocol):
-    eof: bool
-    unused_data: bytes
-
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 

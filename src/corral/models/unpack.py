@@ -146,8 +146,9 @@ def _unpacked(store: Store, artifact: Artifact, files: Path) -> list[File]:
             members = unpack(Inflated(opened, file.packing, blob.size), files)
         for member in members:
             role = role_by_name(member.path)
-            if role in ("weights", "mmproj", "adapter") and file.role not in ("weights", role):
-                role = "other"  # a layer of code or documents does not bring weights
+            stated = artifact.flavour == "cncf"  # there a layer says what it holds: code and documents bring no weights
+            if stated and role in ("weights", "mmproj", "adapter") and file.role not in ("weights", role):
+                role = "other"
             found.append(File(role, member.path, Descriptor("", _NOWHERE, member.size)))
     return found
 

@@ -45,7 +45,7 @@ class Blobs:
 
     def __init__(self, layout: Layout, lock: StoreLock) -> None:
         self.layout = layout
-        self._lock = lock
+        self.lock = lock
 
     def find(self, digest: str) -> Blob | None:
         """The blob, when it is here and its file is what it was when it was hashed. Takes a few microseconds."""
@@ -147,8 +147,9 @@ class Blobs:
             with contextlib.suppress(PermissionError):  # moved here, and another user's
                 touch(file)
                 file.chmod(BLOB_MODE)
-            file.replace(target)
-            origins.drop(self.layout, digest)  # of an external one that was here before
+            with self.lock.exclusive():  # the file and its record change together
+                file.replace(target)
+                origins.drop(self.layout, digest)  # of an external one that was here before
             durable.sync_directory(target.parent)
         return self.get(digest)
 
@@ -156,9 +157,10 @@ class Blobs:
         """As `put`, for a link to a file that others have too: never changed, and recorded before it is a blob."""
         target = self.layout.blob(digest)
         with durable.disk_errors(f"store {digest}"):
-            origins.write(self.layout, digest, origin, directory)
-            touch(origins.record_path(self.layout, digest))
-            file.replace(target)
+            with self.lock.exclusive():
+                origins.write(self.layout, digest, origin, directory)
+                touch(origins.record_path(self.layout, digest))
+                file.replace(target)
             durable.sync_directory(target.parent)
         return self.get(digest)
 
@@ -182,7 +184,7 @@ class Blobs:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A directory for one operation. Errors of the disk come out as StoreError and DiskFull."""
-        with durable.disk_errors("write to the store"), scratch(self.layout, self._lock) as directory:
+        with durable.disk_errors("write to the store"), scratch(self.layout, self.lock) as directory:
             yield directory
 
 

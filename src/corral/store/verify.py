@@ -183,8 +183,8 @@ class _Run:
         """The same bytes with another time or inode: the other tool wrote the file again."""
         origin = origins.read(self._blobs.layout, digest)
         if origin is not None:
-            with self._blobs.scratch() as directory:
-                fresh = origins.origin_of(Path(origin.path), origin.how, seen)
+            fresh = origins.origin_of(Path(origin.path), origin.how, seen)
+            with self._blobs.scratch() as directory, self._blobs.lock.exclusive():
                 origins.write(self._blobs.layout, digest, fresh, directory)
 
     def _mend(self, damage: Damage, repair: Repair) -> Damage:
@@ -195,7 +195,9 @@ class _Run:
             with contextlib.suppress(FileNotFoundError):
                 damage.path.rename(aside)
             if not damage.names:  # nobody needs it, but a later pull would take it for whole
-                origins.drop(layout, damage.digest)
+                with self._blobs.lock.exclusive():
+                    if not os.path.lexists(damage.path):
+                        origins.drop(layout, damage.digest)
                 return replace(damage, repaired=True, what=f"{damage.what}; nothing needs it, so it was removed")
             try:
                 done = repair(damage)
@@ -204,10 +206,11 @@ class _Run:
                 done, why = False, error.message
             if done and self._check(damage.digest, damage.size, set(damage.names)) is None:
                 return replace(damage, repaired=True)
-            if os.path.lexists(aside) and not os.path.lexists(damage.path):
-                aside.rename(damage.path)
-                if origin is not None:
-                    origins.write(layout, damage.digest, origin, directory)
+            with self._blobs.lock.exclusive():
+                if os.path.lexists(aside) and not os.path.lexists(damage.path):
+                    aside.rename(damage.path)
+                    if origin is not None:
+                        origins.write(layout, damage.digest, origin, directory)
             return replace(damage, what=f"{damage.what}; {why or 'what was fetched is no better'}")
 
 

@@ -19,7 +19,7 @@ from corral.config.settings import Signed
 from corral.descriptors import INDEX, MANIFEST, Descriptor, digest_of
 from corral.errors import ConfigError, ManifestError, RegistryError, SignatureError, Unavailable
 from corral.models.downloads import Downloads
-from corral.models.signature_formats import bundle_claim, simple_claim
+from corral.models.signature_formats import bundle_claim, pre_authentication, simple_claim
 from corral.models.signature_keys import key_of, read_key
 from corral.models.signature_lookup import find_signature, verifier
 from corral.models.signatures import Attached, Fetch, Policy, full_prefix, load_policy, verify_signature
@@ -161,6 +161,12 @@ def test_keys_are_read_or_refused_with_the_reason(tmp_path: Path) -> None:
         assert caught.value.hint
     with pytest.raises(ConfigError, match="cannot be read"):
         load_policy([Signed("ghcr.io/me", str(tmp_path / "lost"))])
+
+
+def test_what_a_bundle_signs_is_as_its_specification_says() -> None:
+    """The bytes under a DSSE signature are those of the specification's own example."""
+    signed = pre_authentication("http://example.com/HelloWorld", b"hello world")
+    assert signed == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
 
 
 @pytest.mark.parametrize("kind", ["p256", "ed25519"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from urllib.parse import quote, urlencode
 
 from corral.api_store import (
@@ -59,7 +59,7 @@ class StoreClient(Calls):
     def downloads(self) -> list[DownloadInfo]:
         return self._list(DownloadInfo, "/control/downloads")
 
-    def follow_downloads(self) -> Iterator[DownloadInfo]:
+    def follow_downloads(self) -> Generator[DownloadInfo, None, None]:
         """Every download, then each again when it changes. Ends with an error when the server does."""
         target = "/control/downloads?follow=1"
         with request(self.address, "GET", target, accept="text/event-stream", timeout_s=None) as answer:
@@ -76,8 +76,8 @@ class StoreClient(Calls):
     def cancel(self, id: str) -> DownloadInfo:
         return self._one(DownloadInfo, "POST", "/control/downloads/cancel", DownloadAsk(id), _SLOW_S)
 
-    def stored(self) -> list[StoredModel]:
-        return self._list(StoredModel, "/control/store", _SLOW_S)
+    def stored(self, timeout_s: float = _SLOW_S) -> list[StoredModel]:
+        return self._list(StoredModel, "/control/store", timeout_s)
 
     def show(self, name: str) -> ModelCard:
         return self._one(ModelCard, "GET", f"/control/show/{quote(name, safe='')}", timeout_s=_SLOW_S)

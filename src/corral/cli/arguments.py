@@ -21,16 +21,38 @@ def _model_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     try:
         # During completion click skips callbacks of options, so --host is read from what was parsed.
         host = next((str(c.params["host"]) for c in (ctx, ctx.find_root()) if c.params.get("host")), None)
-        models = App(host=host).client().models(timeout_s=COMPLETION_S)
+        client = App(host=host).client()
+        names = [name for model in client.models(timeout_s=COMPLETION_S) for name in (model.name, *model.aliases)]
+        names += [each.name for each in client.stored(timeout_s=COMPLETION_S) if each.name not in names]
     except CorralError:
         return []
-    names = [name for model in models for name in (model.name, *model.aliases)]
     return [name for name in names if name.startswith(incomplete)]
 
 
 def model_argument(*, required: bool = True) -> Callable[[F], F]:
     """`MODEL`: a name or alias, completed from the server's list."""
     return click.argument("model", required=required, shell_complete=_model_names)
+
+
+def _stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from corral.errors import CorralError
+
+    try:
+        host = next((str(c.params["host"]) for c in (ctx, ctx.find_root()) if c.params.get("host")), None)
+        stored = App(host=host).client().stored(timeout_s=COMPLETION_S)
+    except CorralError:
+        return []
+    return [each.name for each in stored if each.name.startswith(incomplete)]
+
+
+def stored_argument() -> Callable[[F], F]:
+    """`MODEL`: a name of the store, completed from it."""
+    return click.argument("model", shell_complete=_stored_names)
+
+
+def stored_arguments(*, required: bool = True) -> Callable[[F], F]:
+    """`MODELS`: several of them."""
+    return click.argument("models", nargs=-1, required=required, shell_complete=_stored_names)
 
 
 def model_option() -> Callable[[F], F]:

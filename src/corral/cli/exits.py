@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.errors import CallerError, CorralError, UnknownModel, Unreachable
+from corral.errors import CallerError, CorralError, NotInRegistry, NotInStore, UnknownModel, Unreachable
 
 OK, FAILED, USAGE, NO_SERVER, UNKNOWN_MODEL, CONFIG, ENGINE, BUSY, INTERRUPTED, PIPE = 0, 1, 2, 3, 4, 5, 6, 7, 130, 141
 
@@ -25,7 +25,7 @@ def exit_code(error: CorralError) -> int:
     """The code that the program ends with when `error` reaches the top."""
     if isinstance(error, Unreachable):
         return NO_SERVER
-    if isinstance(error, UnknownModel):
+    if isinstance(error, (UnknownModel, NotInStore, NotInRegistry)):
         return UNKNOWN_MODEL
     if error.code in _BUSY_CODES:
         return BUSY

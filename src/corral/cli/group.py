@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,10 @@ from corral.cli.exits import MEANINGS
 COMMANDS = {
     "serve": "Run the server in this terminal.",
     "run": "Ask a model one question, or chat with it.",
-    "list": "Show the configured models.",
+    "pull": "Fetch a model from a registry, Hugging Face, Ollama or a URL.",
+    "list": "Show the models there are.",
+    "show": "Show what a stored model is, and whether it fits here.",
+    "rm": "Remove stored models.",
     "ps": "Show the engines that run.",
     "start": "Start a model's engine now.",
     "stop": "Stop a model's engine.",
@@ -25,6 +29,22 @@ COMMANDS = {
     "logs": "Show what a model's engine wrote.",
     "events": "Show what happened, in order.",
     "reload": "Make the server read its configuration again.",
+    "downloads": "List downloads; pause, resume or cancel one.",
+    "search": "Look for models on Docker Hub and Hugging Face.",
+    "import": "Take over models of Ollama, Docker, Hugging Face, LM Studio or llama.cpp.",
+    "package": "Make a stored model of files.",
+    "push": "Send a stored model to a registry.",
+    "tag": "Give a stored model another name.",
+    "history": "Show what a stored model's name pointed to.",
+    "rollback": "Point a name back to an earlier digest.",
+    "inspect": "Show a manifest and its config.",
+    "df": "Show what takes how much room.",
+    "prune": "Remove what nothing refers to, and old models.",
+    "verify": "Check every byte of the store, and mend it.",
+    "export": "Write stored models to a tar file.",
+    "load": "Read models from a tar file.",
+    "login": "Keep a registry's credentials.",
+    "logout": "Forget a registry's credentials.",
     "config": "Look at the configuration, check it, or write a first one.",
     "trust": "Allow the models.yaml of a directory to be used.",
     "doctor": "Look over this machine: what is here, what is missing, how to mend it.",
@@ -101,7 +121,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"corral.cli.{cmd_name}")
+        module = importlib.import_module(f"corral.cli.{cmd_name}{'_' if keyword.iskeyword(cmd_name) else ''}")
         command: click.Command = module.command
         command.short_help = COMMANDS[cmd_name]
         return with_global_options(command)

@@ -18,6 +18,11 @@ _STATE_STYLES = {
     "failed": "red",
     "stopped": "dim",
     "sleeping": "cyan",
+    "stored": "dim",
+    "running": "yellow",
+    "paused": "cyan",
+    "done": "green",
+    "cancelled": "dim",
 }
 
 
@@ -31,6 +36,16 @@ def size(count: int | None) -> str:
 
 def number(value: int | None) -> str:
     return "-" if value is None else str(value)
+
+
+def count(value: int | None) -> str:
+    """A number of parameters as people say it: 362 M, 7.2 B."""
+    if value is None:
+        return "-"
+    for letter, factor in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 1000)):
+        if value >= factor:
+            return f"{value / factor:.3g} {letter}"
+    return str(value)
 
 
 def memory(unit: UnitInfo) -> str:

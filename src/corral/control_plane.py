@@ -80,11 +80,13 @@ class ControlPlane:
             await self._make_here(model)
         return model
 
-    async def _guest(self, name: str, unknown: UnknownModel) -> ModelSettings:
+    async def _guest(self, name: str, unknown: UnknownModel, *, fetch: bool = True) -> ModelSettings:
         """A model of the store that nothing configures. Raises `unknown`, with the command that fetches it."""
         stored = await asyncio.to_thread(self._guests.look, name)
         if stored is None:
-            ref = await asyncio.to_thread(self._guests.fetchable, name)
+            if (lying := await asyncio.to_thread(self._guests.look_in_roots, name)) is not None:
+                return await self._serve(lying)
+            ref = await asyncio.to_thread(self._guests.fetchable, name) if fetch else None
             if ref is None:
                 raise await asyncio.to_thread(self._guests.explained, name, unknown)
             view = await self._models.fetched(name, self.settings.timeouts.queue_s)
@@ -93,10 +95,12 @@ class ControlPlane:
 
     async def admit(self, stored: Stored) -> ModelSettings:
         """Has a model of the store served under its full name from now on."""
+        return await self._serve(self._models.library.settings_for(stored))
+
+    async def _serve(self, model: ModelSettings) -> ModelSettings:
         async with self._reloading:
-            if (known := self.settings.models.get(stored.name)) is not None:
+            if (known := self.settings.models.get(model.name)) is not None:
                 return known
-            model = self._models.library.settings_for(stored)
             spec = await one_spec(model, self.settings, self._adapters)
             generation = await asyncio.to_thread(logs.last_generation, self._paths, model.name)
             self._guests.add(model, spec)
@@ -189,15 +193,12 @@ class ControlPlane:
             raise error
         return self._result(model, True, began, f"{model} is ready")
 
-    async def _named(self, name: str) -> str:
-        """As `resolve`, with every way to spell a stored model that is served; nothing is fetched."""
+    async def known(self, name: str) -> ModelSettings:
+        """As `find`, but nothing is fetched, and what is configured need not be here."""
         try:
-            return self.resolve(name).name
-        except UnknownModel:
-            stored = await asyncio.to_thread(self._guests.look, name)
-            if stored is None:
-                raise
-            return (await self.admit(stored)).name
+            return self.resolve(name)
+        except UnknownModel as unknown:
+            return await self._guest(name, unknown, fetch=False)
 
     async def _ask(self, model: str) -> CorralError | None:
         # An error is the task's result: raised, it would end the whole group when nobody waits for it.
@@ -208,7 +209,7 @@ class ControlPlane:
         return None
 
     async def stop(self, name: str, *, wait: bool = True) -> ActionResult:
-        model, began = await self._named(name), clock.monotonic()
+        model, began = (await self.known(name)).name, clock.monotonic()
         unit = self._fleet.get(model)
         if unit is None or unit.state is State.STOPPED:
             return self._result(model, False, began, f"{model} does not run")

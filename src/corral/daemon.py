@@ -164,7 +164,7 @@ class Daemon:
         """Takes over the engines that ran on, those of stored models too."""
         for survivor in await parts.runner.survivors():
             with suppress(CorralError):  # not in the store any more, so that it will be stopped
-                await parts.plane.admit(await asyncio.to_thread(parts.models.library.find, survivor.plan.model))
+                await parts.plane.known(survivor.plan.model)
         settings = parts.plane.settings
         adopted = await adopt_survivors(parts.runner, parts.fleet, settings, parts.adapters, self.events)
         for name in adopted:

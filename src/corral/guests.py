@@ -1,4 +1,4 @@
-"""Guests: models of the store that nothing configures, served because somebody asked for them by name."""
+"""Guests: stored models, and those of read-only roots, that nothing configures, served because somebody named them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from corral.config.settings import ModelSettings, Settings
-from corral.errors import BadReference, CallerError, ConfigError, CorralError, UnknownModel
+from corral.errors import BadReference, CallerError, ConfigError, CorralError, ModelFileError, UnknownModel
 from corral.models.library import Library, Stored
+from corral.models.roots import list_roots
 from corral.refs import Ref
 from corral.scheduler.state import Spec
 
@@ -41,7 +42,8 @@ class Guests:
         gone = [
             name
             for name, model in self._models.items()
-            if name not in running and model.ref is not None and not self._library.is_here(model.ref)
+            if name not in running
+            and not (model.source.exists() if model.ref is None else self._library.is_here(model.ref))
         ]
         for name in gone:
             del self._models[name]
@@ -53,6 +55,20 @@ class Guests:
             return self._library.find(name)
         except UnknownModel:
             return None
+
+    def look_in_roots(self, name: str) -> ModelSettings | None:
+        """The model of a read-only root that `name` means, to be served as it lies there."""
+        roots = self._library.settings.model_roots
+        models = list_roots(roots) if roots else []
+        wanted = {name, self._full(name)}
+        found = next((each for each in models if wanted & {each.name, each.label}), None)
+        if found is None or found.main is None:
+            return None
+        if found.problem:
+            raise ModelFileError(f"{found.label} cannot be served: {found.problem}", hint="corral import can help")
+        args = ("--mmproj", str(found.projector)) if found.projector is not None else ()
+        engine = self._library.settings.executables.get("llama.cpp", "auto")
+        return ModelSettings(found.name, found.main, executable=engine, args=args, roots=roots)
 
     def names(self) -> list[tuple[str, float]]:
         """Every name of the store that is not served yet, and since when it is there."""
@@ -81,6 +97,12 @@ class Guests:
         near = f"; or did you mean {unknown.details['nearest']!r}?" if "nearest" in unknown.details else ""
         hint = f"fetch it with: corral pull {name}{near}"
         return UnknownModel(unknown.message, hint=hint, **unknown.details)
+
+    def _full(self, name: str) -> str:
+        try:
+            return self._library.ref(name).name
+        except (CallerError, ConfigError):
+            return name
 
     def _says_where(self, name: str) -> bool:
         return "/" in name or name.partition(":")[0].lower() in self._library.short_names()

@@ -174,6 +174,9 @@ class Stable:
     async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
         return self.resolve(name, listener_default)
 
+    async def known(self, name: str) -> ModelSettings:
+        return self.resolve(name)
+
     async def stored_names(self) -> list[tuple[str, float]]:
         return []
 

@@ -77,12 +77,13 @@ class Bars:
 def picture(job: DownloadInfo, columns: int, *, color: bool = False) -> list[str]:
     """The lines for `job`, none wider than `columns`: a head, then a bar for each file."""
     lines = [shorten(f"{job.name}: {summary(job)}", columns - 1)]
-    blobs = [blob for blob in job.blobs if blob.size is None or blob.size > 0]
-    large = sorted(blobs, key=lambda blob: -(blob.size or 0))[:MOST_BARS]
-    shown = [blob for blob in blobs if blob in large]
-    lines += [_bar(blob, columns - 1, color) for blob in shown]
-    if len(blobs) > len(shown):
-        lines.append(f"  … and {len(blobs) - len(shown)} smaller ones")
+    largest = max((blob.size or 0 for blob in job.blobs), default=0)
+    worth = [blob for blob in job.blobs if blob.size is None or blob.size * 1000 >= largest]
+    large = sorted(worth, key=lambda blob: -(blob.size or 0))[:MOST_BARS]
+    lines += [_bar(blob, columns - 1, color) for blob in job.blobs if blob in large]
+    left = len(job.blobs) - len(large)
+    if left and len(large) == MOST_BARS:
+        lines.append(f"  … and {left} smaller ones")
     return lines
 
 
@@ -91,7 +92,12 @@ def summary(job: DownloadInfo) -> str:
     if job.state not in ("running", "paused") or not job.blobs:
         why = f": {job.error.message}" if job.error is not None else ""
         return f"{job.state}{why}"
-    parts = [job.state, amount(job.done, job.total)]
+    return f"{job.state}, {progress(job)}"
+
+
+def progress(job: DownloadInfo) -> str:
+    """How far it is, how fast, and how long it will take."""
+    parts = [amount(job.done, job.total)]
     if job.bytes_per_s is not None and job.state == "running":
         parts.append(f"{show_bytes(int(job.bytes_per_s))}/s")
     if job.eta_s is not None and job.state == "running":

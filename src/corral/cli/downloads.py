@@ -71,7 +71,7 @@ def _find(jobs: list[DownloadInfo], text: str) -> DownloadInfo:
 
 def _list(app: App, jobs: list[DownloadInfo]) -> None:
     from corral.cli import words
-    from corral.cli.bars import summary
+    from corral.cli.bars import progress
     from corral.cli.table import Column
 
     if app.json:
@@ -85,7 +85,7 @@ def _list(app: App, jobs: list[DownloadInfo]) -> None:
         Column("MODEL", cut=True),
         Column("STATE"),
         Column("SIZE", rank=2, right=True),
-        Column("PROGRESS", rank=1, cut=True),
+        Column("PROGRESS", rank=1),
         Column("SINCE", rank=3),
     ]
     app.print_table(
@@ -96,12 +96,15 @@ def _list(app: App, jobs: list[DownloadInfo]) -> None:
                 job.name,
                 words.state(job.state),
                 words.size(job.total),
-                summary(job) if not job.over or job.error else "-",
+                progress(job) if job.blobs and not job.over else "-",
                 words.moment(job.started_wall_s) if job.started_wall_s else "-",
             ]
             for job in jobs
         ],
     )
+    for job in jobs:
+        if job.error is not None and job.state != "done":
+            app.warn(f"{job.id}: {job.error.message}")
 
 
 def _show(app: App, job: DownloadInfo) -> None:

@@ -128,7 +128,7 @@ class Control:
 
     async def _logs(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = query(exchange, (_LINES, _FOLLOW))
-        name = self._host.resolve(match.rest).name
+        name = (await self._host.known(match.rest)).name
         if asked["follow"] or wants_events(exchange):
             await send_feed(exchange, _log_feed(self._host, name, asked["lines"]), self._heartbeat_s)
             return
@@ -139,7 +139,7 @@ class Control:
     async def _events(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = query(exchange, (_SINCE, _OF_MODEL, _FOLLOW))
         since = asked["since"]
-        model = None if asked["model"] is None else self._host.resolve(asked["model"]).name
+        model = None if asked["model"] is None else (await self._host.known(asked["model"])).name
         if asked["follow"] or wants_events(exchange):
             last = (exchange.header(b"last-event-id") or b"").decode("latin-1")
             if last.isascii() and last.isdigit() and len(last) <= 18:

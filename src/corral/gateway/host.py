@@ -33,6 +33,10 @@ class Host(Protocol):
         is fetched where `auto_pull` says so. Raises NotInStore, and what a pull raises."""
         ...
 
+    async def known(self, name: str) -> ModelSettings:
+        """As `find`, but nothing is fetched, and what is configured need not be here."""
+        ...
+
     async def stored_names(self) -> list[tuple[str, float]]:
         """Names of stored models that `settings` does not have yet, and since when (wall seconds) they are there."""
         ...

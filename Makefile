@@ -1,9 +1,11 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines registry bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines registry chaos bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
+KILLS := 200
+SEED := 0
 FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 
 help:
@@ -13,6 +15,7 @@ help:
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
+	@echo "make chaos      pulls killed without warning at KILLS=200 random moments; SEED= tries the same ones again"
 	@echo "make bench      NAME=first_token ARGS=\"--quick --json FILE\""
 	@echo "make lock       write the hashed requirements again from pyproject.toml (ARGS=--upgrade)"
 	@echo "make clean      remove the environment and everything made here"
@@ -40,6 +43,9 @@ engines: setup-dev
 
 registry:
 	@tools/install-registry
+
+chaos: setup-dev
+	@CORRAL_TEST_KILLS=$(KILLS) CORRAL_TEST_SEED=$(SEED) $(BIN)/python -m pytest tests/models/test_killed_pull.py $(ARGS)
 
 bench: setup-dev
 	@test -n "$(NAME)" || { echo "usage: make bench NAME=first_token ARGS=\"--quick --json FILE\"" >&2; exit 2; }

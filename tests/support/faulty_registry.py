@@ -53,6 +53,7 @@ class Asked:
     status: int = 0
     first: int = 0  # the offset of the first byte sent
     sent: int = 0
+    over: bool = False  # all of the answer was sent, or the client went away
 
 
 @dataclass
@@ -172,11 +173,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        registry, path = self.registry, urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}
         asked = Asked(self.command, self.path, headers)
-        with registry.lock:
-            registry.asked.append(asked)
+        with self.registry.lock:
+            self.registry.asked.append(asked)
+        try:
+            self._respond(asked)
+        finally:
+            asked.over = True
+
+    def _respond(self, asked: Asked) -> None:
+        registry, path, headers = self.registry, urlsplit(self.path).path, asked.headers
         fault = registry.take(path)
         if fault is not None and fault.then is not None:
             fault.then()

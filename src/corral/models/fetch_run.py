@@ -20,6 +20,8 @@ TICK_S = 0.1
 TRY_S = 0.5
 """How long a number of connections is tried before another is added."""
 GAIN = 1.15
+FAST_BYTES_PER_S = 200e6
+"""Beyond this it is this machine that limits a download, and another connection is another thread to feed."""
 FIRST_CONNECTIONS = 2
 
 
@@ -98,8 +100,9 @@ class Run:
             now = monotonic()
             if now - began >= TRY_S:
                 speed = (part.have_bytes - before) / (now - began)
-                if speed > best * GAIN and self._ranges:
-                    self._wanted = min(self._most, self._wanted + 1)
+                with part.changed:
+                    if self._ranges and best * GAIN < speed < FAST_BYTES_PER_S:
+                        self._wanted = min(self._most, self._wanted + 1)
                 best = max(best, speed)
                 began, before = now, part.have_bytes
 

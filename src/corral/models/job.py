@@ -52,6 +52,7 @@ class Job:
         self.control = Control()
         self.thread: threading.Thread | None = None
         self.changed = threading.Condition()
+        self.resolved = False  # the reference was good once
         self.partials: set[str] = set()  # keys of the store's partials that are this job's
         self._speed = Speed()
         self._listener = listener
@@ -190,6 +191,7 @@ def read_job(file: Path, listener: Callable[[JobView], None]) -> Job | None:
         job.state = data["state"]
         job.started, job.finished = float(data["started"]), data["finished"]
         job.digest = data["digest"]
+        job.resolved = True
         job.notes = [str(note) for note in data["notes"]]
         job.error = None if data["error"] is None else JobError(**data["error"])
         job.partials = {str(key) for key in data["partials"]}

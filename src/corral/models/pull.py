@@ -21,6 +21,7 @@ TICK_S = 0.1
 BLOBS_AT_ONCE = 3
 BUSY_S = 0.2
 """How often a blob that somebody else is fetching is looked at."""
+FIRST_TRIES = 3
 RESOLVES = 3
 """How often a reference is resolved when what it led to changed on the way."""
 
@@ -56,11 +57,16 @@ class Puller:
         raise AssertionError("unreachable")
 
     def _resolve(self, job: Job, source: Source, control: Control) -> RemoteModel:
-        attempts = Attempts(self.how.retry, control, job.note)
+        retry = self.how.retry
+        if not job.resolved:  # somebody has just typed it, and waits to see whether it is right
+            retry = replace(retry, tries=min(FIRST_TRIES, retry.tries))
+        attempts = Attempts(retry, control, job.note)
         while True:
             number = attempts.begin()
             try:
-                return source.resolve(job.ref)
+                remote = source.resolve(job.ref)
+                job.resolved = True
+                return remote
             except RegistryError as error:
                 attempts.failed(error, number)
 

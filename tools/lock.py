@@ -25,8 +25,6 @@ PLATFORMS = {
     "Linux x86-64": [f"manylinux{glibc}_x86_64" for glibc in _GLIBC],
     "Linux arm64": [f"manylinux{glibc}_aarch64" for glibc in _GLIBC],
     "macOS arm64": [f"macosx_{major}_0_arm64" for major in (14, 13, 12, 11)] + ["macosx_10_9_universal2"],
-    "macOS x86-64": [f"macosx_{major}_0_x86_64" for major in (13, 12, 11)]
-    + ["macosx_10_9_x86_64", "macosx_10_9_universal2"],
 }
 PYTHONS = ("3.11", "3.12", "3.13")
 

@@ -22,7 +22,6 @@ PLATFORMS = [
         ("linux", "Linux", "x86_64"),
         ("linux", "Linux", "aarch64"),
         ("darwin", "Darwin", "arm64"),
-        ("darwin", "Darwin", "x86_64"),
     )
 ]
 PYTHONS = ("3.11", "3.12", "3.13")

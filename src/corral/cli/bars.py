@@ -79,11 +79,11 @@ def picture(job: DownloadInfo, columns: int, *, color: bool = False) -> list[str
     lines = [shorten(f"{job.name}: {summary(job)}", columns - 1)]
     largest = max((blob.size or 0 for blob in job.blobs), default=0)
     worth = [blob for blob in job.blobs if blob.size is None or blob.size * 1000 >= largest]
-    large = sorted(worth, key=lambda blob: -(blob.size or 0))[:MOST_BARS]
-    lines += [_bar(blob, columns - 1, color) for blob in job.blobs if blob in large]
+    large = {id(blob) for blob in sorted(worth, key=lambda blob: -(blob.size or 0))[:MOST_BARS]}
+    lines += [_bar(blob, columns - 1, color) for blob in job.blobs if id(blob) in large]
     left = len(job.blobs) - len(large)
     if left and len(large) == MOST_BARS:
-        lines.append(f"  … and {left} smaller ones")
+        lines.append(shorten(f"  … and {left} smaller ones", columns - 1))
     return lines
 
 
@@ -113,7 +113,7 @@ def amount(done: int, total: int | None) -> str:
 
 
 def _bar(blob: BlobInfo, columns: int, color: bool) -> str:
-    title = printable(blob.title or (blob.digest or "")[7:19])
+    title = " ".join(printable(blob.title or (blob.digest or "")[7:19]).split())
     title = shorten(title, _TITLE)
     whole = blob.size is not None and blob.done >= blob.size
     fraction = 0.0 if not blob.size else min(1.0, blob.done / blob.size)
@@ -124,7 +124,7 @@ def _bar(blob: BlobInfo, columns: int, color: bool) -> str:
     figures = show_bytes(blob.done) if whole else amount(blob.done, blob.size)
     if blob.bytes_per_s is not None and not whole:
         figures += f"  {show_bytes(int(blob.bytes_per_s))}/s"
-        if blob.size is not None and blob.bytes_per_s > 0:
+        if blob.size is not None and blob.bytes_per_s >= 1:
             figures += f"  {show_duration((blob.size - blob.done) / blob.bytes_per_s)}"
     lead = "  " + title + " " * (_TITLE - cells(title))
     line = f"{lead} {bar} {figures}"

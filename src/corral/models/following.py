@@ -9,7 +9,8 @@ from corral import clock
 from corral.errors import StoreError
 from corral.models.partfile import PartFile, disk_error
 
-READ_BYTES = 1 << 20
+READ_BYTES = 128 << 10
+"""Small enough to stay in the processor's cache until it is hashed: with 1 MiB that took half as long again."""
 AWAITED_BYTES = 4 << 20
 """What is worth waking up for."""
 SYNC_BYTES = 128 << 20

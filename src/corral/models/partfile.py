@@ -59,14 +59,20 @@ class PartFile:
         with self.changed:
             return min(most, span.left)
 
-    def write(self, span: Span, data: memoryview) -> None:
-        """Writes at the span's position, moves it on, records chunks that became whole. Raises StoreError, DiskFull."""
-        position, done = span.position, 0
+    def put(self, position: int, data: memoryview) -> None:
+        """Writes `data`, which lies within what `room` gave. Raises StoreError, DiskFull."""
+        done = 0
         try:
             while done < len(data):
                 done += os.pwrite(self._fd, data[done:], position + done)
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+
+    def advance(self, span: Span, count: int) -> None:
+        """Moves `span` on by `count` bytes that were put, and records chunks that became whole. Raises StoreError."""
+        try:
             with self.changed:
-                self._spans.advance(span, done, self._chunks.mark)
+                self._spans.advance(span, count, self._chunks.mark)
                 # Waking threads for each piece cost more than hashing it.
                 if self._spans.done or self._spans.frontier >= self.awaited:
                     self.changed.notify_all()

@@ -12,9 +12,11 @@ from corral.models.partfile import PartFile
 from corral.models.spans import Span
 from corral.models.stream import Stream
 
-BUFFER_BYTES = 1<<20
-FLUSH_S = 1.0
-"""What has come is written at least this often, so that a slow download is seen to move."""
+BUFFER_BYTES = 128 << 10
+"""Small enough to stay in the processor's cache between the two copies: with 1 MiB they took half as long again."""
+STEP_BYTES = 1 << 20
+STEP_S = 1.0
+"""How much, and how long, a worker goes on before it tells the others, so that a slow download is seen to move."""
 
 
 class Shared(Protocol):
@@ -77,16 +79,26 @@ class Worker:
         if (stream := self._stream) is None:
             return
         stream.skip_to(span.position, self._buffer, shared.control)
-        while room := part.room(span, len(self._buffer)):
-            filled, flush_at = 0, monotonic() + FLUSH_S
-            try:
-                while filled < room and (filled == 0 or monotonic() < flush_at):
-                    filled += stream.read(self._buffer[filled:room], shared.control)
-            finally:  # what came before a failure is good
-                if filled:
-                    part.write(span, self._buffer[:filled])
-                    shared.attempts.moved(filled)
+        while room := part.room(span, min(STEP_BYTES, part.chunk_bytes)):
+            self._step(span, stream, room)
         shared.attempts.settled()
+
+    def _step(self, span: Span, stream: Stream, room: int) -> None:
+        """Receives and writes up to `room` bytes of `span`, and moves it on by what was written."""
+        part, buffer = self._shared.part, self._buffer
+        written, filled, until = 0, 0, monotonic() + STEP_S
+        try:
+            while written + filled < room and monotonic() < until:
+                filled += stream.read(buffer[filled : room - written], self._shared.control)
+                if filled == len(buffer):
+                    part.put(span.position + written, buffer)
+                    written, filled = written + filled, 0
+        finally:  # what came before a failure is good
+            if filled:
+                part.put(span.position + written, buffer[:filled])
+            if written + filled:
+                part.advance(span, written + filled)
+                self._shared.attempts.moved(written + filled)
 
     def _close(self) -> None:
         if self._stream is not None:

@@ -8,15 +8,18 @@ does not cover what was a named model and was removed after it came, so that a r
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from corral.errors import CorralError, StoreError
-from corral.store import durable, holds, origins, partial, scratch
+from corral.errors import CorralError, DiskFull, StoreError
+from corral.store import durable, holds, origins, partial, reserve, scratch, walk
 from corral.store.blobs import Blobs
 from corral.store.graph import Graph
 from corral.store.history import REMOVED, History, Past, released
@@ -86,11 +89,13 @@ class Collector:
             if not dry_run:
                 doomed = [self._discard(each) for each in doomed]
                 self._drop_records()
-                self._forget(marked)
+                with contextlib.suppress(DiskFull):  # then the next collection does it
+                    self._forget(marked)
         partial_bytes = partial.sweep(self._blobs, rules.partial_age_s, dry_run=dry_run)
         if not dry_run:
             for each in (*doomed, *waste):  # large files take the file system a while, so outside of the lock
                 _remove(each)
+            reserve.keep(self._layout)
         return Collected(tuple(sorted(blobs)), freed + partial_bytes, tuple(sorted(lost)), partial_bytes, shared)
 
     def reached(self, rules: Rules) -> set[str]:
@@ -99,11 +104,13 @@ class Collector:
 
     def _mark(self, view: View, held: set[str], rules: Rules, *, strict: bool = True) -> _Marked:
         reached: set[str] = set()
+        named = {each.descriptor.digest for each in view.named.values()}
         for root in {each.digest: each for each in view.roots}.values():
             try:
                 reached.update(self._graph.reach(root))
             except CorralError as error:
-                if not strict:
+                nobodys = root.digest not in named and self._blobs.find(root.digest) is None
+                if nobodys or not strict:  # an entry of another tool that points to nothing at all
                     reached.add(root.digest)
                     continue
                 raise StoreError(
@@ -157,9 +164,8 @@ class Collector:
         links: Counter[tuple[int, int]] = Counter()
         sizes: dict[tuple[int, int], tuple[int, int]] = {}
         outside = 0
-        for each in _files(doomed):
-            seen = each.lstat()
-            if each.is_symlink():
+        for each, seen in chain.from_iterable(map(_files, doomed)):
+            if stat.S_ISLNK(seen.st_mode):
                 digest = digest_named(each.name) if each.parent == self._layout.blobs else None
                 origin = origins.read(self._layout, digest) if digest else None
                 outside += origin.size if origin else 0
@@ -172,7 +178,8 @@ class Collector:
 
     def _discard(self, path: Path) -> Path:
         target = self._layout.trash / f"{time.time_ns():x}-{path.name[-80:]}"
-        path.rename(target)
+        with contextlib.suppress(FileNotFoundError):  # set aside by a repair that goes on
+            path.rename(target)
         return target
 
     def _drop_records(self) -> None:
@@ -205,21 +212,14 @@ def _lost(marked: _Marked, swept: set[str]) -> set[str]:
     return {name for name, changes in marked.pasts.items() if any(past.digest in swept for past in changes)}
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            yield from (each for each in path.rglob("*") if each.is_symlink() or not each.is_dir())
-        else:
-            yield path
+def _files(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for each in walk.files(path) if path.is_dir() and not path.is_symlink() else [path]:
+        with contextlib.suppress(FileNotFoundError):
+            yield each, each.lstat()
 
 
 def _bytes_under(path: Path) -> int:
-    total = 0
-    for each in _files([path]):
-        with contextlib.suppress(OSError):
-            seen = each.lstat()
-            total += seen.st_size if seen.st_nlink == 1 and not each.is_symlink() else 0
-    return total
+    return sum(seen.st_size for _, seen in _files(path) if seen.st_nlink == 1 and not stat.S_ISLNK(seen.st_mode))
 
 
 def _remove(path: Path) -> None:

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from corral import clock
 from corral.descriptors import Descriptor
-from corral.errors import InUse, NotInStore
+from corral.errors import DiskFull, InUse, NotInStore
+from corral.store import reserve
 from corral.store.blobs import Blobs
 from corral.store.graph import Graph
 from corral.store.history import REMOVED, History, Past
@@ -72,8 +73,16 @@ class Names:
     def remove(self, name: str) -> Named:
         """Takes the name away and gives what it was; its blobs stay until they are collected.
 
-        Raises NotInStore; InUse when the model is held and has no other name.
+        Works on a full disk too. Raises NotInStore; InUse when the model is held and has no other name.
         """
+        try:
+            return self._remove(name)
+        except DiskFull:
+            if not reserve.spend(self._blobs.layout):
+                raise
+            return self._remove(name)
+
+    def _remove(self, name: str) -> Named:
         with self._lock.exclusive():
             view = self._index.read()
             named = view.named.get(name)

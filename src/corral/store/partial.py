@@ -160,17 +160,18 @@ def sweep(blobs: Blobs, older_than_s: float, *, dry_run: bool) -> int:
     names = {each.name.split(".")[0] for each in blobs.layout.partial.iterdir()}
     for name in sorted(names):
         data = blobs.layout.partial / name
-        files = [data, data.with_suffix(_STATE), data.with_suffix(_ABOUT)]
-        seen = [each.stat() for each in files if each.exists()]
-        if max((each.st_mtime for each in seen), default=0.0) >= now - older_than_s:
-            continue
-        fd = locks.take(data.with_suffix(_LOCK))
+        lock = data.with_suffix(_LOCK)
+        fd = locks.take(lock)
         if fd is None:
             continue
         try:
+            files = [each for each in (data, data.with_suffix(_STATE), data.with_suffix(_ABOUT)) if each.exists()]
+            seen = [each.stat() for each in files]
+            if any(each.st_mtime >= now - older_than_s for each in seen):
+                continue
             gone += sum(each.st_blocks * 512 for each in seen)
             if not dry_run:
-                for each in (*files, data.with_suffix(_LOCK)):
+                for each in (*files, lock):
                     each.unlink(missing_ok=True)
         finally:
             os.close(fd)

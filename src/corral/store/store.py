@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from corral.descriptors import MAX_MANIFEST_BYTES, Descriptor
 from corral.errors import NotInStore
-from corral.store import archive, holds
+from corral.store import archive, holds, reserve
 from corral.store.adding import Added, How, add_file
 from corral.store.archive import Moved
 from corral.store.blobs import Blob, Blobs
@@ -49,6 +49,7 @@ class Store:
     def prepare(self) -> None:
         """Makes the store or checks that it is one. Raises StoreError for other directories and newer versions."""
         self.layout.prepare()
+        reserve.keep(self.layout)
 
     @property
     def jobs_dir(self) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from corral.store.blobs import Blobs
 from corral.store.graph import Graph
 from corral.store.index import Index, Named
 from corral.store.layout import digest_named
+from corral.store.walk import files
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _walk(blobs: Blobs) -> dict[tuple[int, int], _Inode]:
     # Blobs first, so that what is placed beside them is a second link to what was counted.
     parts = {layout.blobs: "blob", layout.partial: "partial", layout.placed: "placed"}
     for directory, kind in {**parts, layout.root: "other"}.items():
-        for path in _files(directory, parts.keys() - {directory}):
+        for path in files(directory, parts.keys() - {directory}):
             try:
                 seen = path.lstat()
             except FileNotFoundError:
@@ -143,11 +143,3 @@ def _walk(blobs: Blobs) -> dict[tuple[int, int], _Inode]:
             inode = inodes.setdefault((seen.st_dev, seen.st_ino), _Inode(seen, path, kind))
             inode.here += 1
     return inodes
-
-
-def _files(directory: Path, without: Set[Path]) -> Iterator[Path]:
-    for where, directories, files in os.walk(directory):
-        here = Path(where)
-        # Links to directories are told among the directories.
-        yield from (here / name for name in (*files, *(each for each in directories if (here / each).is_symlink())))
-        directories[:] = [each for each in directories if here / each not in without]

@@ -64,7 +64,21 @@ class Verifier:
                 if (digest := digest_named(file.name)) is not None:
                     run.leaves.setdefault(digest, _Leaf(None, set()))
         run.check_leaves(progress or (lambda done, total: None))
-        return run.found
+        return [each for each in map(self._still, run.found) if each is not None]
+
+    def _still(self, damage: Damage) -> Damage | None:
+        """`damage`, unless it is only that its model was removed meanwhile."""
+        if damage.kind != "missing" or damage.repaired:
+            return damage
+        named = self._index.read().named
+        names = tuple(name for name in damage.names if name in named and self._needs(named[name].descriptor, damage))
+        return replace(damage, names=names) if names else None
+
+    def _needs(self, root: Descriptor, damage: Damage) -> bool:
+        try:
+            return damage.digest in self._graph.reach(root)
+        except CorralError:
+            return True
 
     def _roots(self, names: Iterable[str] | None) -> list[tuple[Descriptor, set[str]]]:
         view = self._index.read()

@@ -107,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"status": "ok"})
         elif url.path == "/control/models":
             self._json(state.models)
+        elif url.path == "/control/store":
+            self._json([])
         elif url.path == "/control/units":
             self._json(state.units)
         elif url.path == "/control/status":

@@ -262,6 +262,18 @@ def test_a_source_without_digests_names_what_it_got(here: World) -> None:
     assert here.store.blob(digest_of(content)).path.read_bytes() == content
 
 
+def test_a_blob_that_another_process_fetches_is_waited_for(here: World, downloads: Downloads, seen: Seen) -> None:
+    """While somebody else has a blob's lock the download waits and says so, then goes on where they stopped."""
+    content = noise(SIZE)
+    here.registry.model("ai/tiny", content)
+    with here.store.partial(digest_of(content), SIZE):
+        view = downloads.start(here.ref("ai/tiny"))
+        assert not downloads.wait(view.id, 0.3).over
+    view = downloads.wait(view.id, WAIT_S)
+    assert view.state == "done"
+    assert any("waiting" in note for note in view.notes)
+
+
 def test_so_many_at_once_and_no_more(here: World) -> None:
     """Downloads beyond the bound wait in a queue, first come first served."""
     for number in range(4):

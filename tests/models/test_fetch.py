@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -244,6 +245,22 @@ def test_a_full_disk_is_seen_before_anything_is_fetched(here: World) -> None:
         fetch(here, blob, how=replace(QUICK, free=lambda path: SIZE - 1))
     assert raised.value.details["needed_bytes"] == SIZE
     assert not here.registry.sent_of(blob.digest or "")
+
+
+def test_a_disk_that_becomes_full_midway_leaves_what_can_be_gone_on_with(here: World) -> None:
+    """Bytes that the disk does not take end the download with the reason; the chunks before them are not lost."""
+    content = noise(SIZE)
+    blob = here.blob(content)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12 * CHUNK, before[1]))
+    try:
+        with pytest.raises(DiskFull):
+            fetch(here, blob, how=replace(QUICK, connections=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    here.registry.asked.clear()
+    assert fetch(here, blob) == content
+    assert min(first for first, _ in here.registry.sent_of(digest_of(content))) >= 8 * CHUNK
 
 
 @pytest.mark.parametrize("why", ["paused", "cancelled", "closing"])

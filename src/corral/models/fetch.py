@@ -14,7 +14,6 @@ from corral.models.attempts import Attempts
 from corral.models.chunks import CHUNK_BYTES, Content
 from corral.models.control import Control
 from corral.models.fetch_run import Run
-from corral.models.following import Hasher, Syncer
 from corral.models.partfile import PartFile, disk_error, free_bytes, need_space
 from corral.models.retry import Retry
 from corral.models.unsized import learn_size, stream_unsized
@@ -100,11 +99,7 @@ def _fetch(
     part = PartFile(partial.path, partial.state_path, content, chunk_bytes=how.chunk_bytes)
     try:
         need_space(partial.path.parent, size - part.have_bytes, how.free(partial.path.parent), what=blob.title or "it")
-        hasher, syncer = Hasher(part), Syncer(part)
-        run = Run(part, blob, control, attempts, on_progress, connections=how.connections)
-        if size <= how.chunk_bytes:
-            return run.alone(hasher)
-        return run.together(hasher, syncer)
+        return Run(part, blob, control, attempts, on_progress, connections=how.connections).fetch()
     finally:
         part.close()
 

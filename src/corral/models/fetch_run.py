@@ -54,19 +54,9 @@ class Run:
 
     # What the watching thread does.
 
-    def alone(self, hasher: Hasher) -> str:
-        """Fetches in this thread: for files too small to share out. The digest. Raises as `fetch_blob` does."""
-        self._wanted = self._alive = 1
-        while not self.part.done:
-            Worker(self).work()
-        hasher.run()
-        if hasher.error is not None:
-            raise hasher.error
-        self._on_progress(self.part.have_bytes)
-        return hasher.digest
-
-    def together(self, hasher: Hasher, syncer: Syncer) -> str:
+    def fetch(self) -> str:
         """Fetches with threads; this one only watches. The digest. Raises as `fetch_blob` does."""
+        hasher, syncer = Hasher(self.part), Syncer(self.part)
         threads: list[threading.Thread] = []
         try:
             hasher.start()

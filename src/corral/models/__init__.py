@@ -16,6 +16,12 @@ placed
 card
     all of this told to people, and whether it fits here.
 
+download
+    the making of a stored model from a reference, by threads of its own, recorded as a job so that a later process goes on
+    with it: `downloads` owns all of them, `pull` does one, `fetch` one of its blobs.
+chunk
+    a part of a blob that is on record once it is written; a *span* is a run of them that one connection fetches.
+
 A path goes in; `shards.read_model` gives a `Header`; `footprint.estimate` turns that into bytes; the engine's adapter
 makes a `Footprint` by device from it. Anything wrong with a file is a `ModelFileError` here, before anything starts.
 """

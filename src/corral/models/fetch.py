@@ -30,7 +30,7 @@ class Partial(Protocol):
     def state_path(self) -> Path: ...
 
 
-CONNECTIONS = 6
+CONNECTIONS = 8
 
 OnProgress = Callable[[int], None]
 """Called with the bytes that are here, now and then, from the thread that called `fetch_blob`."""

@@ -10,6 +10,7 @@ import pytest
 
 from cli.conftest import Corral
 from corral.config.paths import Paths
+from corral.descriptors import digest_of
 from support.faulty_registry import Fault, FaultyRegistry, noise, serving
 from support.ggufs import write_chain
 from support.ptys import terminal
@@ -69,8 +70,9 @@ def test_ctrl_c_leaves_the_download_running(
     corral: Corral, up: Server, registry: FaultyRegistry, corral_env: dict[str, str]
 ) -> None:
     """On a terminal there are bars; Ctrl-C ends the command with 130 and says how to go on; the download ends well."""
-    registry.model("me/big", noise(1 << 20), tag="v1")
-    registry.faults.append(Fault(stall_after=1000))
+    big = noise(1 << 20)
+    registry.model("me/big", big, tag="v1")
+    registry.faults.append(Fault(path=f"/blobs/{digest_of(big)}", stall_after=1000))
     with terminal("pull", f"{registry.host}/me/big:v1", env=corral_env, columns=100) as shell:
         shell.wait_for("running,")
         assert shell.interrupted() == 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import cast
 
@@ -192,6 +193,30 @@ def test_a_hard_link_does_not_touch_the_file(store: Store, source: Path) -> None
     store.add_file(source, how="hardlink")
     after = source.stat()
     assert (before.st_mode, before.st_mtime_ns) == (after.st_mode, after.st_mtime_ns)
+
+
+@pytest.mark.parametrize("how", ["copy", "hardlink", "reference"])
+def test_a_file_that_grows_meanwhile_is_refused(store: Store, source: Path, how: str) -> None:
+    """A file that somebody still writes is not taken for whole."""
+    source.write_bytes(bytes(16 << 20))
+    started, over = threading.Event(), threading.Event()
+
+    def grow() -> None:
+        with source.open("ab", buffering=0) as file:
+            while not over.is_set():
+                file.write(b"more")
+                started.set()
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        assert started.wait(10)
+        with pytest.raises(StoreError, match="changed while"):
+            store.add_file(source, how=cast(How, how))
+    finally:
+        over.set()
+        writer.join()
+    assert not list(store.layout.blobs.iterdir())
 
 
 def test_a_full_disk_is_said_before(store: Store) -> None:

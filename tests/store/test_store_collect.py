@@ -77,6 +77,18 @@ def test_a_long_pull_keeps_what_it_has(store: Store) -> None:
     assert store.collect().blobs == (done,)
 
 
+def test_a_download_gone_on_with_counts_from_then(store: Store) -> None:
+    """An old download that somebody opens again spares what came since that, not what came since its first day."""
+    store.partial("key").close()
+    old = time.time() - 50_000
+    for each in store.layout.partial.iterdir():
+        os.utime(each, (old, old))
+    garbage, _ = store.add_bytes(b"garbage")
+    age(store, garbage)
+    with store.partial("key"):
+        assert store.collect().blobs == (garbage,)
+
+
 def test_what_is_pulled_again_is_spared(store: Store) -> None:
     """A blob that was removed with its model and is added again before the collection waits for its new name."""
     root = set_model(store, "ai/a", b"weights")

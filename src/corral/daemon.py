@@ -28,6 +28,7 @@ from corral.log import Console
 from corral.model_plane import ModelPlane
 from corral.models.job_view import JobView
 from corral.models.library import Library
+from corral.runners import nursery
 from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
 from corral.scheduler.loop import Scheduler
@@ -75,6 +76,7 @@ class Daemon:
                 self._spawn(console.run(), name="console"),
                 self._spawn(self._idle(parts), name="idle exit"),
                 self._spawn(logs.keep_bounded(parts.fleet.live_logs), name="cap logs"),
+                self._spawn(parts.runner.keep_nursery(self._say_plainly), name="nursery"),
             ]
             with self._signals(parts.plane):
                 try:
@@ -155,6 +157,8 @@ class Daemon:
             self.events.post("config.warning", warning)
         self.events.post("server.ready", f"listening on {', '.join(addresses)}", pid=os.getpid())
         views.greet(self.options, addresses, settings)
+        if nursery.wanted(settings.models.values()):
+            parts.runner.expect_embedded()
         self._spawn(asyncio.to_thread(_warm, parts.adapters, settings), name="warm")
         for model in settings.models.values():
             if model.preload:
@@ -201,6 +205,9 @@ class Daemon:
                 busy_at = clock.monotonic()
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
+
+    def _say_plainly(self, why: str) -> None:
+        self.events.post("warden.nursery", why)
 
     def _spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         return self._group.create_task(work, name=name)

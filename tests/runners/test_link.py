@@ -86,7 +86,7 @@ async def test_refusal_has_the_reason(link: WardenLink, paths: Paths) -> None:
 async def test_loss_is_noticed_by_everyone(link: WardenLink, paths: Paths) -> None:
     """When the warden dies, `lost` returns, waiters for exits get one that nobody saw, and requests fail."""
     log = paths.logs_dir / "a.log"
-    pid = await link.spawn("a.1", ["/bin/sleep", "60"], env={}, cwd=Path("/"), log=log)
+    pid, _ = await link.spawn("a.1", ["/bin/sleep", "60"], env={}, cwd=Path("/"), log=log)
     waiting = [asyncio.create_task(link.lost()) for _ in range(2)]
     os.kill(link.pid, signal.SIGKILL)
     assert len({await each for each in waiting}) == 1

@@ -109,7 +109,7 @@ async def test_survivors_are_adopted(runner: ProcessRunner, link: WardenLink, lo
 
 async def test_unreadable_survivors_are_ended(link: WardenLink, log: Path, paths: Paths) -> None:
     """An engine whose plan cannot be read is ended, not left to itself."""
-    pid = await link.spawn("a.1", ["/bin/sleep", "60"], env={}, cwd=Path("/"), log=log, plan={"format": 99})
+    pid, _ = await link.spawn("a.1", ["/bin/sleep", "60"], env={}, cwd=Path("/"), log=log, plan={"format": 99})
     await link.aclose()
     async with await WardenLink.connect(paths) as later:
         assert await ProcessRunner(later, paths).survivors() == []
@@ -149,7 +149,8 @@ async def main():
     link = await WardenLink.connect(find_paths(), idle_s=0.2)
     log = Path(sys.argv[1])
     for unit, leash in ("stays.1", "survive"), ("goes.1", "die-with-daemon"):
-        print(unit, await link.spawn(unit, ["/bin/sleep", "60"], env={}, cwd=Path("/"), log=log, leash=leash))
+        pid, _ = await link.spawn(unit, ["/bin/sleep", "60"], env={}, cwd=Path("/"), log=log, leash=leash)
+        print(unit, pid)
     print("ready", flush=True)
     await link.lost()
 asyncio.run(main())

@@ -26,6 +26,12 @@ _MAGIC = b"GGUF"
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS has 104 with the final NUL, Linux 108
 
 
+def command() -> tuple[str, ...]:
+    """What is run, before the engine's own arguments."""
+    # -I: no PYTHON* variable, user site or current folder can change what is imported.
+    return (sys.executable, "-I", os.path.realpath(__file__))
+
+
 def serve(argv: list[str]) -> NoReturn:
     """Loads the model that `argv` names and serves it until told to stop. Ends the process, whatever happens.
 

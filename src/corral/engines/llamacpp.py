@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -172,8 +171,7 @@ def _gpus(model: ModelSettings, build: Build) -> tuple[tuple[str, ...], tuple[st
 
 def _program(build: Build) -> tuple[str, ...]:
     if build.kind == "embedded":
-        # -I: no PYTHON* variable, user site or current folder can change what is imported.
-        return (sys.executable, "-I", str(Path(embedded_host.__file__).resolve()))
+        return embedded_host.command()
     return (str(build.path),)
 
 

@@ -19,6 +19,9 @@ from corral.runners.runner import Exit
 PROTOCOL = 1
 """The warden's protocol version that this link speaks. Source: docs/warden.md."""
 
+Born = Literal["exec", "nursery"]
+"""By a plain spawn, or by a fork of a process that had the engine's library loaded. The two behave the same."""
+
 ANSWER_WITHIN_S = 10.0
 """The warden never waits for anything before it answers; only a program on a slow disk makes `spawn` take longer."""
 
@@ -139,8 +142,9 @@ class WardenLink(asyncio.Protocol):
         log: Path,
         leash: str = "survive",
         plan: Any = None,
-    ) -> int:
-        """Starts an engine: its pid. From here on `exit_of(unit)` will be told. `env` is all it gets.
+    ) -> tuple[int, Born]:
+        """Starts an engine: its pid, and how it came to be. From here on `exit_of(unit)` will be told. `env` is all it
+        gets.
 
         Raises WardenRefused (`reason`: ENOENT, EACCES, unit_exists …) or WardenLost.
         """
@@ -152,7 +156,7 @@ class WardenLink(asyncio.Protocol):
             if self._exits.get(unit) is future:
                 del self._exits[unit]
             raise
-        return int(reply["pid"])
+        return int(reply["pid"]), reply.get("born", "exec")
 
     def exit_of(self, unit: str) -> asyncio.Future[Exit]:
         """A future for the unit's exit; shield it before awaiting. One for a unit that nobody started never ends,
@@ -192,6 +196,18 @@ class WardenLink(asyncio.Protocol):
         self._exits.pop(unit, None)
         if not self.is_lost:
             self._send({"op": "forget", "unit": unit})
+
+    async def nursery(self, argv: Sequence[str], stands_for: Sequence[str], env: Mapping[str, str]) -> None:
+        """Has the warden start a nursery in the background, for engines whose argv begins with `stands_for` and whose
+        environment is `env`; nothing when it has it. Raises WardenRefused (`unknown_op` of an old warden) or
+        WardenLost."""
+        await self._ask("nursery", argv=list(argv), stands_for=list(stands_for), env=dict(env))
+
+    async def nursery_state(self) -> Mapping[str, Any]:
+        """`state` (`none`, `starting`, `ready`, `unfit`), `pid`, `why` and `pss_kb`. Raises WardenRefused or
+        WardenLost."""
+        state: Mapping[str, Any] = await self._ask("nursery")
+        return state
 
     async def bye(self) -> None:
         """Tells the warden that we leave on purpose: engines go on, whatever their leash, until it lingered long

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral import clock
 from corral.config.paths import Paths
+from corral.engines import embedded_host
 from corral.engines.plan import LaunchPlan
 from corral.errors import EngineMissing, StartFailed
-from corral.runners import memory
+from corral.runners import memory, nursery
 from corral.runners.environment import engine_environment
-from corral.runners.link import Known, WardenLink, WardenLost, WardenRefused
+from corral.runners.link import Born, Known, WardenLink, WardenLost, WardenRefused
 from corral.runners.record import dump_plan, load_plan
 from corral.runners.runner import Exit, Running, Survivor
 
@@ -24,8 +25,8 @@ AFTER_KILL_S = 5.0
 class ProcessRunning:
     """One engine of the warden's. Its exit is remembered here, so the warden is told to forget it at once."""
 
-    def __init__(self, link: WardenLink, unit: str, pid: int) -> None:
-        self._link, self._unit, self._pid = link, unit, pid
+    def __init__(self, link: WardenLink, unit: str, pid: int, born: Born = "exec") -> None:
+        self._link, self._unit, self._pid, self.born = link, unit, pid, born
         self._exit = link.exit_of(unit)
         if self._exit.done():
             link.forget_soon(unit)
@@ -79,7 +80,9 @@ class ProcessRunner:
 
     def __init__(self, link: WardenLink, paths: Paths) -> None:
         self._link, self._paths = link, paths
+        self._embedded = embedded_host.command()
         self._relinking = asyncio.Lock()
+        self._uses_embedded = asyncio.Event()
 
     @property
     def link(self) -> WardenLink:
@@ -89,7 +92,7 @@ class ProcessRunner:
     async def start(self, plan: LaunchPlan, log: Path) -> Running:
         link = await self._living_link(plan)
         try:
-            pid = await link.spawn(
+            pid, born = await link.spawn(
                 plan.unit,
                 plan.argv,
                 env=engine_environment(plan.env),
@@ -107,7 +110,33 @@ class ProcessRunner:
         except asyncio.CancelledError:
             link.stop_soon(plan.unit, 0.0)  # nobody would know of what is being started
             raise
-        return ProcessRunning(link, plan.unit, pid)
+        if plan.argv[: len(self._embedded)] == self._embedded:
+            self._uses_embedded.set()
+        return ProcessRunning(link, plan.unit, pid, born)
+
+    def expect_embedded(self) -> None:
+        """Has `keep_nursery` begin before the first embedded engine is started."""
+        self._uses_embedded.set()
+
+    async def keep_nursery(self, say: Callable[[str], None]) -> None:
+        """Has the warden keep a nursery, from the first embedded engine on and for ever: a task of whoever owns this.
+        `say` is told once when there can be none, and engines are then spawned plainly."""
+        await self._uses_embedded.wait()
+        why = await asyncio.to_thread(nursery.why_not)
+        while not why:
+            link = self._link
+            try:
+                await link.nursery(nursery.command(), nursery.stands_for(), engine_environment({}))
+            except WardenLost:
+                pass
+            except WardenRefused as refusal:
+                why = refusal.message
+                break
+            await link.lost()
+            while self._link is link:  # until somebody starts an engine, and with it another warden
+                self._uses_embedded.clear()
+                await self._uses_embedded.wait()
+        say(f"embedded engines are started without a nursery: {why}")
 
     async def survivors(self) -> Sequence[Survivor]:
         adopted, ending = [], []

@@ -8,7 +8,9 @@ import signal
 import time
 
 from . import kernel
+from .birth import NO_MARK
 from .journal import note
+from .nursery import Nursery
 from .protocol import Refused
 from .records import Records, end_leftovers
 from .spawn import outcome, refused, spawn
@@ -32,9 +34,10 @@ class Engine:
         self.unit, self.argv, self.cwd, self.log, self.leash, self.plan = unit, argv, cwd, log, leash, plan
         self.mark = mark
         self.pid = 0
+        self.born = "exec"  # or "nursery"
         self.identity: str | None = None
         self.started_wall_s = 0.0
-        self.status_fd: int | None = None  # open until exec is through
+        self.status_fd: int | None = None  # open until exec is through, or what stands for it in the nursery
         self.on_started: Callable[[Refused | None], None] | None = None
         self.asked = False
         self.stopping = False
@@ -53,7 +56,9 @@ class Engine:
         return self.state != "exited"
 
     def as_json(self) -> dict[str, Any]:
-        shown = {name: getattr(self, name) for name in ("unit", "pid", "leash", "log", "plan", "started_wall_s")}
+        shown = {
+            name: getattr(self, name) for name in ("unit", "pid", "born", "leash", "log", "plan", "started_wall_s")
+        }
         return {**shown, "state": self.state, "exit": None if self.lives else self.exit}
 
     def as_record(self) -> dict[str, Any]:
@@ -73,6 +78,7 @@ class Engines:
         self._records, self._tell, self._watch, self._unwatch = records, tell, watch, unwatch
         self._by_unit: dict[str, Engine] = {}
         self._by_pid: dict[int, Engine] = {}  # leaders that were not reaped yet
+        self.nursery = Nursery(watch, unwatch)
 
     @property
     def living(self) -> list[Engine]:
@@ -101,8 +107,12 @@ class Engines:
             raise Refused("unit_exists", f"{engine.unit} runs already, as process {earlier.pid}")
         if earlier is not None:
             self.forget(engine.unit)
-        marked = {**env, kernel.MARK_VARIABLE: engine.mark}
-        engine.pid, engine.status_fd = spawn(engine.argv, marked, engine.cwd, engine.log)
+        made = self.nursery.bear(engine.argv, env, engine.cwd, engine.log, engine.mark)
+        engine.born = "exec" if made is None else "nursery"
+        if made is None:
+            marked = {**env, kernel.MARK_VARIABLE: engine.mark}
+            made = spawn(engine.argv, marked, engine.cwd, engine.log)
+        engine.pid, engine.status_fd = made
         engine.started_wall_s = time.time()
         engine.identity = kernel.identity(engine.pid)
         engine.on_started = on_started
@@ -149,6 +159,7 @@ class Engines:
 
     def tick(self, now: float) -> None:
         """Does what is due: KILL after the grace, and the news of exits whose group is gone."""
+        self.nursery.tick(now)
         for engine in self.living:
             if engine.kill_at is not None and now >= engine.kill_at and engine.exit is None:
                 engine.kill_at = None
@@ -160,6 +171,8 @@ class Engines:
         """Seconds until `tick` has something to do."""
         due = [engine.kill_at - now for engine in self.living if engine.kill_at is not None and engine.exit is None]
         due += [0.01 for engine in self.living if engine.gone_by is not None]
+        if (nursery_due := self.nursery.next_due(now)) is not None:
+            due.append(nursery_due)
         return max(0.0, min(due)) if due else None
 
     def reap(self) -> None:
@@ -168,6 +181,7 @@ class Engines:
             pid, status = ended
             engine = self._by_pid.pop(pid, None)
             if engine is None:
+                self.nursery.ended(pid, status)
                 continue
             self._started(engine)
             if self._by_unit.get(engine.unit) is not engine:
@@ -216,11 +230,14 @@ class Engines:
 
     def _end_orphans(self) -> None:
         """KILL for children that an ended engine left us, in sessions of their own too."""
-        strangers = [pid for pid in kernel.children() if pid not in self._by_pid]
+        known = {*self._by_pid, *self.nursery.pids}
+        strangers = [pid for pid in kernel.children() if pid not in known]
         if not strangers:
             return
         homes = {engine.pid for engine in self._by_pid.values()}
         marks = {engine.mark for engine in self._by_pid.values()}
+        if self.nursery.pid:
+            marks.add(NO_MARK)  # a spare that has not yet said so
         for pid in strangers:
             try:
                 mark = kernel.mark_of(pid)

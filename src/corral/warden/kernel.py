@@ -16,10 +16,11 @@ MARK_VARIABLE = "CORRAL_MARK"
 """In each engine's environment, with a random value of its own: descendants inherit it, wherever they move to."""
 
 # Source: linux/prctl.h
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_MM, _PR_SET_MM_MAP, _PR_SET_CHILD_SUBREAPER = 1, 15, 35, 14, 36
 
 # Resolved once, so that the forked child calls a plain function pointer and imports nothing.
 _prctl = ctypes.CDLL(None).prctl if LINUX else None
+_shown: ctypes.Array[ctypes.c_char] | None = None  # what the kernel reads as our arguments must stay where it is
 
 
 def die_with_parent() -> None:
@@ -32,7 +33,31 @@ def adopt_orphans() -> None:
     """Descendants whose parent ends become children of this process. Nothing on systems that cannot."""
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        _prctl(_PR_SET_NAME, b"corral-warden", 0, 0, 0)
+    name_process(b"corral-warden")
+
+
+def name_process(name: bytes) -> None:
+    """What `ps` shows as this process's short name; 15 bytes of it count."""
+    if _prctl is not None:
+        _prctl(_PR_SET_NAME, name, 0, 0, 0)
+
+
+def show_arguments(argv: list[str]) -> None:
+    """Has /proc/PID/cmdline, and so `ps`, show `argv`. Nothing on kernels that do not let a process say so."""
+    global _shown
+    fields = stat_fields(os.getpid()) if _prctl is not None else None
+    if fields is None or _prctl is None:
+        return
+    words = b"".join(os.fsencode(word) + b"\0" for word in argv)
+    shown = ctypes.create_string_buffer(words, len(words))
+    begin = ctypes.addressof(shown)
+    code, data, environment = fields[23:25], fields[42:44], fields[47:49]
+    brk = ctypes.CDLL(None).sbrk
+    brk.restype = ctypes.c_void_p
+    values = [*code, *data, fields[44], brk(0), fields[25], begin, begin + len(words), *environment]
+    layout = (ctypes.c_uint64 * 13)(*map(int, values), 0, 0xFFFFFFFF << 32)  # no auxv, and exe_fd -1: both stay
+    if _prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.byref(layout), ctypes.sizeof(layout), 0) == 0:
+        _shown = shown
 
 
 def identity(pid: int) -> str | None:

@@ -70,7 +70,7 @@ def _spawn(server: Server, client: Client, request: Request) -> Reply:
         if failure is not None:
             _refuse(client, request.get("id"), failure)
         else:
-            client.send({"id": request.get("id"), "ok": True, "pid": engine.pid})
+            client.send({"id": request.get("id"), "ok": True, "pid": engine.pid, "born": engine.born})
 
     server.engines.spawn(engine, env, started)
     return None
@@ -91,6 +91,15 @@ def _stop(server: Server, client: Client, request: Request) -> Reply:
 
 def _list(server: Server, client: Client, request: Request) -> Reply:
     return {"engines": server.engines.listing()}
+
+
+def _nursery(server: Server, client: Client, request: Request) -> Reply:
+    if "argv" in request:
+        argv, stands_for = protocol.strings(request, "argv"), protocol.strings(request, "stands_for")
+        if server.quitting:
+            raise Refused("shutting_down", "this warden is ending")
+        server.engines.nursery.open(argv, stands_for, protocol.mapping(request, "env"))
+    return server.engines.nursery.as_json()
 
 
 def _forget(server: Server, client: Client, request: Request) -> Reply:
@@ -114,6 +123,7 @@ _HANDLERS: dict[str, Callable[[Server, Client, Request], Reply]] = {
     "signal": _signal,
     "stop": _stop,
     "list": _list,
+    "nursery": _nursery,
     "forget": _forget,
     "bye": _bye,
     "shutdown": _shutdown,

@@ -56,6 +56,7 @@ class Server:
                 key.data()
             self._sweep()
             self.engines.tick(time.monotonic())
+        self.engines.nursery.close("the warden ends")
 
     def quit(self, grace_s: float, why: str) -> None:
         """Stops all engines and then ends; called again, it may only hasten that."""

@@ -16,6 +16,7 @@ from corral.models.job_view import JobView
 from corral.models.pull import SOURCE, Verify
 from corral.refs import Ref
 from corral.registry.source import RemoteBlob, RemoteModel
+from corral.registry.url import UrlSource
 from models.fetching import CHUNK, QUICK, World, world
 from support.faulty_registry import Fault, noise
 
@@ -272,6 +273,29 @@ def test_a_blob_that_another_process_fetches_is_waited_for(here: World, download
     view = downloads.wait(view.id, WAIT_S)
     assert view.state == "done"
     assert any("waiting" in note for note in view.notes)
+
+
+def test_a_url_whose_file_changes_midway_is_fetched_anew(here: World) -> None:
+    """A file without a digest that is replaced while it is fetched comes whole as it is now, never as a mixture."""
+    old, new = (b"GGUF" + noise(SIZE, seed) for seed in (1, 2))
+    here.registry.blobs["m.gguf"] = old
+    here.registry.etag = '"old"'
+
+    def change() -> None:
+        here.registry.blobs["m.gguf"] = new
+        here.registry.etag = '"new"'
+
+    here.registry.faults += [Fault(path="/file/", times=4), Fault(path="/file/", times=1, then=change)]
+    made = Downloads(here.store, {"url": UrlSource(here.source.egress)}, how=QUICK)
+    try:
+        ref = Ref("url", repository=f"http://{here.registry.host}/file/m.gguf")
+        view = made.wait(made.start(ref).id, WAIT_S)
+    finally:
+        made.close()
+    assert (view.state, view.error) == ("done", None)
+    assert here.store.blob(digest_of(new)).path.read_bytes() == new
+    assert here.store.find(digest_of(old)) is None
+    assert any("changed" in note for note in view.notes)
 
 
 def test_so_many_at_once_and_no_more(here: World) -> None:

@@ -66,10 +66,10 @@ def test_content_of_any_size_comes_whole_and_no_byte_twice(here: World, size: in
 def test_large_blobs_come_in_parallel_ranges(here: World) -> None:
     """Several connections share a blob."""
     content = noise(SIZE)
-    here.registry.faults.append(Fault(times=-1, pace_s=0.002))
+    here.registry.faults.append(Fault(times=-1, pace_s=0.01))
     assert fetch(here, here.blob(content)) == content
-    firsts = [first for first, _ in here.registry.sent_of(digest_of(content))]
-    assert len(firsts) > 2
+    assert here.registry.most_sending >= 2
+    assert overlap(here.registry.sent_of(digest_of(content))) == 0
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ class FaultyRegistry:
     tokens: dict[str, int] = field(default_factory=dict)
     signed: set[str] = field(default_factory=set)
     made: int = 0
+    sending: int = 0  # answers with content on their way now
+    most_sending: int = 0
 
     def model(self, name: str, *layers: bytes, tag: str = "latest", sizes: tuple[int, ...] = ()) -> str:
         """Adds `name:tag` with these layers; `sizes` may lie about them. The manifest's digest."""
@@ -270,7 +272,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(part) + (fault.lie if wanted is None else 0)))
         self.end_headers()
         if self.command != "HEAD":
-            self._send(asked, part, fault)
+            self._count(1)
+            try:
+                self._send(asked, part, fault)
+            finally:
+                self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self.registry.lock:
+            self.registry.sending += more
+            self.registry.most_sending = max(self.registry.most_sending, self.registry.sending)
 
     def _send(self, asked: Asked, part: memoryview, fault: Fault) -> None:
         ends = [limit for limit in (fault.cut_after, fault.stall_after) if limit is not None]

@@ -12,7 +12,11 @@ from corral.refs import Ref
 
 
 class Body(Protocol):
-    """One answer's bytes, read in a thread. `readinto` gives 0 at the end; it never gives more than was asked for."""
+    """One answer's bytes, read in a thread. `readinto` gives 0 at the end; it never gives more than was asked for.
+
+    It may also have `etag` (a strong one, or None), by which a file without a digest is known to be the same, and
+    `abort()`, which another thread calls to make the reading one fail soon.
+    """
 
     status: int  # 200, or 206 when a range was asked for and given
     offset: int  # where in the blob the first byte belongs: 0 when the server ignored the range

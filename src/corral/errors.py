@@ -71,6 +71,16 @@ class TooLarge(CallerError):
     code, status = "body_too_large", 413
 
 
+class HeadTooLarge(CallerError):
+    code, status = "head_too_large", 431
+
+
+class TooSlow(CallerError):
+    """The client took longer to send its request than anybody should wait."""
+
+    code, status = "request_timeout", 408
+
+
 class QueueFull(CallerError):
     """The bounded queue is full; `details` carry `queue_position` and `retry_after_s`."""
 

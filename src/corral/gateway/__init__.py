@@ -1,5 +1,6 @@
 """The gateway: the HTTP server in front of everything, and the only one that clients see.
 
+- connection: one client's TCP or unix connection: heads and bodies in, strictly read; answers out, in order.
 - exchange: one request and the way back to its client; the seam behind which the HTTP server can be replaced.
 - route: a method and a path, its handler, and its line in the API document, all in one table.
 - proxy: peek at a body's model, resolve it, hold a lease, send the request up, relay the answer down.

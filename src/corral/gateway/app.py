@@ -1,4 +1,4 @@
-"""`App`: one listener's ASGI application: finds the route, reads the body, and turns errors into answers."""
+"""`App`: what one listener answers: finds the route, reads the body, and turns errors into answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Protocol
 
 from corral.errors import Bug, CorralError, LocalOnly
 from corral.gateway.answer import send_error
-from corral.gateway.asgi import AsgiExchange, Message, Receive, Send
 from corral.gateway.control import Control
 from corral.gateway.exchange import ClientLeft, Exchange
 from corral.gateway.headers import sane_id
@@ -40,19 +39,11 @@ class App:
     def routes(self) -> tuple[Route, ...]:
         return self._table.routes
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        exchange = AsgiExchange(scope, receive, send)
-        self.active.add(exchange)
-        try:
-            await self.answer(exchange)
-        finally:
-            self.active.discard(exchange)
-
     async def answer(self, exchange: Exchange) -> None:
         """Answers `exchange`, with an error if need be. Raises only CancelledError, when its task was cancelled by
         somebody who did not say why."""
         exchange.listener_default = self.listener_default
-        exchange.extra.append((b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id()))
+        exchange.extra = [(b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id())]
         try:
             match = self._table.match(exchange.method, exchange.path)
             if match.route.local and not self._local:

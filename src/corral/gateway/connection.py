@@ -1,102 +1,324 @@
-"""`Connection`: uvicorn's HTTP/1.1 protocol, taught to tell its exchange when the client leaves."""
+"""`Connection`: one client's HTTP/1.1 connection: requests in, one at a time and in order, answers out."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Protocol, cast
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
-
-from corral.errors import CallerError
+from corral import clock
+from corral.errors import CallerError, TooSlow
 from corral.gateway.answer import encode
-from corral.gateway.asgi import CONNECTION
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
+from corral.gateway.head import Head
+from corral.gateway.wire import STATUS_LINES, WireExchange
 
-KEEP_ALIVE_S = 75
-"""An idle connection is kept so long: longer than clients usually pool theirs, so that they close first."""
+NEVER = float("inf")
 
 
-class Connections(ServerState):
-    """The connections of one listener, with the fields that every answer of theirs carries."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take of us. Times are in seconds."""
 
-    def __init__(self) -> None:
+    head_s: float = 30.0  # for a request's head, from its first byte; also for the first byte of a connection
+    body_s: float = 30.0  # for its body, and what the size of the body adds
+    body_bytes_per_s: int = 4096
+    keep_alive_s: float = 75.0  # idle: longer than clients usually pool theirs, so that they close first
+    unread_s: float = 300.0  # no piece of the answer is taken
+    linger_s: float = 5.0  # for the rest of a request that was answered already, and for last bytes to go out
+    linger_bytes: int = 64 << 20
+    early_bytes: int = 64 << 10  # of further requests while one is answered; then they wait in the kernel
+    look_s: float = 1.0  # how often these times are looked at
+
+
+LIMITS = Limits()
+
+
+class Answers(Protocol):
+    """What is behind the connections of one listener."""
+
+    active: set[Exchange]
+
+    def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]: ...
+
+
+class Connections:
+    """The connections of one listener, with what they share."""
+
+    def __init__(self, answers: Answers, limits: Limits) -> None:
+        self.answers = answers
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self._open: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._second = 0
-        self._fields: list[tuple[bytes, bytes]] = []
-        super().__init__()
+        self._fields = b""
 
-    @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
+    def __iter__(self) -> Any:
+        return iter(list(self._open))
+
+    def standing_fields(self) -> bytes:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._fields = [(b"date", formatdate(second, usegmt=True).encode()), (b"server", b"corral")]
+            self._fields = b"date: %b\r\nserver: corral\r\n" % formatdate(second, usegmt=True).encode()
         return self._fields
 
-    @default_headers.setter
-    def default_headers(self, value: list[tuple[bytes, bytes]]) -> None:
-        """uvicorn sets it empty when it begins; ours are made when they are asked for."""
+    def add(self, connection: Connection) -> None:
+        self._open.add(connection)
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.limits.look_s, self._look)
+
+    def discard(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        """One timer for all: a timer each would cost every request more than its bounds are worth."""
+        self._timer = self.loop.call_later(self.limits.look_s, self._look)
+        now = clock.monotonic()
+        for connection in self:
+            if connection.deadline < now:
+                connection.expire()
 
 
-def config(app: Any) -> Config:
-    """uvicorn's settings for `app`; nothing in them touches logging, signals or the event loop."""
-    made = Config(
-        app,
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        loop="none",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-    )
-    made.load()
-    return made
+class Connection(asyncio.Protocol):
+    """One client's connection.
 
+    At any time it reads a head, or has one exchange: first its body comes in, then it is answered. Bytes of further
+    requests are kept unparsed until then.
+    """
 
-class Connection(HttpToolsProtocol):
-    """One client's connection."""
+    def __init__(self, connections: Connections) -> None:
+        self._all = connections
+        self._limits = connections.limits
+        self.standing_fields = connections.standing_fields
+        self.keep_alive = True
+        self.deadline = NEVER
+        self._transport: asyncio.Transport | None = None
+        self._head: Head | None = None
+        self._exchange: WireExchange | None = None
+        self._early = b""
+        self._reading = True
+        self._writable: asyncio.Future[None] | None = None  # while the client is behind
+        self._began = 0.0  # when the present body began to come
+        self._closing = False
 
-    def __init__(self, config: Config, connections: Connections) -> None:
-        super().__init__(config, connections, {}, asyncio.get_running_loop())
-        self.exchange: Exchange | None = None
+    # What the event loop calls.
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope[CONNECTION] = self  # type: ignore[literal-required]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.deadline = clock.monotonic() + self._limits.head_s
+        self._all.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.exchange is not None:
-            self.exchange.client_left()
-            self.exchange = None
+        self._closing = True
+        self._transport = None
+        self._all.discard(self)
+        self._head = None
+        self._resume_writers()
+        if self._exchange is not None:
+            self._exchange.client_left()
+            self._exchange = None
 
-    def keep_reading(self) -> None:
-        self.flow.resume_reading()
+    def eof_received(self) -> bool:
+        """A client that has closed and one that only will not send any more look the same: both count as gone, because
+        an engine must not work for nobody."""
+        if self._exchange is not None and not self._exchange.ended:
+            self.break_off()
+        else:
+            self._close()
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        exchange = self._exchange
+        if exchange is None:
+            if self._writable is None:
+                self._read_head(data)
+            else:
+                self._keep(data)  # first it has to take the answers that it has
+        elif exchange.broken:
+            pass
+        elif not exchange.whole:
+            self._read_body(exchange, data)
+        else:
+            self._keep(data)
+
+    def pause_writing(self) -> None:
+        self._writable = self._all.loop.create_future()
+        self.deadline = clock.monotonic() + self._limits.unread_s
+
+    def resume_writing(self) -> None:
+        self._resume_writers()
+        if self._closing:
+            return
+        self.deadline = NEVER
+        if self._exchange is None:
+            self._go_on()
+
+    def _resume_writers(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # Requests.
+
+    def _read_head(self, data: bytes) -> None:
+        head = self._head
+        if head is None:
+            if data[0] in b"\r\n":  # some clients end a body with a line too many
+                data = data.lstrip(b"\r\n")
+                if not data:
+                    return
+            head = Head()
+        try:
+            end = head.feed(data)
+        except CallerError as error:
+            self._refuse(error)
+            return
+        if not end:
+            if self._head is None:
+                self._head = head
+                self.deadline = clock.monotonic() + self._limits.head_s
+            return
+        self._head = None
+        self._answer(head, data[end:] if end < len(data) else b"")
+
+    def _answer(self, head: Head, rest: bytes) -> None:
+        self.keep_alive = self.keep_alive and head.keep_alive
+        exchange = self._exchange = WireExchange(self, head)
+        answers = self._all.answers
+        answers.active.add(exchange)
+        self.deadline = NEVER
+        if not exchange.whole:
+            self._began = clock.monotonic()
+            self.deadline = self._began + self._limits.body_s
+        exchange.task = task = self._all.loop.create_task(answers.answer(exchange))
+
+        def ended(_: asyncio.Task[None]) -> None:
+            answers.active.discard(exchange)
+            if not exchange.ended and not exchange.gone:
+                exchange.abort()
+
+        task.add_done_callback(ended)
+        if rest:
+            self.data_received(rest)
+
+    def _read_body(self, exchange: WireExchange, data: bytes) -> None:
+        try:
+            used = exchange.feed(data)
+        except CallerError as error:
+            self.keep_alive = False
+            if exchange.ended or exchange.started:
+                self.break_off()
+                return
+            exchange.fail(error, broken=True)
+            return
+        if exchange.ended:
+            if exchange.whole or exchange.taken > self._limits.linger_bytes:
+                self._over()
+            return
+        if exchange.whole:
+            self.deadline = NEVER
+            if used < len(data):
+                self._keep(data[used:])
+        else:
+            self.deadline = self._began + self._limits.body_s + exchange.taken / self._limits.body_bytes_per_s
+
+    def _keep(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > self._limits.early_bytes and self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Takes up what came early, or waits for the next request."""
+        self.deadline = clock.monotonic() + self._limits.keep_alive_s
+        if not self._early:
+            return
+        data, self._early = self._early, b""
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
+        self._read_head(data)
+
+    def _refuse(self, error: CallerError) -> None:
+        """What came is no request. It is told so, and that is all."""
+        body = encode(openai.error(error))
+        self.transmit(
+            b"%b%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+            % (STATUS_LINES[error.status], self.standing_fields(), len(body), body)
+        )
+        self._close()
+
+    # What an exchange calls.
+
+    def transmit(self, data: bytes) -> bool:
+        if self._transport is not None:
+            self._transport.write(data)
+        return self._writable is None
+
+    async def drained(self) -> None:
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
+
+    def answered(self) -> None:
+        exchange = self._exchange
+        if exchange is None or self._closing:
+            return
+        if not exchange.whole and not exchange.broken and not exchange.waits_for_leave:
+            # A client that still sends would be cut off before it reads why: its rest is taken in first, within bounds.
+            self.deadline = clock.monotonic() + self._limits.linger_s
+            return
+        self._over()
+
+    def _over(self) -> None:
+        self._exchange = None
+        if not self.keep_alive:
+            self._close()
+            return
+        if self._writable is None:
+            self._go_on()
 
     def break_off(self) -> None:
-        self.transport.abort()
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
 
-    def send_400_response(self, msg: str) -> None:
-        """What was received is no HTTP. In the middle of an answer there is nothing to be said but goodbye."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.abort()
-            return
-        error = CallerError("the request is no valid HTTP/1.1", hint="is this a plain HTTP client?")
-        body = encode(openai.error(error))
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\nserver: corral\r\ncontent-type: application/json\r\n"
-            b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-        )
-        self.transport.close()
+    # What ends it.
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Nothing to warn of: the request is answered as if nobody had asked for another protocol."""
+    def _close(self) -> None:
+        """Closes once what was written is out, or the client has had time enough for that."""
+        self._closing = True
+        self._early = b""
+        if self._transport is not None:
+            unsent = self._transport.get_write_buffer_size()
+            self.deadline = clock.monotonic() + (self._limits.unread_s if unsent else self._limits.linger_s)
+            self._transport.close()
+
+    def shutdown(self) -> None:
+        """Closes now, or after the answer that is being given."""
+        self.keep_alive = False
+        if self._exchange is None or self._exchange.ended:
+            self._close()
+
+    def expire(self) -> None:
+        """`deadline` has passed."""
+        exchange = self._exchange
+        if self._closing or self._writable is not None or (exchange is not None and exchange.ended):
+            self.break_off()
+        elif exchange is not None:
+            self.deadline = NEVER
+            exchange.fail(TooSlow("the request's body came too slowly", hint="send it faster, or in smaller parts"))
+        elif self._head is not None:
+            self._refuse(TooSlow("the request's head came too slowly", hint="send it at once"))
+        else:
+            self._close()

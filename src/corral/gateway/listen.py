@@ -14,7 +14,7 @@ from corral import clock
 from corral.config.settings import Listen, Settings
 from corral.errors import CorralError, Stopping
 from corral.gateway.app import App, MakeApp
-from corral.gateway.connection import Connection, Connections, config
+from corral.gateway.connection import LIMITS, Connection, Connections, Limits
 from corral.gateway.sockets import BACKLOG, bound
 
 _LAST_WORDS_S = 1.0
@@ -24,11 +24,10 @@ _LAST_WORDS_S = 1.0
 class Listener:
     """One address, its app, and its connections."""
 
-    def __init__(self, where: Listen, app: App) -> None:
+    def __init__(self, where: Listen, app: App, limits: Limits) -> None:
         self.where = where
         self.app = app
-        self._connections = Connections()
-        self._config = config(app)
+        self._connections = Connections(app, limits)
         self._servers: list[asyncio.Server] = []
         self._inode: int | None = None
         self.addresses: list[Listen] = []  # as bound: with real ports
@@ -49,7 +48,7 @@ class Listener:
             raise
 
     def _connection(self) -> Connection:
-        return Connection(self._config, self._connections)
+        return Connection(self._connections)
 
     def _address(self, sock: socket.socket) -> Listen:
         if self.where.path is not None:
@@ -69,7 +68,7 @@ class Listener:
                 if path.stat().st_ino == self._inode:
                     os.unlink(path)  # noqa: PTH108 - one form of the call that cannot follow a link
             self._inode = None
-        for connection in list(self._connections.connections):
+        for connection in self._connections:
             connection.shutdown()
 
     async def drain(self, deadline: float, error: CorralError) -> None:
@@ -81,14 +80,13 @@ class Listener:
         for exchange in list(self.app.active):
             exchange.abort()
         await self._ended(clock.monotonic() + _LAST_WORDS_S, lambda: self.app.active)
-        for connection in list(self._connections.connections):
-            if connection.transport is not None:
-                connection.transport.close()
+        for connection in self._connections:
+            connection.shutdown()
 
     async def _ended(self, deadline: float, which: Callable[[], Iterable[object]]) -> None:
         while which():
             left = deadline - clock.monotonic()
-            tasks = list(self._connections.tasks)
+            tasks = [exchange.task for exchange in self.app.active if exchange.task is not None]
             if left <= 0 or not tasks:
                 return
             await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -103,8 +101,9 @@ class Listener:
 class Listeners:
     """All listeners of one Corral. Everything runs in the event loop that opened them."""
 
-    def __init__(self, app: MakeApp) -> None:
+    def __init__(self, app: MakeApp, limits: Limits = LIMITS) -> None:
         self._app = app
+        self._limits = limits
         self._open: dict[Listen, Listener] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self._control: Listen | None = None
@@ -127,7 +126,7 @@ class Listeners:
         try:
             for where, default in wanted.items():
                 if where not in self._open:
-                    fresh[where] = Listener(where, self._app(default, where.path is not None))
+                    fresh[where] = Listener(where, self._app(default, where.path is not None), self._limits)
                     await fresh[where].open()
         except BaseException:
             for listener in fresh.values():

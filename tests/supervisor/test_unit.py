@@ -16,8 +16,10 @@ import pytest
 from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Timeouts
+from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import CorralError
 from corral.events import EventLog
+from corral.runners import link as links
 from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
 from corral.supervisor.machine import State
@@ -67,7 +69,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(paths: Paths, *args: str, timeouts: Timeouts | None = None) -> AsyncIterator[World]:
+async def world(
+    paths: Paths, *args: str, timeouts: Timeouts | None = None, adapter: FakeAdapter | None = None
+) -> AsyncIterator[World]:
     timeouts = timeouts or Timeouts(start_s=10, stop_s=5)
     model = ModelSettings("m", Path("/nowhere"), args=args)
     told, events = Told(), EventLog()
@@ -78,7 +82,7 @@ async def world(paths: Paths, *args: str, timeouts: Timeouts | None = None) -> A
         def spawn(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
             return group.create_task(work, name=name)
 
-        means = Means(paths, events, {"llama.cpp": FakeAdapter()}, {"process": runner}, told, spawn)
+        means = Means(paths, events, {"llama.cpp": adapter or FakeAdapter()}, {"process": runner}, told, spawn)
         unit = Unit(model, timeouts, means)
         try:
             yield World(unit, told, events, model, link)
@@ -141,6 +145,58 @@ async def test_a_crash_is_noticed(paths: Paths) -> None:
         await w.unit.start(w.model, 2)
         assert w.state == "ready"
         assert w.unit.name == "m.2"
+
+
+async def test_a_stop_may_meet_a_crash(paths: Paths) -> None:
+    """An engine that dies in the moment it is to be stopped counts as stopped, whoever hears of it first."""
+    async with world(paths) as w:
+        await w.unit.start(w.model, 1)
+        assert w.unit.running is not None and w.unit.running.pid is not None
+        os.kill(w.unit.running.pid, signal.SIGKILL)
+        await w.unit.running.wait()
+        assert w.state == "ready"  # why it ended is still being looked for
+        await w.unit.stop("enough")
+        assert w.state == "stopped"
+        assert w.told.ended == [("m", 1, None, 0.0)]
+        await w.unit.start(w.model, 2)
+        assert w.state == "ready"
+
+
+class _Broken(FakeAdapter):
+    """Fails as no adapter should."""
+
+    def plan(self, model: ModelSettings, *, generation: int, endpoint: Endpoint) -> LaunchPlan:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_a_bug_leaves_no_unit_between_two_states(paths: Paths) -> None:
+    """An error nobody foresaw fails the start as any other does: the next start and a stop go on as usual."""
+    async with world(paths, adapter=_Broken()) as w:
+        for generation in (1, 2):
+            await w.unit.start(w.model, generation)
+            assert w.state == "backoff"
+        error = w.told.ended[1][2]
+        assert error is not None and error.code == "bug" and "can't start new thread" in error.message
+        assert "bug" in [event.kind for event in w.events.since()]
+        await w.unit.stop("enough")
+        assert w.state == "stopped"
+
+
+async def test_a_stop_does_not_wait_for_ever(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody can end the engine (here the warden hangs), a stop says so and returns; the end is told when it comes."""
+    monkeypatch.setattr(links, "ANSWER_WITHIN_S", 0.1)
+    async with world(paths, timeouts=Timeouts(start_s=10, stop_s=0.1)) as w:
+        await w.unit.start(w.model, 1)
+        os.kill(w.link.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(5):
+                await w.unit.stop("enough")
+            assert w.state == "stopping"
+            assert "has not ended" in w.events.since()[-1].text
+        finally:
+            os.kill(w.link.pid, signal.SIGCONT)
+        await w.told.until(lambda: bool(w.told.ended))
+        assert w.state == "stopped"
 
 
 async def test_failing_again_and_again_ends_in_failed(paths: Paths) -> None:

@@ -26,6 +26,10 @@ from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
 
 _LOG_TAIL_LINES = 20
+_STOP_GRACE_S = 6.0
+"""How long beyond the stop timeout a stop waits for an end that somebody else asked for."""
+_TOLD_WITHIN_S = 1.0
+"""How soon after the runner is done with a process its end has been told here too."""
 
 
 class Listener(Protocol):
@@ -124,23 +128,38 @@ class Unit:
             )
             await self._start_failed(failed)
             return
+        except Exception as error:  # a bug of ours must not leave the unit between two states
+            bug = Bug(f"{type(error).__name__}: {error}", model=model.name, unit=self.name)
+            self._means.events.post("bug", str(bug), model=model.name, unit=self.name)
+            await self._start_failed(bug)
+            return
         self.load_ms = (clock.monotonic() - began) * 1000
         self._became_ready(Event.BECAME_READY, f"loaded in {self.load_ms:.0f} ms")
 
     async def stop(self, why: str) -> None:
-        """Ends the process, TERM first and KILL after the stop timeout, and reports it. Waiting is bounded."""
+        """Ends the process, TERM first and KILL after the stop timeout, and reports it.
+
+        Waiting is bounded: of what not even KILL ends within some seconds, an event tells; its end is still awaited.
+        """
         if self.state in (State.BACKOFF, State.FAILED):
             self._failures = 0
             self._move(Event.STOP_ASKED, why)
             return
         if self.state is State.STOPPED:
             return
+        grace_s = self.timeouts.stop_s + _STOP_GRACE_S
         if self.state is not State.STOPPING:
             self._stop_asked = True
             self._move(Event.STOP_ASKED, why)
             if self.running is not None:
                 await self.running.stop(self.timeouts.stop_s)
-        await self._ended.wait()
+                grace_s = _TOLD_WITHIN_S
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._ended.wait()
+        except TimeoutError:
+            text = f"{self.name} has not ended, although it was killed"
+            self._means.events.post("unit.warning", text, model=self.model.name, unit=self.name)
 
     async def wait_stopped(self) -> None:
         """Returns once there is no process."""
@@ -221,12 +240,12 @@ class Unit:
         if (running := self.running) is None:
             return
         exit_ = await running.wait()
-        if self.state is State.STOPPING:
+        error = None if self.state is State.STOPPING else await self._why_ended(exit_)
+        if error is None or self.state is State.STOPPING:  # a stop may have been asked while the reason was looked for
             self._failures = 0
             self._finished(Event.EXITED, how(exit_))
             self._means.listener.unit_ended(self.model.name, generation, None, 0.0)
             return
-        error = await self._why_ended(exit_)
         if clock.monotonic() - self._ready_at > backoff.LONGEST_S:
             self._failures = 0
         self.restarts += 1

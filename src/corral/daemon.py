@@ -170,10 +170,9 @@ class Daemon:
             with suppress(CorralError):  # not in the store any more, so that it will be stopped
                 await parts.plane.known(survivor.plan.model)
         settings = parts.plane.settings
-        adopted = await adopt_survivors(parts.runner, parts.fleet, settings, parts.adapters, self.events)
-        for name in adopted:
-            if (unit := parts.fleet.get(name)) is not None:
-                parts.scheduler.adopt(name, unit.generation)
+        adopted = await adopt_survivors(
+            parts.runner, parts.fleet, settings, parts.adapters, self.events, parts.scheduler.adopt
+        )
         for name in parts.from_store.held():
             if name not in adopted:
                 parts.from_store.release(name)

@@ -13,6 +13,7 @@ import pytest
 
 from corral.config.paths import Paths
 from corral.errors import ConfigError
+from corral.runners import link as links
 from corral.runners.launch import warden_log
 from corral.runners.link import WardenLink, WardenLost, WardenRefused
 from support.engines import lives, until
@@ -97,6 +98,18 @@ async def test_loss_is_noticed_by_everyone(link: WardenLink, paths: Paths) -> No
         await link.list()
     if sys.platform.startswith("linux"):
         await until(lambda: not lives(pid), "the engine to end with its warden")
+
+
+async def test_shutdown_of_a_hanging_warden_returns(link: WardenLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warden that does not answer keeps nobody from ending: `shutdown` gives up."""
+    monkeypatch.setattr(links, "ANSWER_WITHIN_S", 0.1)
+    os.kill(link.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(5):
+            await link.shutdown(0.1)
+    finally:
+        os.kill(link.pid, signal.SIGCONT)
+    await link.lost()  # it had been told
 
 
 async def test_cancelled_wait_harms_nobody(link: WardenLink, paths: Paths) -> None:

@@ -183,7 +183,7 @@ async def test_a_bug_leaves_no_unit_between_two_states(paths: Paths) -> None:
 
 
 async def test_a_stop_does_not_wait_for_ever(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nobody can end the engine (here the warden hangs), a stop says so and returns; the end is told when it comes."""
+    """Where nobody can end the engine (the warden hangs), a stop says so and returns; the end is told when it comes."""
     monkeypatch.setattr(links, "ANSWER_WITHIN_S", 0.1)
     async with world(paths, timeouts=Timeouts(start_s=10, stop_s=0.1)) as w:
         await w.unit.start(w.model, 1)

@@ -220,7 +220,7 @@ class WardenLink(asyncio.Protocol):
             await self._ask("shutdown", grace_s=grace_s)
             async with asyncio.timeout(grace_s + ANSWER_WITHIN_S):
                 await self.lost()
-        except (WardenLost, TimeoutError):
+        except (WardenLost, WardenRefused, TimeoutError):
             return
 
     async def aclose(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from corral.config.settings import Settings
@@ -17,9 +17,18 @@ from corral.supervisor.probe import check
 
 
 async def adopt_survivors(
-    runner: Runner, fleet: Fleet, settings: Settings, adapters: Mapping[str, Adapter], events: EventLog
+    runner: Runner,
+    fleet: Fleet,
+    settings: Settings,
+    adapters: Mapping[str, Adapter],
+    events: EventLog,
+    on_adopted: Callable[[str, int], None],
 ) -> list[str]:
-    """Names of the models whose engines were adopted. The others have been stopped when this returns."""
+    """Names of the models whose engines were adopted. The others have been stopped when this returns.
+
+    `on_adopted(model, generation)` is called in one step with each adoption: the engine's end, which may come at any
+    moment, is never told first.
+    """
     adopted: list[str] = []
     endings = []
     for survivor in await runner.survivors():
@@ -31,6 +40,7 @@ async def adopt_survivors(
         unit = fleet.get(survivor.plan.model)
         assert unit is not None  # _why_not looked
         unit.adopt(survivor.plan, survivor.running, survivor.log, survivor.started_wall_s)
+        on_adopted(survivor.plan.model, unit.generation)
         adopted.append(survivor.plan.model)
     await asyncio.gather(*endings)
     return adopted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corral.config.settings import Settings
 from corral.engines.plan import Endpoint
-from corral.errors import CorralError
+from corral.errors import CorralError, UnknownModel
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Listener, Means, Unit
 
@@ -42,7 +42,11 @@ class Fleet:
 
     async def start(self, model: str, generation: int) -> None:
         self._drop_removed()
-        await self._units[model].start(self._settings.models[model], generation)
+        if (settings := self._settings.models.get(model)) is None:  # removed since the start was decided
+            gone = UnknownModel(f"{model} was removed from the configuration", model=model)
+            self._means.listener.unit_ended(model, generation, gone, 0.0)
+            return
+        await self._units[model].start(settings, generation)
 
     async def stop(self, model: str, generation: int, why: str) -> None:
         if (unit := self._units.get(model)) is not None and unit.generation == generation:

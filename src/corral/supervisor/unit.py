@@ -128,7 +128,7 @@ class Unit:
             )
             await self._start_failed(failed)
             return
-        except Exception as error:  # a bug of ours must not leave the unit between two states
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not leave the unit between two states
             bug = Bug(f"{type(error).__name__}: {error}", model=model.name, unit=self.name)
             self._means.events.post("bug", str(bug), model=model.name, unit=self.name)
             await self._start_failed(bug)

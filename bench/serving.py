@@ -49,6 +49,15 @@ class Corral:
     def rss_mb(self) -> float:
         return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
 
+    @property
+    def peak_rss_mb(self) -> float:
+        """The most memory it has had so far; where the system does not say, what it has now."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return self.rss_mb
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
     def control(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         connection = http.client.HTTPConnection(*self.address, timeout=START_S)
         try:
@@ -88,7 +97,7 @@ def corral(place: Path, models: str) -> Iterator[Corral]:
     config = place / "models.yaml"
     config.write_text(models)
     env = {name: value for name, value in os.environ.items() if not name.startswith("CORRAL_")}
-    env |= {f"CORRAL_{name.upper()}_DIR": str(place / name) for name in ("config", "state", "cache", "runtime")}
+    env |= {f"CORRAL_{name.upper()}_DIR": str(place / name) for name in ("config", "state", "cache", "runtime", "data")}
     port = free_port()
     command: list[str | Path] = [Path(sys.executable).parent / "corral", "serve", "--quiet", "--config", config]
     command += ["--listen", f"127.0.0.1:{port}", "--log-level", "warning"]

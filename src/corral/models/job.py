@@ -86,7 +86,8 @@ class Job:
             control.check()
             self.state = state
         self.tell()
-        self.record()
+        if state != "resolving":  # what is on record goes on in a later life just as well
+            self.record()
 
     def plan(
         self, blobs: Sequence[RemoteBlob], keys: Sequence[str], notes: Sequence[str], digest: str | None

@@ -24,8 +24,17 @@ params = xllamacpp.CommonParams()
 params.model.path = settings.pop("model_path")
 params.hostnames, params.port = [settings.pop("socket")], 0
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+KINDS = {"pooling_type": "llama_pooling_type", "flash_attn_type": "llama_flash_attn_type",
+         "cache_type_k": "ggml_type", "cache_type_v": "ggml_type", "load_mode": "llama_load_mode"}
 for name, value in settings.items():
-    setattr(params, name, getattr(xllamacpp.llama_pooling_type, value) if name == "pooling_type" else value)
+    if name == "lora":
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(value, 1.0)]
+    elif name == "mmproj":
+        params.mmproj.path = value
+    elif name == "draft":
+        params.speculative.draft.mparams.path = value
+    else:
+        setattr(params, name, getattr(getattr(xllamacpp, KINDS[name]), value) if name in KINDS else value)
 server = xllamacpp.Server(params)
 print("ready", flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ from corral.config.sources import check_inside
 from corral.engines import architecture, embedded_host, executables, flags, purpose
 from corral.engines.executables import Build
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
-from corral.engines.prediction import predict
+from corral.engines.prediction import footprint_of
 from corral.errors import EngineError, EngineFlagError, ModelFileError
 from corral.models.gguf import Header
 from corral.models.shards import read_model, shard_paths
@@ -42,7 +42,7 @@ class LlamaCpp:
             engine_version=build.version,
             argv=(*_program(build), *_arguments(model, header, build, endpoint, context)),
             endpoint=endpoint,
-            footprint=predict(model, header, context, gpus),
+            footprint=footprint_of(model, header, context, gpus),
             env=MappingProxyType(dict(model.env)),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=gpus or ("cpu",),
@@ -58,7 +58,7 @@ class LlamaCpp:
             gpus, _ = _gpus(model, _choose(model, header)[0])
         except EngineError:
             gpus = ()  # planning a start will say what is wrong with the engine
-        return predict(model, header, context, gpus)
+        return footprint_of(model, header, context, gpus)
 
 
 def _header(model: ModelSettings) -> Header:

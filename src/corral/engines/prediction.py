@@ -1,8 +1,9 @@
-"""How much memory one start of llama.cpp will take, and where."""
+"""How much memory one start of llama.cpp will take, and where: from the settings to a `Run`, and what that comes to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -10,50 +11,133 @@ from typing import Final
 from corral.config.settings import ModelSettings
 from corral.engines import flags, purpose
 from corral.engines.plan import Footprint
-from corral.models.footprint import estimate
-from corral.models.gguf import Header
-from corral.models.gguf_types import TENSOR_TYPES
+from corral.errors import ModelFileError
+from corral.models.gguf import Header, read_header
+from corral.models.memory.predict import PROCESSOR, Parts, Prediction, predict
+from corral.models.memory.projector import predict_projector
+from corral.models.memory.run import CACHE_BITS, Run
+from corral.models.shards import read_model
 
-_BITS: Final = {name: 8 * size / elements for name, elements, size in TENSOR_TYPES.values()}
-_COMPANIONS: Final = ("--mmproj", "--lora", "--model-draft")
-_UBATCH: Final = 512  # llama.cpp's default
+_UBATCH: Final = 512  # llama.cpp's defaults
+_BATCH: Final = 2048
+_OFF: Final = frozenset({"off", "disabled", "false", "0"})
+_ON: Final = frozenset({"on", "enabled", "true", "1"})
 
 
-def predict(model: ModelSettings, header: Header, context: int, gpus: Sequence[str]) -> Footprint:
-    """The memory of `model` with `context` tokens per slot, shared out evenly to `gpus` as far as its layers go there.
+def footprint_of(model: ModelSettings, header: Header, context: int, gpus: Sequence[str]) -> Footprint:
+    """The memory of `model` with `context` tokens per slot, by device; `gpus` are those its engine finds."""
+    found = predict_parts(model, header, run_of(model, header, context, gpus))
+    return Footprint(MappingProxyType({name: parts.total for name, parts in found.devices.items()}))
 
-    What `args` say about the cache's types, the batch, and further files to load (projector, adapter, draft) counts.
+
+def predict_parts(model: ModelSettings, header: Header, run: Run) -> Prediction:
+    """The same by device and component, with the further files that `model`'s args load: projector, adapter, draft.
+
+    Reads those files' headers; one that cannot be read counts as its size, or nothing: the engine will say so.
     """
-    predicted = estimate(
-        header,
+    found = predict(header, run)
+    if (path := flags.last_value(model.args, "--mmproj")) is not None:
+        found += _projector(path, model, run)
+    if (path := flags.last_value(model.args, "--model-draft")) is not None:
+        found += _draft(path, model, run)
+    return found
+
+
+def run_of(model: ModelSettings, header: Header, context: int, gpus: Sequence[str]) -> Run:
+    """What of `model`'s settings decides about memory. Reads the headers of LoRA files."""
+    args = model.args
+    kind = purpose.asked(args) or purpose.purpose(header)
+    ubatch, batch = _count(args, "--ubatch-size"), _count(args, "--batch-size")
+    size = purpose.batch(header, args, context)
+    flash = flags.last_value(args, "--flash-attn")
+    return Run(
         context=context * model.parallel,
         slots=model.parallel,
-        kv_bits_k=_cache_bits(model, "--cache-type-k"),
-        kv_bits_v=_cache_bits(model, "--cache-type-v"),
-        ubatch=_ubatch(model, header, context),
+        unified=flags.has(args, "--kv-unified"),
+        batch=batch or size or _BATCH,
+        ubatch=ubatch or size or _UBATCH,
+        type_k=_cache_type(args, "--cache-type-k"),
+        type_v=_cache_type(args, "--cache-type-v"),
+        flash=False if flash in _OFF else True if flash in _ON else None,
+        swa_full=flags.has(args, "--swa-full"),
+        embedding=kind != "text",
+        pooling=flags.last_value(args, "--pooling") or ("rank" if kind == "rerank" else ""),
+        gpus=tuple(gpus),
+        layers_on_gpus=None if model.gpu_layers == "auto" else model.gpu_layers,
+        split=_split(flags.last_value(args, "--tensor-split")),
+        cache_on_gpus=not _switched_off(args, "--kv-offload"),
+        adapters=tuple(_adapters(args)),
     )
-    total = predicted.total_bytes + sum(_size(flags.last_value(model.args, name)) for name in _COMPANIONS)
-    if not gpus:
-        return Footprint(MappingProxyType({"cpu": total}))
-    layers = max(1, header.integer("{arch}.block_count") or 1)
-    asked = layers if model.gpu_layers == "auto" else min(model.gpu_layers, layers)
-    each = total * asked // layers // len(gpus)
-    return Footprint(MappingProxyType({"cpu": total - each * len(gpus), **dict.fromkeys(gpus, each)}))
 
 
-def _size(path: str | None) -> int:
+def _projector(path: str, model: ModelSettings, run: Run) -> Prediction:
+    device = PROCESSOR if not run.gpus or _switched_off(model.args, "--mmproj-offload") else run.gpus[0]
     try:
-        return 0 if path is None else Path(path).stat().st_size
+        parts = predict_projector(read_header(Path(path)))
+    except (ModelFileError, OSError):
+        parts = Parts(weights=_size(path))
+    return Prediction(MappingProxyType({device: parts}))
+
+
+def _draft(path: str, model: ModelSettings, run: Run) -> Prediction:
+    try:
+        header = read_model(Path(path))
+    except (ModelFileError, OSError):
+        return Prediction(MappingProxyType({PROCESSOR: Parts(weights=_size(path))}))
+    layers = flags.last_value(model.args, "--gpu-layers-draft")
+    return predict(
+        header,
+        replace(
+            run,
+            type_k=_cache_type(model.args, "--cache-type-k-draft"),
+            type_v=_cache_type(model.args, "--cache-type-v-draft"),
+            layers_on_gpus=int(layers) if layers is not None and layers.isdecimal() else None,
+            adapters=(),
+            embedding=False,
+            pooling="",
+        ),
+    )
+
+
+def _adapters(args: Sequence[str]) -> list[Header]:
+    found = []
+    for name in ("--lora", "--lora-scaled"):
+        for part in (flags.last_value(args, name) or "").split(","):
+            path = part if name == "--lora" else part.rpartition(":")[0]
+            if not path:
+                continue
+            try:
+                found.append(read_header(Path(path)))
+            except (ModelFileError, OSError):
+                continue  # the engine will say that it is missing
+    return found
+
+
+def _switched_off(args: Sequence[str], name: str) -> bool:
+    flag = flags.BY_NAME[name][0]
+    said = [found[1] for each in args if (found := flags.BY_NAME.get(flags.canonical(each))) and found[0] is flag]
+    return bool(said) and not said[-1]
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
     except OSError:
-        return 0  # the engine will say that it is missing
+        return 0
 
 
-def _cache_bits(model: ModelSettings, name: str) -> float:
-    return _BITS.get((flags.last_value(model.args, name) or "f16").upper(), 16.0)
+def _cache_type(args: Sequence[str], name: str) -> str:
+    written = (flags.last_value(args, name) or "f16").upper()
+    return written if written in CACHE_BITS else "F16"
 
 
-def _ubatch(model: ModelSettings, header: Header, context: int) -> int:
-    written = flags.last_value(model.args, "--ubatch-size")
-    if written is not None and written.isdecimal():
-        return max(1, int(written))
-    return purpose.batch(header, model.args, context) or _UBATCH
+def _count(args: Sequence[str], name: str) -> int | None:
+    written = flags.last_value(args, name)
+    return max(1, int(written)) if written is not None and written.isdecimal() else None
+
+
+def _split(text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in (text or "").replace("/", ",").split(",") if part)
+    except ValueError:
+        return ()

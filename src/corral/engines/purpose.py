@@ -30,9 +30,9 @@ def purpose(header: Header) -> Purpose:
 
 def arguments(header: Header, args: Sequence[str], context: int) -> tuple[str, ...]:
     """The flags that serve the model for its purpose, without those that `args` has already."""
-    kind = _asked(args) or purpose(header)
+    kind = asked(args) or purpose(header)
     switch = {"text": (), "embedding": ("--embedding",), "rerank": ("--reranking",)}[kind]
-    wanted = () if _asked(args) else switch
+    wanted = () if asked(args) else switch
     size = batch(header, args, context)
     return (*wanted, "--batch-size", str(size), "--ubatch-size", str(size)) if size else wanted
 
@@ -44,10 +44,11 @@ def batch(header: Header, args: Sequence[str], context: int) -> int | None:
     """
     if any(flags.has(args, name) for name in ("--batch-size", "--ubatch-size")):
         return None
-    return None if (_asked(args) or purpose(header)) == "text" else min(context, _LONGEST_BATCH)
+    return None if (asked(args) or purpose(header)) == "text" else min(context, _LONGEST_BATCH)
 
 
-def _asked(args: Sequence[str]) -> Purpose | None:
+def asked(args: Sequence[str]) -> Purpose | None:
+    """What `args` make of the model, whatever it is for."""
     if flags.has(args, "--reranking"):
         return "rerank"
     return "embedding" if flags.has(args, "--embedding") else None

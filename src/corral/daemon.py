@@ -100,7 +100,7 @@ class Daemon:
         adapters = {"llama.cpp": from_store}
         await models.open()
         relay = Relay(from_store.release)
-        means = Means(self.paths, self.events, adapters, {"process": runner}, relay, self._spawn)
+        means = Means(self.paths, self.events, adapters, {"process": runner}, relay, self._spawn, from_store.release)
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)
         scheduler = relay.to = Scheduler(

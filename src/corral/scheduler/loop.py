@@ -20,6 +20,7 @@ from corral.scheduler.messages import (
     Asked,
     BecameReady,
     Closed,
+    Command,
     Configured,
     Doubted,
     Drain,
@@ -36,7 +37,7 @@ from corral.scheduler.messages import (
     WakeAt,
 )
 from corral.scheduler.refusals import expected_wait_s
-from corral.scheduler.state import Place, Policy, Scheduling, Spec
+from corral.scheduler.state import Phase, Place, Policy, Scheduling, Spec
 
 
 class Units(Protocol):
@@ -49,6 +50,14 @@ class Units(Protocol):
     async def stop(self, model: str, generation: int, why: str) -> None: ...
 
     def drain(self, model: str, generation: int, why: str) -> None: ...
+
+    def expect(self, model: str, generation: int) -> None:
+        """A start of that model has to wait for something: what can be done for it already may be done."""
+        ...
+
+    def forgo(self, model: str) -> None:
+        """Nobody waits for that model any more."""
+        ...
 
     def endpoint(self, model: str) -> tuple[str, Endpoint]:
         """The newest generation's unit id and where it listens."""
@@ -78,6 +87,7 @@ class Scheduler:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0  # when that is, on `clock.monotonic`
 
     # What the gateway uses.
 
@@ -118,6 +128,7 @@ class Scheduler:
         self._post(Closed())
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     @property
     def waiting(self) -> int:
@@ -151,10 +162,15 @@ class Scheduler:
 
     async def _ask(self, model: str, deadline: float, *, lease: bool, force: bool = False) -> Grant:
         waiter = next(self._ids)
+        commands = step(self._state, Asked(waiter, model, deadline, lease, force), clock.monotonic())
+        if len(commands) == 1 and type(granted := commands[0]) is Grant and granted.waiter == waiter:
+            return granted  # the usual case: nobody has to wait
         future: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._waiting[waiter] = future
         try:
-            self._post(Asked(waiter, model, deadline, lease, force))
+            self._obey(commands)
+            if not future.done():
+                self._foresee(model)
             return await future
         except asyncio.CancelledError:
             # Granted and cancelled in one moment: the grant must be given back.
@@ -165,9 +181,20 @@ class Scheduler:
             raise
         finally:
             self._waiting.pop(waiter, None)
+            place = self._state.places.get(model)
+            if place is None or (place.phase is Phase.ABSENT and not place.waiting):
+                self._units.forgo(model)
+
+    def _foresee(self, model: str) -> None:
+        place = self._state.places.get(model)
+        if place is not None and place.phase is Phase.ABSENT:
+            self._units.expect(model, place.generation + 1)
 
     def _post(self, event: Event) -> None:
-        for command in step(self._state, event, clock.monotonic()):
+        self._obey(step(self._state, event, clock.monotonic()))
+
+    def _obey(self, commands: list[Command]) -> None:
+        for command in commands:
             kind = type(command)
             if kind is Grant:
                 if (future := self._waiting.get(command.waiter)) is not None and not future.done():  # type: ignore[union-attr]
@@ -204,14 +231,12 @@ class Scheduler:
             self._post(Ended(model, generation, bug, clock.monotonic() + 1.0))
 
     def _wake_at(self, at: float) -> None:
-        if self._timer is not None and not self._timer.cancelled() and self._timer.when() <= self._loop_time(at):
-            return
         if self._timer is not None:
+            if self._wakes_at <= at:
+                return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(self._loop_time(at), self._tick)
-
-    def _loop_time(self, at: float) -> float:
-        return asyncio.get_running_loop().time() + (at - clock.monotonic())
+        self._wakes_at = at
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - clock.monotonic()), self._tick)
 
     def _tick(self) -> None:
         self._timer = None

@@ -48,6 +48,16 @@ class Fleet:
             return
         await self._units[model].start(settings, generation)
 
+    def expect(self, model: str, generation: int) -> None:
+        """Has prepared what may be, for a start that is likely and has to wait."""
+        if (unit := self._units.get(model)) is not None and model in self._settings.models:
+            unit.expect(self._settings.models[model], generation)
+
+    def forgo(self, model: str) -> None:
+        """Nobody waits for that start any more."""
+        if (unit := self._units.get(model)) is not None:
+            unit.forgo()
+
     async def stop(self, model: str, generation: int, why: str) -> None:
         if (unit := self._units.get(model)) is not None and unit.generation == generation:
             await unit.stop(why)
@@ -65,6 +75,7 @@ class Fleet:
         gone = (State.STOPPED, State.BACKOFF, State.FAILED)
         for name, unit in list(self._units.items()):
             if name not in self._settings.models and unit.state in gone:
+                unit.forgo()
                 del self._units[name]
 
 

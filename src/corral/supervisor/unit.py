@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from corral.errors import Bug, CorralError, StartFailed
 from corral.events import EventLog
 from corral.runners.runner import Exit, Runner, Running
 from corral.supervisor import backoff, logs, reasons
+from corral.supervisor.ahead import Ahead
 from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
 
@@ -58,6 +60,7 @@ class Means:
     runners: Mapping[str, Runner]
     listener: Listener
     spawn: Spawn
+    forgone: Callable[[str], None] = lambda model: None  # told of a model whose plan was made in vain
 
 
 class Unit:
@@ -80,6 +83,7 @@ class Unit:
         self._failures = 0
         self._ready_at = 0.0
         self._stop_asked = False
+        self._ahead: Ahead | None = None
         self._oom_kills: int | None = None  # the kernel's count when the process was started
         self._means = means
         self._ended = asyncio.Event()
@@ -105,6 +109,16 @@ class Unit:
         if self.running is None:
             return None
         return self._means.runners[self.model.runner].memory_bytes(self.running)
+
+    def expect(self, model: ModelSettings, generation: int) -> None:
+        """Begins what a start with these will need and what may be done while something else still runs."""
+        if self._ended.is_set():  # its own last process still holds what a plan would
+            self._prepare(model, generation)
+
+    def forgo(self) -> None:
+        """The expected start does not come. Nothing where none was expected."""
+        if self._ahead is not None:
+            self._ahead.drop()
 
     async def start(self, model: ModelSettings, generation: int) -> None:
         """Brings a new process up with `model`'s settings and reports how that went. Never raises CorralError."""
@@ -133,6 +147,8 @@ class Unit:
             self._means.events.post("bug", str(bug), model=model.name, unit=self.name)
             await self._start_failed(bug)
             return
+        finally:
+            self.forgo()
         self.load_ms = (clock.monotonic() - began) * 1000
         self._became_ready(Event.BECAME_READY, f"loaded in {self.load_ms:.0f} ms")
 
@@ -141,6 +157,7 @@ class Unit:
 
         Waiting is bounded: of what not even KILL ends within some seconds, an event tells; its end is still awaited.
         """
+        self.forgo()
         if self.state in (State.BACKOFF, State.FAILED):
             self._failures = 0
             self._move(Event.STOP_ASKED, why)
@@ -179,18 +196,13 @@ class Unit:
 
     async def _bring_up(self, deadline: float) -> None:
         model, generation = self.model, self.generation
-        socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}.sock"
-        socket.unlink(missing_ok=True)
-        adapter = self._means.adapters[model.engine]
-        endpoint = Endpoint(socket=socket)
-        self.plan = await asyncio.to_thread(adapter.plan, model, generation=generation, endpoint=endpoint)
+        self.plan, self.log = await self._prepare(model, generation).take()
         if self._stop_asked:
             raise StartFailed(f"{model.name} was stopped before it started")
         for warning in self.plan.warnings:
             self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
-        self.log = log = await asyncio.to_thread(logs.prepare, self._means.paths, model.name, generation)
+        self.running = await self._means.runners[model.runner].start(self.plan, self.log)
         self._oom_kills = await asyncio.to_thread(_oom_kills)
-        self.running = await self._means.runners[model.runner].start(self.plan, log)
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
             raise StartFailed(f"{model.name} was stopped before it was ready")
@@ -198,6 +210,21 @@ class Unit:
         await self._until_ready(self.plan, self.running, deadline)
         if self._stop_asked:  # asked in the moment it became ready
             raise StartFailed(f"{model.name} was stopped as it became ready")
+
+    def _prepare(self, model: ModelSettings, generation: int) -> Ahead:
+        if self._ahead is None or not self._ahead.serves(model, generation):
+            self.forgo()
+            make = partial(self._make, model, generation)
+            self._ahead = Ahead(model, generation, make, partial(self._means.forgone, model.name), self._ahead)
+            self._means.spawn(self._ahead.run(), name=f"prepare {model.name}.{generation}")
+        return self._ahead
+
+    def _make(self, model: ModelSettings, generation: int) -> tuple[LaunchPlan, Path]:
+        socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}.sock"
+        socket.unlink(missing_ok=True)
+        adapter = self._means.adapters[model.engine]
+        plan = adapter.plan(model, generation=generation, endpoint=Endpoint(socket=socket))
+        return plan, logs.prepare(self._means.paths, model.name, generation)
 
     async def _until_ready(self, plan: LaunchPlan, running: Running, deadline: float) -> None:
         probing = asyncio.create_task(wait_ready(plan.endpoint, plan.probe, deadline), name=f"probe {plan.unit}")

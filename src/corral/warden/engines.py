@@ -198,8 +198,8 @@ class Engines:
         if kernel.group_lives(engine.pid) and now < engine.gone_by:
             return
         engine.gone_by = None
+        self._tell({"event": "exited", "unit": engine.unit, **engine.exit})  # first: the next engine may wait for it
         self._save(engine)
-        self._tell({"event": "exited", "unit": engine.unit, **engine.exit})
         self._drop_oldest()
 
     def _started(self, engine: Engine) -> None:

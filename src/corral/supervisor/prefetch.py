@@ -1,0 +1,83 @@
+"""Pulling a model's files into the page cache while something else is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from corral.hardware.memory import read_memory
+
+RESERVE_BYTES = 512 << 20
+"""Memory that is left alone: what is pulled in must push nobody out."""
+
+STEP_BYTES = 128 << 10
+"""Asked for at a time. Linux reads no more for one call than the device's own read-ahead, 128 KiB by default."""
+
+AHEAD_BYTES = 16 << 20
+"""How far asking may be ahead of reading; enough to keep a disk busy, little enough to stop soon."""
+
+LOOK_BYTES = 256 << 20
+"""After so much the memory is looked at again."""
+
+SKIP_BYTES = 2 << 20
+"""A stretch whose both ends are in the cache counts as cached."""
+
+
+def supported() -> bool:
+    """Whether this system can be asked to read ahead (Linux)."""
+    return hasattr(os, "posix_fadvise") and hasattr(os, "RWF_NOWAIT")
+
+
+class Prefetch:
+    """One run over some files. Blocks, so it belongs in a thread; `cancel` may come from any other."""
+
+    def __init__(self, files: Sequence[Path], available: Callable[[], int] | None = None) -> None:
+        self._files = files
+        self._available = available or (lambda: read_memory().available_bytes)
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """It stops within `AHEAD_BYTES`. What was read stays in the cache."""
+        self._cancelled.set()
+
+    def run(self) -> int:
+        """Has the files read, in order, and returns for how many bytes that was asked. A file that cannot be read is
+        left to the engine to complain of."""
+        if not supported():
+            return 0
+        asked = 0
+        for file in self._files:
+            with contextlib.suppress(OSError):
+                asked += self._pull(file)
+        return asked
+
+    def _pull(self, file: Path) -> int:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size, at, allowed = os.fstat(fd).st_size, 0, 0
+            while at < size and not self._cancelled.is_set():
+                if at >= allowed:
+                    allowed = at + min(LOOK_BYTES, self._available() - RESERVE_BYTES)
+                    if at >= allowed:
+                        break  # an engine that maps the file reads the rest as it needs it
+                if at % SKIP_BYTES == 0 and _cached(fd, at) and _cached(fd, min(at + SKIP_BYTES, size) - 1):
+                    at += SKIP_BYTES
+                    continue
+                os.posix_fadvise(fd, at, STEP_BYTES, os.POSIX_FADV_WILLNEED)
+                at += STEP_BYTES
+                if at % AHEAD_BYTES == 0 and at > AHEAD_BYTES:
+                    os.pread(fd, 1, at - AHEAD_BYTES)  # waits until the disk got there
+            return min(at, size)
+        finally:
+            os.close(fd)
+
+
+def _cached(fd: int, at: int) -> bool:
+    """Whether the byte at `at` can be had without waiting for the disk."""
+    try:
+        return os.preadv(fd, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+    except OSError:  # it is not, or this file system cannot tell
+        return False

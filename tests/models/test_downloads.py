@@ -139,8 +139,9 @@ def test_pause_keeps_and_resume_goes_on(here: World, downloads: Downloads) -> No
     assert sum(count for _, count in sent) < SIZE + 3 * CHUNK
 
 
-def test_cancel_removes_what_is_not_whole(here: World, downloads: Downloads) -> None:
-    """A cancelled download leaves no partial file; starting again starts anew."""
+@pytest.mark.parametrize("paused_first", [False, True])
+def test_cancel_removes_what_is_not_whole(here: World, downloads: Downloads, paused_first: bool) -> None:
+    """A cancelled download leaves no partial file, though it was paused a moment before and has not stopped yet."""
     content = noise(SIZE)
     here.registry.model("ai/tiny", content)
     stalled = threading.Event()
@@ -150,6 +151,8 @@ def test_cancel_removes_what_is_not_whole(here: World, downloads: Downloads) -> 
     ]
     view = downloads.start(here.ref("ai/tiny"))
     assert stalled.wait(WAIT_S)
+    if paused_first:
+        downloads.pause(view.id)
     assert downloads.cancel(view.id).state == "cancelled"
     here.registry.faults.clear()
     downloads.close()

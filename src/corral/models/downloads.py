@@ -228,10 +228,10 @@ class Downloads:
     def _end(self, job: Job, ended: CorralError | Stopped | None) -> None:
         if ended is None:
             job.move("done")
+        elif job.state == "cancelled":  # whatever ended it: it may have been paused just before, or have failed
+            self._discard(job)
         elif isinstance(ended, CorralError):
             job.move("failed", ended)
-        elif ended.why == "cancelled":
-            self._discard(job)
 
 
 def _no_source(ref: Ref) -> NotInRegistry:

@@ -40,12 +40,21 @@ def hold_state(paths: Paths) -> Iterator[None]:
 
 
 def write_daemon_file(paths: Paths, facts: dict[str, Any]) -> None:
-    """Says where the running daemon is reached; replaced in one step, readable by this user only."""
+    """Says where the running daemon is reached; replaced in one step, readable by this user only.
+
+    Raises ConfigError.
+    """
     scratch = paths.daemon_file.with_suffix(".new")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(facts, file)
-    scratch.replace(paths.daemon_file)
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(facts, file)
+        scratch.replace(paths.daemon_file)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {paths.daemon_file}: {error.strerror}",
+            hint="make room or set CORRAL_STATE_DIR to a directory of yours; `corral doctor` looks at the disk",
+        ) from error
 
 
 def _in_use(paths: Paths) -> StateInUse:

@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
-
 from corral import clock
 from corral.descriptors import decode_json
 from corral.errors import NotAllowedThere
@@ -90,6 +86,11 @@ class OllamaTokens:
 
 def _signed(path: Path, url: str) -> str:
     """The key's public half, and its signature of a GET of `url` without a body."""
+    # Here, as few ask for private models: it would cost every start of the server a tenth of a second and 8 MB.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
     try:
         with path.open("rb") as file:
             key = load_ssh_private_key(file.read(_MAX_KEY_BYTES), password=None)

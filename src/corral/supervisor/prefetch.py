@@ -51,17 +51,19 @@ class Prefetch:
         asked = 0
         for file in self._files:
             with contextlib.suppress(OSError):
-                asked += self._pull(file)
+                asked += self._pull(file, asked)
         return asked
 
-    def _pull(self, file: Path) -> int:
+    def _pull(self, file: Path, before: int) -> int:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            size, at, allowed = os.fstat(fd).st_size, 0, 0
+            size, at, look_at = os.fstat(fd).st_size, 0, 0
             while at < size and not self._cancelled.is_set():
-                if at >= allowed:
-                    allowed = at + min(LOOK_BYTES, self._available() - RESERVE_BYTES)
-                    if at >= allowed:
+                if at >= look_at:
+                    # What is in the page cache counts as available, so this is room for what was read before as well.
+                    room = self._available() - RESERVE_BYTES - before
+                    look_at = min(at + LOOK_BYTES, room)
+                    if at >= room:
                         break  # an engine that maps the file reads the rest as it needs it
                 if at % SKIP_BYTES == 0 and _cached(fd, at) and _cached(fd, min(at + SKIP_BYTES, size) - 1):
                     at += SKIP_BYTES

@@ -20,6 +20,7 @@ COMMANDS = {
     "pull": "Fetch a model from a registry, Hugging Face, Ollama or a URL.",
     "list": "Show the models there are.",
     "show": "Show what a stored model is, and whether it fits here.",
+    "fit": "Say whether a model fits on this machine, where, and why.",
     "rm": "Remove stored models.",
     "ps": "Show the engines that run.",
     "start": "Start a model's engine now.",

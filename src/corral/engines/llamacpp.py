@@ -51,6 +51,10 @@ class LlamaCpp:
             warnings=(*warnings, *more, *degraded, *_foreign_config(build)),
         )
 
+    def devices(self, model: ModelSettings) -> tuple[str, ...]:
+        """The GPUs (`gpu0` …) that the engine which would run `model` finds and may use. Blocks for asking it."""
+        return _gpus(model, _choose(model, _header(model))[0])[0]
+
     def footprint(self, model: ModelSettings) -> Footprint:
         header = _header(model)
         context, _ = _context(model, header)

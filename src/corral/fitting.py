@@ -1,0 +1,228 @@
+"""`look`: will a model fit on this machine, where, with how many layers, up to which context, and why.
+
+Reads files itself and asks no server. What it says of the model is predicted, or asked of the engine without loading.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from corral.config.load import load
+from corral.config.paths import Paths
+from corral.config.settings import ModelSettings, Settings
+from corral.engines import prediction
+from corral.engines.llamacpp import FALLBACK_CONTEXT, LlamaCpp
+from corral.engines.probing import probed
+from corral.errors import CallerError, EngineError, ModelFileError, UnknownModel
+from corral.hardware.probe import Hardware, probe
+from corral.models.content import read_content, read_stored_header
+from corral.models.gguf import Header
+from corral.models.library import Library, missing
+from corral.models.memory.fit import Fit, fit
+from corral.models.memory.predict import PROCESSOR
+from corral.models.shards import read_model
+from corral.routing.resolve import resolve
+from corral.units import show_bytes
+
+HEADROOM = 512 << 20
+"""Bytes that are left alone on each device: for the engine's own program, and for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Memory as it is now, and what of it may be used."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    room_bytes: int
+    origin: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the model takes on one device in the place that was found, or in the last that was tried."""
+
+    device: str
+    weights_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    total_bytes: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One place, and what is missing there by device."""
+
+    place: str
+    fits: bool
+    missing_bytes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All that `corral fit` says."""
+
+    model: str
+    file: str
+    architecture: str
+    context: int  # tokens per slot
+    slots: int
+    model_context: int | None  # what the model was made for
+    fits: bool
+    place: str | None
+    layers: int  # the output counted as one
+    layers_on_gpus: int
+    largest_context: int | None  # per slot, with which it would fit somewhere
+    shares: tuple[Share, ...]
+    tried: tuple[Tried, ...]
+    devices: tuple[Device, ...]
+    notes: tuple[str, ...]
+
+
+def look(
+    name: str,
+    paths: Paths,
+    *,
+    context: int | None = None,
+    slots: int | None = None,
+    ask_engine: bool = False,
+    hardware: Hardware | None = None,
+) -> Answer:
+    """The answer for a configured model, a stored one or a file. Blocks for file reads, probes and, with
+    `ask_engine`, a child process of the engine's.
+
+    Raises CallerError when `name` means nothing here, and what reading the configuration or the file raises.
+    """  # fmt: skip
+    settings = load(paths=paths).settings
+    model, header = _find(name, paths, settings)
+    model = replace(model, context=context or model.context, parallel=slots or model.parallel)
+    wanted = model.context or header.context_length or FALLBACK_CONTEXT
+    notes: list[str] = []
+    devices = _devices(model, settings, hardware or probe(), notes)
+    run = prediction.run_of(model, header, wanted, ())
+    found = fit(
+        header, run, {each.name: each.room_bytes for each in devices}, max(wanted, header.context_length or wanted),
+        lambda one: prediction.predict_parts(model, header, one),
+    )  # fmt: skip
+    return _answer(name, model, header, wanted, devices, found, notes, ask_engine=ask_engine)
+
+
+def _answer(
+    name: str, model: ModelSettings, header: Header, wanted: int, devices: list[Device], found: Fit, notes: list[str],
+    *, ask_engine: bool,
+) -> Answer:  # fmt: skip
+    last = found.place or found.tried[-1]
+    predicted, origin = last.prediction, "estimated"
+    if ask_engine:
+        try:
+            predicted, origin = probed(model, wanted, last.run, predicted), "probed"
+        except EngineError as error:
+            notes.append(f"the engine could not be asked: {error.message}")
+    shares = tuple(
+        Share(device, parts.weights, parts.cache, parts.compute, parts.total, origin)
+        for device, parts in predicted.devices.items()
+        if parts.total
+    )
+    if header.context_length and wanted > header.context_length:
+        notes.append(f"the model was made for {header.context_length} tokens")
+    return Answer(
+        model=name,
+        file=str(model.source),
+        architecture=header.architecture,
+        context=wanted,
+        slots=model.parallel,
+        model_context=header.context_length,
+        fits=found.place is not None,
+        place=found.place.words if found.place is not None else None,
+        layers=found.layers,
+        layers_on_gpus=found.on_gpus,
+        largest_context=found.largest_context,
+        shares=shares,
+        tried=tuple(Tried(each.words, each.fits, dict(each.missing)) for each in found.tried),
+        devices=tuple(devices),
+        notes=tuple(notes),
+    )
+
+
+def _find(name: str, paths: Paths, settings: Settings) -> tuple[ModelSettings, Header]:
+    """What `name` means: a name of models.yaml, a path, a model of the store, in this order."""
+    try:
+        model = resolve(settings, name)
+    except UnknownModel:
+        model = None
+    if model is not None and model.ref is None:
+        return model, read_model(model.source)
+    if model is None and (name.endswith(".gguf") or Path(name).is_file()):
+        path = Path(name).expanduser().absolute()
+        return ModelSettings(name=path.stem, source=path), read_model(path)
+    library = Library(paths, settings, listener=lambda *_: None)
+    asked = name if model is None else str(model.ref)
+    try:
+        if not (paths.store_dir / "index.json").exists():
+            raise missing(str(library.ref(asked)), asked)  # there is no store yet, and looking makes none
+        stored = library.find(asked)
+        content = read_content(library.store, stored.digest)
+        header = read_stored_header(library.store, content.artifact)
+        file = next((each for each in content.artifact.of("weights", "shard")), None)
+        if header is None or file is None:
+            raise ModelFileError(
+                f"the memory of {stored.name} is not known: it is no GGUF model, or still packed",
+                hint=f"start it once: corral start {name}",
+            )
+        base = model or ModelSettings(name=name, source=library.store.blob(file.descriptor.digest).path)
+        beside = [
+            (flag, library.store.blob(each.descriptor.digest).path)
+            for flag, files in (
+                ("--mmproj", content.artifact.of("mmproj")),
+                ("--lora", content.artifact.of("adapter")),
+                ("--model-draft", content.artifact.of("draft")),
+            )
+            for each in files
+        ]
+        args = (*(word for flag, path in beside for word in (flag, str(path))), *base.args)
+        return replace(base, context=base.context or content.context_size, args=args), header
+    finally:
+        library.close()
+
+
+def _devices(model: ModelSettings, settings: Settings, hardware: Hardware, notes: list[str]) -> list[Device]:
+    found = []
+
+    def add(name: str, total: int, free: int) -> None:
+        room = max(0, min(free - HEADROOM, settings.memory.get(name, free)))
+        found.append(Device(name, total, free, room))
+
+    if hardware.memory is None:
+        raise CallerError("this machine's memory cannot be read", hint="; ".join(hardware.notes) or "see corral doctor")
+    add(PROCESSOR, hardware.memory.usable_bytes, hardware.memory.available_bytes)
+    gpus = [gpu for gpu in hardware.gpus if gpu.problem is None]
+    if not gpus or model.gpu_layers == 0:
+        return found
+    try:
+        seen = LlamaCpp().devices(model)
+    except (EngineError, ModelFileError) as error:
+        notes.append(f"GPUs left out: {error.message}")
+        return found
+    if not seen:
+        notes.append(f"GPUs left out: the engine that would run it finds none ({', '.join(gpu.name for gpu in gpus)})")
+    for name, gpu in zip(seen, gpus, strict=False):
+        if gpu.memory_bytes is None or gpu.free_bytes is None:
+            notes.append(f"{name} left out: nothing tells how much memory {gpu.name} has")
+        else:
+            add(name, gpu.memory_bytes, gpu.free_bytes)
+    return found
+
+
+def why(answer: Answer) -> list[str]:
+    """The reasons in words, one for each place that was tried."""
+    said = []
+    for each in answer.tried:
+        if each.fits:
+            said.append(f"{each.place}: fits")
+        else:
+            lacks = ", ".join(f"{show_bytes(size)} on {name}" for name, size in each.missing_bytes.items())
+            said.append(f"{each.place}: lacks {lacks}")
+    return said

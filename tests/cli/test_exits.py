@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -179,6 +180,18 @@ def test_reader_that_leaves(corral_env: dict[str, str], server: SmallServer) -> 
     run.child.stderr.close()
     assert run.child.wait(20) == 141
     until(server.left.is_set)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a disk that is always full is a device of Linux")
+def test_output_to_a_full_disk(corral_env: dict[str, str], server: SmallServer) -> None:
+    """An output that takes no more is one clear error, whether it is noticed while writing or at the end."""
+    for unbuffered in ("", "1"):
+        with Path("/dev/full").open("wb") as full:
+            command = [sys.executable, "-m", "corral", "list"]
+            env = {**corral_env, "PYTHONUNBUFFERED": unbuffered}
+            run = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
+        assert run.returncode == 1
+        assert run.stderr.startswith("error: cannot write the output: No space left on device\nhint: ")
 
 
 def test_output_to_a_closed_pipe(corral_env: dict[str, str], server: SmallServer) -> None:

@@ -113,5 +113,7 @@ def test_chat_outlives_its_server(corral_env: dict[str, str], paths: Paths, own_
         person.wait_for("started one (process")
         person.wait_for("tokens/s")
         person.wait_for(">>> ")
+        person.type("/show\r")
+        person.wait_for("the model's own, 1 at a time")
         person.type("/bye\r")
         assert person.ended() == 0

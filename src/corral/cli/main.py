@@ -23,6 +23,8 @@ def entry() -> NoReturn:
         code = _interrupted()
     except BrokenPipeError:
         code = _reader_left()
+    except OSError as error:
+        code = _no_room(error)
     sys.exit(code)
 
 
@@ -100,12 +102,29 @@ def _interrupted() -> int:
 
 
 def _reader_left() -> int:
-    import os
+    from corral.cli import exits
+
+    _write_nowhere()
+    return exits.PIPE
+
+
+def _no_room(error: OSError) -> int:
+    """An output that takes no more; every other error of the system that nobody mapped is a bug, and raised again."""
+    import errno
 
     from corral.cli import exits
+
+    if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        raise error
+    _write_nowhere()
+    sys.stderr.write(f"error: cannot write the output: {error.strerror}\nhint: make room where it goes\n")
+    return exits.FAILED
+
+
+def _write_nowhere() -> None:
+    import os
 
     # The interpreter flushes once more when it ends: into nothing, or it would complain.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
-    return exits.PIPE

@@ -83,6 +83,7 @@ def show_info(app: App, client: Client, name: str) -> None:
     if found is None:
         app.say(f"The server does not list {name}.")
         return
+    context = "the model's own" if found.context is None else f"{words.number(found.context)} tokens"
     app.print_pairs(
         [
             ("name", found.name),
@@ -91,7 +92,7 @@ def show_info(app: App, client: Client, name: str) -> None:
             ("size", words.size(found.size_bytes)),
             ("engine", f"{found.engine} in a {found.runner}"),
             ("state", found.state),
-            ("context", f"{words.number(found.context)} tokens, {found.parallel} at a time"),
+            ("context", f"{context}, {found.parallel} at a time"),
             ("idle stop", words.idle(found.idle_timeout_s)),
         ]
     )

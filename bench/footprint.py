@@ -1,4 +1,4 @@
-"""Predicted memory against the engine's own report: 22 architectures, two sizes, ten ways to serve each."""
+"""Predicted memory against the engine's own report: 22 kinds of models, two sizes, ten ways to serve each."""
 
 from __future__ import annotations
 

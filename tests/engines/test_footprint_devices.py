@@ -55,7 +55,8 @@ def loaded(programs: Path, model: Path, devices: list[str], folder: Path, *more:
     """What llama-server wrote until it had made all its buffers."""
     log = folder / "log"
     where = ["--rpc", ",".join(devices), "--host", str(folder / "e.sock"), "-fit", "off", "--load-mode", "none"]
-    argv = [str(programs / "llama-server"), "-m", str(model), "-c", "2048", "-np", "1", "--no-warmup", "-lv", "4", *where, *more]
+    how = ["-c", "2048", "-np", "1", "--no-warmup", "-lv", "4", *where, *more]
+    argv = [str(programs / "llama-server"), "-m", str(model), *how]
     with log.open("wb") as out:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + DEADLINE_S

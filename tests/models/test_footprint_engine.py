@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from pathlib import Path
 from types import MappingProxyType
@@ -10,11 +11,12 @@ import pytest
 
 from corral.models.gguf import read_header
 from corral.models.memory.predict import Prediction, predict
+from corral.models.memory.projector import predict_projector
 from corral.models.memory.run import Run
-from support.architecture_files import write, write_adapter
+from support.architecture_files import write, write_adapter, write_projector
 from support.architectures import ARCHITECTURES, TINY
 from support.bare_engine import bare_engine
-from support.footprints import ROUNDING, Case, Component, measure, reported, sample, whole_log
+from support.footprints import MIB, ROUNDING, Case, Component, measure, reported, sample, whole_log
 
 _seen: list[float] = []
 
@@ -54,6 +56,18 @@ def test_adapter_counts(tmp_path: Path) -> None:
     compute = Component("compute", found.compute, *reported(log, "compute", "output"))
     assert (weights.error, compute.error) == (0, 0)
     assert found.weights > read_header(model).weights_bytes
+
+
+@pytest.mark.parametrize(("width", "image"), [(256, 448), (512, 336)])
+def test_projector_is_as_the_engine_estimates(tmp_path: Path, width: int, image: int) -> None:
+    """A projector's weights and scratch are within a twentieth of what the engine itself expects of it."""
+    model = write(tmp_path / "m.gguf", "llama", TINY)
+    projector = write_projector(tmp_path / "p.gguf", width=width, image=image, out=TINY.width)
+    with bare_engine(model, mmproj=str(projector), warmup=True) as engine:
+        log = whole_log(engine)
+    told = re.search(r"usage of mmproj is ([\d.]+) MiB", log)
+    assert told is not None
+    assert predict_projector(read_header(projector)).total == pytest.approx(float(told[1]) * MIB, rel=0.05)
 
 
 def test_draft_is_a_second_model(tmp_path: Path) -> None:

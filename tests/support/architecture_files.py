@@ -49,6 +49,35 @@ def write_adapter(path: Path, name: str, size: Size, rank: int = 8) -> Path:
     return path
 
 
+def write_projector(path: Path, *, width: int, image: int, out: int, patch: int = 14, layers: int = 2) -> Path:
+    """Write a vision encoder and projector (mmproj) for a model whose vectors are `out` long."""
+    writer, ff = GGUFWriter(path, "clip"), 4 * width
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_bool("clip.use_gelu", True)
+    writer.add_string("clip.projector_type", "mlp")
+    sizes = {"image_size": image, "patch_size": patch, "embedding_length": width, "feed_forward_length": ff,
+             "block_count": layers, "projection_dim": out, "attention.head_count": 4}  # fmt: skip
+    for key, value in sizes.items():
+        writer.add_uint32(f"clip.vision.{key}", value)
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
+    for key in ("image_mean", "image_std"):
+        writer.add_array(f"clip.vision.{key}", [0.5, 0.5, 0.5])
+    shapes: dict[str, Shape] = {
+        "v.patch_embd.weight": (width, 3, patch, patch), "v.position_embd.weight": ((image // patch) ** 2, width),
+        "v.pre_ln.weight": (width,), "v.pre_ln.bias": (width,), "mm.0.weight": (out, width), "mm.0.bias": (out,),
+        "mm.2.weight": (out, out), "mm.2.bias": (out,),
+    }  # fmt: skip
+    block: dict[str, Shape] = {"ffn_up": (ff, width), "ffn_down": (width, ff), "ln1": (width,), "ln2": (width,)}
+    block |= dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_out"), (width, width))
+    for number in range(layers):
+        for name, shape in block.items():
+            shapes |= {f"v.blk.{number}.{name}.weight": shape, f"v.blk.{number}.{name}.bias": shape[:1]}
+    for name, shape in shapes.items():
+        writer.add_tensor(name, np.full(shape, 0.01, dtype=np.float32))
+    _finish(writer)
+    return path
+
+
 def _weights(name: str, shape: Shape, noise: Array) -> Array:
     scale = 1 / np.sqrt(shape[-1])
     values = np.resize(noise * scale, shape)

@@ -53,7 +53,7 @@ class App:
             await match.route.handler(exchange, match, body)
             return
         except CorralError as exc:
-            error = exc
+            error = exc.with_traceback(None)  # its frames hold the body, and this one, which would hold it
         except ClientLeft:
             return
         except asyncio.CancelledError:

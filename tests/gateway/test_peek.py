@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import CallerError, NotJson
-from corral.gateway.peek import peek, splice
+from corral.gateway.peek import QUICK_BYTES, peek, splice
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -70,6 +70,33 @@ def test_what_peek_takes_is_what_a_strict_parser_takes(body: bytes) -> None:
     read = dict(pairs)
     assert len(read) == len(pairs)
     assert seen.model == read.get("model")
+
+
+@given(
+    bodies().map(lambda drawn: drawn[0])
+    | st.text(alphabet='{}[]":,\\ utrnlfase0129.-modl', max_size=40).map(str.encode)
+    | st.sampled_from(
+        [b'{"x\\"model": 1, "model": "a"}', b'{"\\u006dodel": "a", "x": {"model": "b"}}', b'{"a": {"model": "b"}}',
+         b'{"model": null}', b'{"model":"\\""}', b'{"model": 3}', b'{"model": "a", "a": [{"model": "b"}]}',
+         b'{"a":1,"a":2}']
+    )
+)  # fmt: skip
+def test_a_body_is_read_the_same_whatever_its_size(body: bytes) -> None:
+    """Small bodies are read in one go, large ones member by member; both see the same and refuse the same."""
+
+    def seen(data: bytes) -> object:
+        try:
+            return peek(data)
+        except CallerError as exc:
+            return type(exc), exc.details.get("position") if exc.details.get("position") != len(data) else "end"
+
+    padded = body + b" " * QUICK_BYTES
+    small, large = seen(body), seen(padded)
+    if isinstance(small, tuple) and "end" in small:
+        assert isinstance(large, tuple)
+        assert small[0] == large[0]
+    else:
+        assert small == large
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 
 from corral.engines.plan import Endpoint
 from corral.errors import EngineError, EngineGone
-from corral.gateway import upstream
+from corral.gateway import link, upstream
 from corral.gateway.headers import downward, first, upward
+from corral.gateway.link import Pool
 from gateway.wire import until
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -231,6 +232,147 @@ async def test_what_is_not_read_is_not_taken_in(short_tmp: Path) -> None:
         while piece := await response.read():
             total += len(piece)
         assert total == len(block) * 300
+
+
+class Keeping:
+    """An engine that keeps connections: it sends the next of `answers` for each request, None closes instead."""
+
+    def __init__(self, answers: list[bytes | None]) -> None:
+        self.answers = answers
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.ended = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+                answer = self.answers.pop(0)
+                if answer is None:
+                    break
+                writer.write(answer)
+        self.ended += 1
+        writer.close()
+
+
+@asynccontextmanager
+async def keeping(directory: Path, *answers: bytes | None) -> AsyncIterator[tuple[Endpoint, Keeping, Pool]]:
+    engine, pool = Keeping(list(answers)), Pool()
+    path = directory / "keeping.sock"
+    server = await asyncio.start_unix_server(engine.serve, str(path))
+    try:
+        yield Endpoint(path), engine, pool
+    finally:
+        pool.close()
+        server.close()
+        path.unlink(missing_ok=True)
+        await until(lambda: engine.ended == engine.connections, "all connections ended")
+
+
+async def pooled(endpoint: Endpoint, pool: Pool) -> bytes:
+    async with upstream.request(endpoint, "GET", b"/x", [], pool=pool) as response:
+        parts = []
+        while piece := await response.read():
+            parts.append(piece)
+        return b"".join(parts)
+
+
+OK = HEAD + b"content-length: 2\r\n\r\nok"
+
+
+async def test_a_connection_is_kept_after_a_plain_answer(short_tmp: Path) -> None:
+    """The next request goes out on it; without a pool each has its own and says so."""
+    async with keeping(short_tmp, *[OK] * 4) as (endpoint, engine, pool):
+        for _ in range(3):
+            assert await pooled(endpoint, pool) == b"ok"
+        assert engine.connections == 1
+        assert b"connection" not in b"".join(engine.requests)
+        assert (await get(endpoint))[2] == b"ok"
+        assert engine.connections == 2
+        assert b"connection: close" in engine.requests[-1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CHUNKED + b"2\r\nok\r\n0\r\n\r\n",
+        HEAD + b"connection: close\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        OK + b"more",
+        OK + OK,
+    ],
+)
+async def test_a_connection_is_not_kept_after_anything_else(short_tmp: Path, answer: bytes) -> None:
+    """Streams, a goodbye, an old protocol, more bytes than were asked for."""
+    async with keeping(short_tmp, answer, OK) as (endpoint, engine, pool):
+        assert await pooled(endpoint, pool) == b"ok"
+        assert await pooled(endpoint, pool) == b"ok"
+        assert engine.connections == 2
+
+
+async def test_a_kept_connection_that_was_closed_is_replaced(short_tmp: Path) -> None:
+    """Whether its end was noticed before or only by using it: the request is asked again on a fresh one, once."""
+    async with keeping(short_tmp, OK, None, OK, None, None) as (endpoint, engine, pool):
+        assert await pooled(endpoint, pool) == b"ok"
+        assert await pooled(endpoint, pool) == b"ok"
+        assert (engine.connections, len(engine.requests)) == (2, 3)
+        with pytest.raises(EngineGone) as caught:
+            await pooled(endpoint, pool)
+        assert caught.value.details == {"sent_any": False, "untouched": False}
+        assert (engine.connections, len(engine.requests)) == (3, 5)
+
+
+async def test_an_engine_that_died_with_a_kept_connection_may_have_been_touched(short_tmp: Path) -> None:
+    """Nobody knows whether it saw the request, so it does not count as untouched."""
+    async with keeping(short_tmp, OK, None) as (endpoint, _, pool):
+        assert await pooled(endpoint, pool) == b"ok"
+        assert endpoint.socket is not None
+        endpoint.socket.unlink()
+        with pytest.raises(EngineGone) as caught:
+            await pooled(endpoint, pool)
+        assert caught.value.details == {"sent_any": False, "untouched": False}
+
+
+async def test_kept_connections_are_let_go_soon(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before the engine would close them."""
+    monkeypatch.setattr(link, "IDLE_S", 0.05)
+    async with keeping(short_tmp, OK) as (endpoint, engine, pool):
+        assert await pooled(endpoint, pool) == b"ok"
+        await until(lambda: engine.ended == 1, "closed")
+
+
+async def test_what_is_poured_comes_at_once_and_stops_when_told(short_tmp: Path) -> None:
+    """A sink gets every byte in order, nothing while it is full, and its own errors come back."""
+    block = b"x" * 100_000
+    head = HEAD + b"content-length: %d\r\n\r\n" % (len(block) * 100)
+    got = rooms = 0
+
+    async with canned(short_tmp, head, *[block] * 100) as (endpoint, _):
+        async with upstream.request(endpoint, "GET", b"/", []) as response:
+            full = False
+
+            def sink(data: bytes) -> bool:
+                nonlocal got, full
+                assert not full
+                got += len(data)
+                full = got % 3 == 0
+                return not full
+
+            async def room() -> None:
+                nonlocal rooms, full
+                rooms += 1
+                full = False
+
+            await response.pour(sink, room)
+        assert got == len(block) * 100
+
+        def broken(data: bytes) -> bool:
+            raise EngineError("an event that is too long")
+
+        async with upstream.request(endpoint, "GET", b"/", []) as response:
+            with pytest.raises(EngineError, match="too long"):
+                await response.pour(broken, room)
 
 
 async def test_leaving_closes_the_connection(short_tmp: Path) -> None:

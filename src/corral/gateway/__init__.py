@@ -4,7 +4,7 @@
 - exchange: one request and the way back to its client; the seam behind which the HTTP server can be replaced.
 - route: a method and a path, its handler, and its line in the API document, all in one table.
 - proxy: peek at a body's model, resolve it, hold a lease, send the request up, relay the answer down.
-- upstream: one request to one engine, on a connection of its own.
+- upstream: one request to one engine, on a link: a fresh connection, or one that was kept for a moment.
 - listener: an address with its own default model; `Listeners` opens, changes and closes them.
 - host: the daemon as seen from here.
 

@@ -28,9 +28,12 @@ log = logging.getLogger("corral.gateway")
 class App:
     """The routes as one listener offers them. `active` are the exchanges that are being answered now."""
 
-    def __init__(self, host: Host, table: Table, listener_default: str | None = None, local: bool = False) -> None:
+    def __init__(
+        self, host: Host, table: Table, proxy: Proxy, listener_default: str | None = None, local: bool = False
+    ) -> None:
         self._host = host
         self._table = table
+        self.rest = proxy.rest
         self._local = local
         self.listener_default = listener_default
         self.active: set[Exchange] = set()
@@ -90,10 +93,11 @@ def build(host: Host, leases: Leases, heartbeat_s: float = HEARTBEAT_S, *, model
     of its own and whether it is a unix socket."""
     control = Control(host, heartbeat_s)
     stored = StoreControl(models, heartbeat_s).routes() if models is not None else []
-    table = Table([*Inference(host, Proxy(host, leases)).routes(), *control.routes(), *stored])
+    proxy = Proxy(host, leases)
+    table = Table([*Inference(host, proxy).routes(), *control.routes(), *stored])
     control.describe(tuple(route for route in table.routes if route.doc is not None))
 
     def app(listener_default: str | None = None, local: bool = False) -> App:
-        return App(host, table, listener_default, local)
+        return App(host, table, proxy, listener_default, local)
 
     return app

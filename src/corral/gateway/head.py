@@ -18,6 +18,7 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_FIELDS = 128
 HINT = "is this a plain HTTP client?"
 
+_WATCHED = frozenset((b"content-length", b"host", b"transfer-encoding", b"expect"))
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -73,6 +74,8 @@ class Head:
             raise
         except httptools.HttpParserError as exc:
             raise _bad(f"the request is no valid HTTP/1.1: {str(exc)[:100]}") from exc
+        if len(self.fields) > MAX_FIELDS:
+            raise _too_large()
 
     # What the parser calls.
 
@@ -82,10 +85,11 @@ class Head:
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         value = value.rstrip(b" \t")
-        fields = self.fields
-        fields.append((name, value))
-        if len(fields) > MAX_FIELDS:
-            raise _too_large()
+        self.fields.append((name, value))
+        if name in _WATCHED:
+            self._watch(name, value)
+
+    def _watch(self, name: bytes, value: bytes) -> None:
         if name == b"content-length":
             if self.length is not None or not value.isdigit():
                 raise _bad("the request has no right content-length")

@@ -82,6 +82,7 @@ class Listener:
         await self._ended(clock.monotonic() + _LAST_WORDS_S, lambda: self.app.active)
         for connection in self._connections:
             connection.shutdown()
+        self.app.rest()
 
     async def _ended(self, deadline: float, which: Callable[[], Iterable[object]]) -> None:
         while which():

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from json.decoder import JSONDecodeError
 from json.decoder import scanstring as _scanstring  # type: ignore[attr-defined]
 from json.scanner import make_scanner
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from corral.errors import CallerError, NotJson
 
+QUICK_BYTES = 64 << 10
+"""Bodies up to this size are read in one go, and what they mean is in memory for a moment."""
+
 _SPACE = re.compile(r"[ \t\n\r]*")
+_KEY = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*')
+_NAME = re.compile(rb'"(?:[^"\\]|\\.)*"|null', re.DOTALL)
 scanstring: Callable[[str, int, bool], tuple[str, int]] = _scanstring
 _BOM = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Peeked:
+class Peeked(NamedTuple):
     """What the gateway needs to know of a body. Offsets count bytes."""
 
     model: str | None  # None: not named, or null
@@ -52,7 +55,14 @@ class _Rules:
         raise ValueError(f"{name} is not a JSON value")
 
 
+class _PairRules(_Rules):
+    """The same, but objects are kept, as tuples of their members."""
+
+    object_pairs_hook = tuple  # type: ignore[assignment]
+
+
 _scan = make_scanner(_Rules())  # type: ignore[arg-type]
+_scan_pairs = make_scanner(_PairRules())  # type: ignore[arg-type]
 
 
 def peek(body: bytes) -> Peeked:
@@ -60,6 +70,8 @@ def peek(body: bytes) -> Peeked:
 
     Raises NotJson (with the byte position), or CallerError for a key given twice or a model that is no string.
     """
+    if len(body) <= QUICK_BYTES and (quick := _quick(body)) is not None:
+        return quick
     if body.startswith(_BOM):
         raise NotJson("the body starts with a byte order mark", hint="send UTF-8 without one", position=0)
     try:
@@ -78,6 +90,33 @@ def peek(body: bytes) -> Peeked:
         raise NotJson("the body is nested too deeply", hint="no request needs that many levels") from exc
     except ValueError as exc:
         raise NotJson(f"the body is not JSON: {exc}", hint="use null, or a number") from exc
+
+
+def _quick(body: bytes) -> Peeked | None:
+    """A small body in a single pass; None when it is anything but plain, and the long way has to tell what it is."""
+    if b"\\u" in body:
+        return None  # a key may be spelled with escapes
+    try:
+        text = body.decode()
+        start = 0 if text.startswith("{") else _SPACE.match(text).end()  # type: ignore[union-attr]
+        pairs, end = _scan_pairs(text, start)
+    except (ValueError, StopIteration, RecursionError):
+        return None
+    if type(pairs) is not tuple or (end != len(text) and _SPACE.match(text, end).end() != len(text)):  # type: ignore[union-attr]
+        return None
+    members: dict[str, Any] = dict(pairs)
+    model = members.get("model")
+    if len(members) != len(pairs) or not (model is None or type(model) is str):
+        return None
+    span = None
+    if "model" in members:
+        # No string can look like this key but one that ends another key, so if it is there once it is the one.
+        key = _KEY.search(body)
+        value = _NAME.match(body, key.end()) if key is not None else None
+        if value is None or _KEY.search(body, value.end()) is not None:
+            return None
+        span = value.span()
+    return Peeked(model, members.get("stream") is True, span, body.find(b"{") + 1, not pairs)
 
 
 def splice(body: bytes, peeked: Peeked, name: str) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import itertools
+import os
 
 from corral import clock
 from corral.errors import EngineGone, NotJson
@@ -11,6 +12,7 @@ from corral.gateway import headers as fields
 from corral.gateway import upstream
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
+from corral.gateway.link import Pool
 from corral.gateway.peek import peek, splice
 from corral.gateway.sse import Splitter
 from corral.scheduler.lease import Lease, Leases
@@ -34,6 +36,11 @@ class Proxy:
     def __init__(self, host: Host, leases: Leases) -> None:
         self._host = host
         self._leases = leases
+        self._pool = Pool()
+
+    def rest(self) -> None:
+        """Closes the connections that wait for a request."""
+        self._pool.close()
 
     async def infer(self, exchange: Exchange, body: bytes) -> None:
         """An inference route: the model is the one that the body names, and its name in the body becomes ours.
@@ -62,7 +69,12 @@ class Proxy:
             async with self._leases.lease(model, deadline=deadline) as lease:
                 try:
                     async with upstream.request(
-                        lease.endpoint, exchange.method, target, request_headers, body
+                        lease.endpoint,
+                        exchange.method,
+                        target,
+                        request_headers,
+                        body,
+                        pool=self._pool if again else None,
                     ) as response:
                         await _relay(exchange, lease, response)
                         return
@@ -91,11 +103,17 @@ async def _relay(exchange: Exchange, lease: Lease, response: upstream.Response) 
 async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstream.Response) -> None:
     """The head goes out with the first whole event, so that until then the request can be tried again."""
     splitter = Splitter()
-    while chunk := await response.read():
+    while not exchange.started and (chunk := await response.read()):
         if whole := splitter.feed(chunk):
-            if not exchange.started:
-                await exchange.start(response.status, head, events=True)
+            await exchange.start(response.status, head, events=True)
             await exchange.write(whole)
+    feed, send = splitter.feed, exchange.send
+
+    def relay(chunk: bytes) -> bool:
+        whole = feed(chunk)
+        return send(whole) if whole else True
+
+    await response.pour(relay, exchange.drained)
     if not exchange.started:
         await exchange.start(response.status, head, events=True)
     await exchange.end(splitter.rest())
@@ -137,8 +155,13 @@ def _request_id(exchange: Exchange) -> bytes:
     return fields.first(exchange.extra, b"x-request-id") or new_request_id()
 
 
+_COUNT = itertools.count(int.from_bytes(os.urandom(8), "big"))
+
+
 def new_request_id() -> bytes:
-    return b"req_" + secrets.token_hex(8).encode()
+    """Different from all others; nothing secret."""
+    # Consecutive numbers times an odd one: all different, and not mistaken for each other by people.
+    return b"req_%016x" % (next(_COUNT) * 0x9E3779B97F4A7C15 & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def _explained(exc: NotJson, exchange: Exchange, body: bytes) -> NotJson:

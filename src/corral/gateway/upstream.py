@@ -1,52 +1,56 @@
-"""One HTTP request to an engine, on a connection of its own.
+"""One HTTP request to an engine.
 
-Connections are not kept: llama.cpp closes one after each streamed answer although it says it keeps it alive, and on a
-unix socket a new one costs some tens of microseconds.
+A connection is kept only after a plain answer of known length: llama.cpp closes one after each streamed answer although
+it says it keeps it alive. A kept one may be closed just as it is used again, so what must not be sent twice gets a
+connection of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import httptools
 
-from corral import clock
 from corral.engines.plan import Endpoint
 from corral.errors import EngineError, EngineGone
+from corral.gateway.link import Link, Pool, connect
 
 HIGH_BYTES = 256 << 10
-LOW_BYTES = 64 << 10
-"""Above the first the engine is no longer read, below the second it is again: a slow client slows the engine."""
+"""So much is taken in unread, then the engine has to wait until somebody reads: a slow client slows the engine."""
 
 MAX_HEAD_BYTES = 256 << 10
 CONNECT_S = 10.0
 _BODILESS = (204, 304)
+_WITH_LENGTH = frozenset(("POST", "PUT", "PATCH"))
+
+Sink = Callable[[bytes], bool]
+"""Takes a piece of the body at once; False when it should get no more for now."""
 
 
-class Response(asyncio.Protocol):
-    """An engine's answer while it arrives; also the protocol that receives it."""
+class Response:
+    """An engine's answer while it arrives on `link`."""
 
-    def __init__(self, head_only: bool) -> None:
+    def __init__(self, link: Link, head_only: bool) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self.content_length: int | None = None
+        self.reusable = False  # the answer is over, and its connection good for another
+        self._link = link
         self._head_only = head_only
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
         self._parts: list[bytes] = []
         self._size = 0
         self._head_bytes = 0
         self._have_head = False
         self._delimited = False  # by a length or by chunks; else the end of the connection is the end of the body
-        self._paused = False
         self._done = False
-        self._error: EngineError | None = None
+        self._error: Exception | None = None
+        link.receiver = self
 
     # What the gateway calls.
 
@@ -61,34 +65,53 @@ class Response(asyncio.Protocol):
             if self._done:
                 return b""
             await self._wait()
-        parts = self._parts
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._parts = []
-        self._size = 0
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        return data
+        return self._taken()
 
-    @property
-    def content_length(self) -> int | None:
-        for name, value in self.headers:
-            if name == b"content-length":
-                return int(value)
-        return None
+    async def pour(self, sink: Sink, room: Callable[[], Awaitable[None]]) -> None:
+        """Gives the whole body to `sink`, each piece in the moment it arrives: no task has to be woken for it.
+
+        When `sink` says False, nothing more is given to it until `room()` has returned. Raises as `read` does, and what
+        `sink` raises.
+        """
+        while data := await self.read():
+            if not sink(data):
+                await room()
+            elif not self._done and self._error is None:
+                self._sink = sink
+                try:
+                    await self._wait()
+                finally:
+                    self._sink = None
+                await room()
 
     @property
     def buffered_bytes(self) -> int:
         """Received and not yet read."""
         return self._size
 
-    async def _head(self) -> None:
+    # What `request` calls.
+
+    async def head(self) -> None:
+        """Waits until the head is there. Raises as `read` does."""
         while not self._have_head:
             if self._error is not None:
                 raise self._error
             await self._wait()
 
+    def forget(self) -> None:
+        """Nothing more is wanted."""
+        self._parser = None  # it and we refer to each other
+        self._sink = None
+
+    def _taken(self) -> bytes:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts = []
+        self._size = 0
+        return data
+
     async def _wait(self) -> None:
+        self._link.listen()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -99,59 +122,86 @@ class Response(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # What the event loop calls.
+    # What the link calls.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self._done or self._error is not None:
+    def received(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None or self._done:
+            self.reusable = False  # more than was asked for
             return
         if not self._have_head:
             self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            self._error = EngineError(f"the engine's answer is no HTTP: {exc}", hint="see its log")
+            self.reusable = False
+            if not self._done:
+                self._error = EngineError(f"the engine's answer is no HTTP: {exc}", hint="see its log")
         if not self._have_head and self._head_bytes > MAX_HEAD_BYTES and self._error is None:
             self._error = EngineError("the engine's answer has too large a head", hint="see its log")
-        if self._size > HIGH_BYTES and not self._paused and not self._done and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        if self._sink is not None and self._parts:
+            self._flow(self._sink)
+            return
+        if self._size > HIGH_BYTES:
+            self._link.pause()
         self._wake()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._done and self._error is None:
-            if self._have_head and not self._delimited and exc is None:
-                self._done = True
-            else:
-                self._error = gone(
-                    "the engine's connection ended before its answer did"
-                    if self._have_head
-                    else "the engine closed the connection without an answer",
-                    sent_any=self._have_head,
-                )
-        self._transport = None
+    def _flow(self, sink: Sink) -> None:
+        """Gives what has arrived to `sink`, and wakes the task only when it has something to do."""
+        try:
+            going = sink(self._taken())
+        except Exception as exc:  # noqa: BLE001 - it belongs to whoever waits in `pour`
+            self._error = exc
+            going = False
+        if not going or self._done or self._error is not None:
+            self._sink = None
+            if not self._done:
+                self._link.pause()
+            self._wake()
+
+    def ended(self, *, broken: bool) -> None:
+        if self._have_head and not self._delimited and not broken:
+            self._done = True
+        elif self._error is None and not self._done:
+            self._error = gone(
+                "the engine's connection ended before its answer did"
+                if self._have_head
+                else "the engine closed the connection without an answer",
+                sent_any=self._have_head,
+            )
         self._wake()
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
+        if self._done:
+            self.reusable = False
+            return
         self.headers = []
+        self.content_length = None
         self._delimited = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._done:
+            return
         name = name.lower()
-        if name in (b"content-length", b"transfer-encoding"):
+        if name == b"content-length":
+            self._delimited = True
+            self.content_length = int(value)
+        elif name == b"transfer-encoding":
             self._delimited = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
+        if self._done:
+            return
+        self.status = self._parser.get_status_code()  # type: ignore[union-attr]
         if self.status >= 200:
             self._have_head = True
             if self._head_only or self.status in _BODILESS:
                 self._done = True
+            else:
+                self.reusable = self.content_length is not None and self._parser.should_keep_alive()  # type: ignore[union-attr]
 
     def on_body(self, body: bytes) -> None:
         if not self._done:
@@ -162,87 +212,98 @@ class Response(asyncio.Protocol):
         if self.status >= 200:
             self._done = True
 
+    @property
+    def over(self) -> bool:
+        """The answer has come to its end, and nothing else was wrong."""
+        return self._done and self._error is None
 
-@asynccontextmanager
-async def request(
+
+def request(
     endpoint: Endpoint,
     method: str,
     target: bytes,
     headers: Sequence[tuple[bytes, bytes]],
     body: bytes = b"",
     *,
+    pool: Pool | None = None,
     connect_s: float = CONNECT_S,
-) -> AsyncIterator[Response]:
+) -> AbstractAsyncContextManager[Response]:
     """Sends a request and gives the answer once its head is there; leaving the block closes the connection.
 
-    `headers` go out as they are, with host, connection and length added.
+    `headers` go out as they are, with host, connection and length added. With a `pool` its connections are used, and
+    one that turns out to be closed is replaced: only for requests that may be sent twice.
 
     Raises EngineGone; its `untouched` detail is true when the engine saw nothing of the request, its `sent_any` when
     a part of the answer had come. EngineError when the answer is no HTTP.
     """
-    response = Response(method == "HEAD")
-    transport = await _connect(endpoint, response, connect_s)
-    try:
-        lines = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"]
-        for name, value in headers:
-            lines += (name, b": ", value, b"\r\n")
-        if body or method in ("POST", "PUT", "PATCH"):
-            lines.append(b"content-length: %d\r\n" % len(body))
+    lines = [b"%b %b HTTP/1.1\r\nhost: localhost\r\n" % (method.encode("ascii"), target)]
+    if pool is None:
+        lines.append(b"connection: close\r\n")
+    lines += [b": ".join(field) + b"\r\n" for field in headers]
+    if body or method in _WITH_LENGTH:
+        lines.append(b"content-length: %d\r\n\r\n" % len(body))
+        lines.append(body)
+    else:
         lines.append(b"\r\n")
-        transport.writelines((b"".join(lines), body)) if body else transport.write(b"".join(lines))
-        await response._head()
-        yield response
-    finally:
-        transport.abort()
+    return _Asking(endpoint, b"".join(lines), method == "HEAD", pool, connect_s)
+
+
+class _Asking(AbstractAsyncContextManager[Response]):
+    """One request from connecting to closing."""
+
+    __slots__ = ("_connect_s", "_endpoint", "_head_only", "_link", "_pool", "_request", "_response")
+
+    def __init__(
+        self, endpoint: Endpoint, request: bytes, head_only: bool, pool: Pool | None, connect_s: float
+    ) -> None:
+        self._endpoint, self._request, self._head_only = endpoint, request, head_only
+        self._pool, self._connect_s = pool, connect_s
+
+    async def __aenter__(self) -> Response:
+        link = self._pool.take(self._endpoint) if self._pool is not None else None
+        if link is None:
+            return await self._ask(await self._connected(untouched=True))
+        try:
+            return await self._ask(link)
+        except EngineGone as exc:
+            if exc.details["sent_any"]:
+                raise
+        # It may have been closed long before, or over this very request.
+        return await self._ask(await self._connected(untouched=False))
+
+    async def _ask(self, link: Link) -> Response:
+        self._link = link
+        self._response = response = Response(link, self._head_only)
+        try:
+            link.send(self._request)
+            await response.head()
+        except BaseException:
+            response.forget()
+            link.close()
+            raise
+        return response
+
+    async def _connected(self, *, untouched: bool) -> Link:
+        try:
+            return await connect(self._endpoint, self._connect_s)
+        except TimeoutError as exc:
+            raise gone(f"the engine at {self._endpoint} takes no connection", untouched=untouched) from exc
+        except OSError as exc:
+            words = exc.strerror or str(exc)
+            raise gone(f"the engine at {self._endpoint} cannot be reached: {words}", untouched=untouched) from exc
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        response, link = self._response, self._link
+        response.forget()
+        if self._pool is not None and response.over and response.reusable and not link.sending:
+            self._pool.give(self._endpoint, link)
+        else:
+            link.close()
 
 
 def gone(message: str, *, sent_any: bool = False, untouched: bool = False) -> EngineGone:
     return EngineGone(
         message, hint="try again; `corral logs` tells what happened to it", sent_any=sent_any, untouched=untouched
     )
-
-
-async def _connect(endpoint: Endpoint, response: Response, connect_s: float) -> asyncio.Transport:
-    loop = asyncio.get_running_loop()
-    try:
-        if endpoint.socket is None:
-            async with asyncio.timeout(connect_s):
-                transport, _ = await loop.create_connection(lambda: response, endpoint.host, endpoint.port)
-                return transport
-        sock = await _connected(str(endpoint.socket), connect_s)
-        try:
-            transport, _ = await loop.create_unix_connection(lambda: response, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        return transport
-    except TimeoutError as exc:
-        raise gone(f"the engine at {endpoint} takes no connection", untouched=True) from exc
-    except OSError as exc:
-        words = exc.strerror or str(exc)
-        raise gone(f"the engine at {endpoint} cannot be reached: {words}", untouched=True) from exc
-
-
-async def _connected(path: str, connect_s: float) -> socket.socket:
-    """A connected, non-blocking unix socket. Such a connect ends at once, one way or the other."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    deadline = clock.monotonic() + connect_s
-    pause_s = 0.0005
-    try:
-        sock.setblocking(False)
-        while True:
-            try:
-                sock.connect(path)
-                return sock
-            except OSError as exc:
-                # llama.cpp listens with a backlog of five: in a burst, the rest has to knock again.
-                if exc.errno != errno.EAGAIN:
-                    raise
-            if clock.monotonic() > deadline:
-                raise TimeoutError
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 0.02)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            sock.close()
-        raise

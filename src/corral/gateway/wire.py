@@ -131,7 +131,7 @@ class WireExchange(Exchange):
     def _begin(self, status: int, headers: Fields) -> None:
         link = self._link
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, link.standing_fields()]
-        lines += [b"%b: %b\r\n" % field for field in headers]
+        lines += [b": ".join(field) + b"\r\n" for field in headers]
         length = first(headers, b"content-length")
         if self.method == "HEAD" or status in _BODILESS:
             self._bodiless = True

@@ -1,17 +1,20 @@
-"""The scheduler's vocabulary: events say what happened, commands what is to be done."""
+"""The scheduler's vocabulary: events say what happened, commands what is to be done.
+
+Those of every request are named tuples, which are made in a third of the time of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from corral.errors import CorralError
 from corral.scheduler.state import Policy, Spec
 
 
 # Events: what happened.
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request wants a lease (or, with `lease=False`, only the unit ready)."""
 
     waiter: int
@@ -28,8 +31,7 @@ class Left:
     waiter: int
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """A lease ended."""
 
     waiter: int
@@ -125,8 +127,7 @@ class Drain:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     waiter: int
     model: str
     generation: int

@@ -1,0 +1,234 @@
+"""`Link`: a connection to an engine, and `Pool`: those that wait for the next request.
+
+The socket is used directly: a transport of the event loop would cost as much again as the connection itself. What is
+kept is kept shortly, because each connection holds a thread of llama.cpp's, and because it closes them after 5 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from pathlib import Path
+from typing import Protocol
+
+from corral import clock
+from corral.engines.plan import Endpoint
+
+IDLE_S = 2.0
+MAX_IDLE = 64
+"""Kept connections to one engine."""
+
+_READ_BYTES = 64 << 10
+
+
+class Receiver(Protocol):
+    """Who gets what an engine says."""
+
+    def received(self, data: bytes) -> None: ...
+
+    def ended(self, *, broken: bool) -> None:
+        """The connection has ended; `broken`: not as it should."""
+        ...
+
+
+class Link:
+    """A connected socket. Everything runs in the event loop in which it was made."""
+
+    __slots__ = ("_fd", "_listening", "_loop", "_sock", "_unsent", "closed", "idle_since", "receiver")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._listening = False
+        self._unsent: memoryview | None = None
+        self.receiver: Receiver | None = None  # nobody: whatever comes closes the connection
+        self.closed = False
+        self.idle_since = 0.0
+
+    def send(self, data: bytes) -> None:
+        """Sends as much as the connection takes now, and the rest as it goes.
+
+        An engine that is gone is not told here: what it answered before it went, or that it went, is found by reading.
+        """
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            return
+        if sent < len(data):
+            self._unsent = memoryview(data)[sent:]
+            self._loop.add_writer(self._fd, self._send_on)
+
+    @property
+    def sending(self) -> bool:
+        return self._unsent is not None
+
+    def listen(self) -> None:
+        if not self._listening and not self.closed:
+            self._listening = True
+            self._loop.add_reader(self._fd, self._readable)
+
+    def pause(self) -> None:
+        """Stops reading, so that the engine has to wait."""
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._fd)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if not self.closed:
+            self.pause()
+            self._mute()
+            self.closed = True
+            self.receiver = None
+            self._sock.close()
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._ended(broken=True)
+            return
+        if data and self.receiver is not None:
+            self.receiver.received(data)
+        else:
+            self._ended(broken=bool(data))
+
+    def _ended(self, *, broken: bool) -> None:
+        receiver = self.receiver
+        self.close()
+        if receiver is not None:
+            receiver.ended(broken=broken)
+
+    def _send_on(self) -> None:
+        assert self._unsent is not None
+        try:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._mute()
+            return
+        if not self._unsent:
+            self._mute()
+
+    def _mute(self) -> None:
+        if self._unsent is not None:
+            self._unsent = None
+            self._loop.remove_writer(self._fd)
+
+
+class Pool:
+    """Links without a request, by engine, the one used last first."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Path | tuple[str, int], list[Link]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, endpoint: Endpoint) -> Link | None:
+        """A link that was open when it was last heard of; the engine may close it at any time."""
+        links = self._idle.get(_key(endpoint))
+        while links:
+            link = links.pop()
+            if not link.closed:
+                return link
+        return None
+
+    def give(self, endpoint: Endpoint, link: Link) -> None:
+        """Keeps `link` for a while. It is ours from now on."""
+        link.receiver = None
+        links = self._idle.setdefault(_key(endpoint), [])
+        if link.closed or len(links) >= MAX_IDLE:
+            link.close()
+            return
+        link.listen()  # to hear of its end
+        link.idle_since = clock.monotonic()
+        links.append(link)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(IDLE_S / 2, self._look)
+
+    def close(self) -> None:
+        """Closes what is idle; what is in use may still be given back, and is kept as before."""
+        for links in self._idle.values():
+            for link in links:
+                link.close()
+        self._idle.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        oldest = clock.monotonic() - IDLE_S
+        for key, links in list(self._idle.items()):
+            for link in links:
+                if link.idle_since < oldest:
+                    link.close()
+            self._idle[key] = left = [link for link in links if not link.closed]
+            if not left:
+                del self._idle[key]
+        if self._idle:
+            self._timer = asyncio.get_running_loop().call_later(IDLE_S / 2, self._look)
+
+
+def _key(endpoint: Endpoint) -> Path | tuple[str, int]:
+    return endpoint.socket if endpoint.socket is not None else (endpoint.host, endpoint.port)
+
+
+async def connect(endpoint: Endpoint, connect_s: float) -> Link:
+    """Raises TimeoutError, OSError."""
+    sock = await (_unix(str(endpoint.socket), connect_s) if endpoint.socket is not None else _tcp(endpoint, connect_s))
+    return Link(sock)
+
+
+async def _tcp(endpoint: Endpoint, connect_s: float) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.timeout(connect_s):
+            await asyncio.get_running_loop().sock_connect(sock, (endpoint.host, endpoint.port))
+        return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _unix(path: str, connect_s: float) -> socket.socket:
+    """Such a connect ends at once, one way or the other."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        try:
+            sock.connect(path)
+        except OSError as exc:
+            # llama.cpp listens with a backlog of five: in a burst, the rest has to knock again.
+            if exc.errno != errno.EAGAIN:
+                raise
+            await _knock(sock, path, clock.monotonic() + connect_s)
+        return sock
+    except BaseException:
+        with contextlib.suppress(OSError):
+            sock.close()
+        raise
+
+
+async def _knock(sock: socket.socket, path: str, deadline: float) -> None:
+    pause_s = 0.0005
+    while True:
+        if clock.monotonic() > deadline:
+            raise TimeoutError
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.02)
+        try:
+            sock.connect(path)
+            return
+        except OSError as exc:
+            if exc.errno != errno.EAGAIN:
+                raise

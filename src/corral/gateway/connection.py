@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Protocol, cast
@@ -58,7 +58,7 @@ class Connections:
         self._second = 0
         self._fields = b""
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open))
 
     def standing_fields(self) -> bytes:

@@ -21,6 +21,7 @@ MAX_IDLE = 64
 """Kept connections to one engine."""
 
 _READ_BYTES = 64 << 10
+_COPIED_BYTES = 16 << 10
 
 
 class Receiver(Protocol):
@@ -48,19 +49,23 @@ class Link:
         self.closed = False
         self.idle_since = 0.0
 
-    def send(self, data: bytes) -> None:
-        """Sends as much as the connection takes now, and the rest as it goes.
+    def send(self, head: bytes, body: bytes) -> None:
+        """Sends as much as the connection takes now, and the rest as it goes. A large body is not copied.
 
         An engine that is gone is not told here: what it answered before it went, or that it went, is found by reading.
         """
+        if len(body) <= _COPIED_BYTES:
+            head, body = head + body, b""
         try:
-            sent = self._sock.send(data)
+            sent = self._sock.sendmsg((head, body)) if body else self._sock.send(head)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             return
-        if sent < len(data):
-            self._unsent = memoryview(data)[sent:]
+        if sent < len(head) + len(body):
+            # A part of the head is left over only when it is huge, or the engine reads nothing.
+            whole = head + body if sent < len(head) else body
+            self._unsent = memoryview(whole)[sent - (len(head) + len(body) - len(whole)) :]
             self._loop.add_writer(self._fd, self._send_on)
 
     @property

@@ -241,11 +241,9 @@ def request(
         lines.append(b"connection: close\r\n")
     lines += [b": ".join(field) + b"\r\n" for field in headers]
     if body or method in _WITH_LENGTH:
-        lines.append(b"content-length: %d\r\n\r\n" % len(body))
-        lines.append(body)
-    else:
-        lines.append(b"\r\n")
-    return _Asking(endpoint, b"".join(lines), method == "HEAD", pool, connect_s)
+        lines.append(b"content-length: %d\r\n" % len(body))
+    lines.append(b"\r\n")
+    return _Asking(endpoint, (b"".join(lines), body), method == "HEAD", pool, connect_s)
 
 
 class _Asking(AbstractAsyncContextManager[Response]):
@@ -254,7 +252,12 @@ class _Asking(AbstractAsyncContextManager[Response]):
     __slots__ = ("_connect_s", "_endpoint", "_head_only", "_link", "_pool", "_request", "_response")
 
     def __init__(
-        self, endpoint: Endpoint, request: bytes, head_only: bool, pool: Pool | None, connect_s: float
+        self,
+        endpoint: Endpoint,
+        request: tuple[bytes, bytes],
+        head_only: bool,
+        pool: Pool | None,
+        connect_s: float,
     ) -> None:
         self._endpoint, self._request, self._head_only = endpoint, request, head_only
         self._pool, self._connect_s = pool, connect_s
@@ -275,7 +278,7 @@ class _Asking(AbstractAsyncContextManager[Response]):
         self._link = link
         self._response = response = Response(link, self._head_only)
         try:
-            link.send(self._request)
+            link.send(*self._request)
             await response.head()
         except BaseException:
             response.forget()

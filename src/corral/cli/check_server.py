@@ -25,7 +25,8 @@ def configuration(app: App) -> tuple[list[Finding], Settings | None]:
     if file is None:
         text, fix = "none: the built-in one is used, with the demo model", "corral config init"
     else:
-        text, fix = f"{file}, {len(settings.models)} models", ""
+        many = len(settings.models)
+        text, fix = f"{file}, {many} model{'' if many == 1 else 's'}", ""
     found.append(Finding("config", "file", "ok", text, fix))
     for problem in examined.problems:
         level = "error" if problem.level == "error" else "warn"

@@ -41,7 +41,6 @@ class Event(StrEnum):
     EXITED = "exited"
     FAILED = "failed"  # did not come up, or ended unasked, and may be tried again
     GAVE_UP = "gave up"  # the same once too often
-    WAITED = "waited"  # the back-off is over
 
 
 _S, _E = State, Event
@@ -70,7 +69,6 @@ TABLE: dict[tuple[State, Event], State] = {
     (_S.DRAINING, _E.FAILED): _S.BACKOFF,
     (_S.DRAINING, _E.GAVE_UP): _S.FAILED,
     (_S.STOPPING, _E.EXITED): _S.STOPPED,
-    (_S.BACKOFF, _E.WAITED): _S.STOPPED,
     (_S.BACKOFF, _E.STOP_ASKED): _S.STOPPED,
     (_S.BACKOFF, _E.START_ASKED): _S.STARTING,
     (_S.FAILED, _E.STOP_ASKED): _S.STOPPED,

@@ -17,8 +17,8 @@ card
     all of this told to people, and whether it fits here.
 
 download
-    the making of a stored model from a reference, by threads of its own, recorded as a job so that a later process goes on
-    with it: `downloads` owns all of them, `pull` does one, `fetch` one of its blobs.
+    the making of a stored model from a reference, by threads of its own, recorded as a job so that a later process
+    can go on with it: `downloads` owns all of them, `pull` does one, `fetch` one of its blobs.
 chunk
     a part of a blob that is on record once it is written; a *span* is a run of them that one connection fetches.
 

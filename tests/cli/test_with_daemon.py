@@ -90,13 +90,14 @@ def test_everything_else(corral: Corral, paths: Paths) -> None:
 
 
 def test_chat(corral_env: dict[str, str], paths: Paths) -> None:
-    """A chat with the real model streams, can be stopped in the middle of an answer, and goes on."""
+    """A chat with the real model takes a parameter, answers in words of that model, and ends with Ctrl-D."""
     with Server(paths), terminal("run", "demo", env=corral_env | {"NO_COLOR": "1"}) as person:
         person.wait_for(">>> ")
         person.type("/set parameter temperature 0\r")
         person.wait_for("temperature is 0.0 now.")
         person.wait_for(">>> ")
-        person.type("hello\r")
+        person.type("Hello!\r")
+        person.wait_for("I am the Corral demo model")
         person.wait_for(">>> ")
         person.type("\x04")
         assert person.ended() == 0

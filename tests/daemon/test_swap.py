@@ -1,0 +1,62 @@
+"""Swaps through the whole server: what is done for the next model while the last one still runs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import openai
+import pytest
+
+from corral.config.paths import Paths
+from corral.supervisor.logs import log_file
+from support.engines import until
+from support.ggufs import write_chain, write_random
+from support.server import Server
+
+WORDS = ["red", "green", "blue"]
+
+
+@pytest.fixture
+def two_models(short_tmp: Path) -> str:
+    write_random(short_tmp / "a.gguf", context=65536)
+    write_chain(short_tmp / "b.gguf", WORDS)
+    return f"""
+        max_active: 1
+        models:
+          - {{name: a, source: {short_tmp}/a.gguf, executable: embedded, context: 65536}}
+          - {{name: b, source: {short_tmp}/b.gguf, executable: embedded, context: 256}}
+    """
+
+
+def client_of(server: Server) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+async def ask(client: openai.AsyncOpenAI, model: str) -> str:
+    said = await client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=50
+    )
+    return said.choices[0].message.content or ""
+
+
+async def test_the_next_start_is_prepared(paths: Paths, two_models: str) -> None:
+    """While a model answers, a request for another has that one's start prepared; when its client goes nothing of it
+    is left, and a later request is served as ever."""
+    with Server(paths, two_models) as server:
+        async with client_of(server) as client:
+            stream = await client.chat.completions.create(
+                model="a", messages=[{"role": "user", "content": "go"}], stream=True, max_tokens=60000
+            )
+            await anext(aiter(stream))
+            prepared = log_file(paths, "b", 1)
+            waiting = asyncio.create_task(ask(client, "b"))
+            await until(prepared.exists, "the start of b to be prepared")
+            assert server.states("b") == []
+            assert server.states("a")[-1][1] == "ready"
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await until(lambda: not prepared.exists(), "nothing of it to be left")
+            await stream.close()
+            assert await ask(client, "b") == " ".join(WORDS)
+            assert prepared.exists()

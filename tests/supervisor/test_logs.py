@@ -265,7 +265,8 @@ def test_rotation_under_a_running_writer(log: Path) -> None:
         rotations += logs.cap(log, 4000)
     assert writer.returncode == 0
     assert rotations
-    with log.open("ab") as file:  # what is written in the moment of a truncation may be lost, the writer's last line too
+    # What is written in the moment of a truncation may be lost, the writer's last line too.
+    with log.open("ab") as file:
         file.write(b"20000\n")
     logs.cap(log, 4000)
     numbers = [int(line) for line in logs.tail(log, 300).splitlines()]

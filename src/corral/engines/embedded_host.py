@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 if __name__ == "__main__":  # -I leaves out this file's folder and PYTHONPATH, so Corral need not even be installed
     _file = os.path.abspath(__file__)  # noqa: PTH100 - pathlib costs more than the rest of this file's start
@@ -58,6 +59,7 @@ def serve(argv: list[str]) -> NoReturn:
         server = engine.Server(params)
     except (RuntimeError, ValueError, TypeError, MemoryError, OSError) as exc:
         _check_address(params, failed=True)
+        _let_it_speak()
         _end(exits.REFUSED, f"llama.cpp could not serve {params.model.path}; its lines above say why ({exc})")
     _wait(params, server)
 
@@ -144,6 +146,19 @@ def _end(code: int, words: str) -> NoReturn:
     sys.stdout.flush()
     _say(words)
     os._exit(code)
+
+
+def _let_it_speak() -> None:
+    """Waits, a second at most, until the log has not grown for a tenth of one: llama.cpp writes its lines from a thread
+    of its own, and those that say why it gave up are still on their way when the call fails."""
+    seen, quiet = -1, 0
+    for _ in range(50):
+        size = os.fstat(2).st_size
+        quiet = quiet + 1 if size == seen else 0
+        if quiet == 5:
+            return
+        seen = size
+        time.sleep(0.02)
 
 
 def _say(words: str) -> None:

@@ -256,8 +256,9 @@ for number in range(20000):
 
 
 def test_rotation_under_a_running_writer(log: Path) -> None:
-    """A process that appends meanwhile goes on at the new beginning: what is there afterwards are whole lines in
-    order, and the file stays within its bound."""
+    """A process that appends meanwhile goes on at the new beginning: what is there afterwards are lines in order, and
+    the file stays within its bound. Where a line was being written in the moment of a truncation, its end may be lost
+    (a write over a page's end is seen in two parts): what was seen of it then stands before the next line."""
     with log.open("ab") as file:
         writer = subprocess.Popen([sys.executable, "-S", "-c", WRITER], stdout=file)
     rotations = 0
@@ -271,5 +272,7 @@ def test_rotation_under_a_running_writer(log: Path) -> None:
     logs.cap(log, 4000)
     numbers = [int(line) for line in logs.tail(log, 300).splitlines()]
     assert numbers[-1] == 20000
-    assert numbers == sorted(numbers)
+    whole = [number for number in numbers if number <= 20000]
+    assert whole == sorted(whole)
+    assert len(numbers) - len(whole) <= 2  # the tail is made from two files: at most so many truncations are in it
     assert log.stat().st_size <= 4000

@@ -31,6 +31,9 @@ class Head:
         "length", "method", "path", "query", "raw_path", "version",
     )  # fmt: skip
 
+    # What the parser need not call. It looks for these, and not finding them would cost an exception each.
+    on_message_begin = on_status = on_body = on_message_complete = on_chunk_header = on_chunk_complete = None
+
     def __init__(self) -> None:
         self.fields: Fields = []  # names in lower case
         self.length: int | None = None  # declared

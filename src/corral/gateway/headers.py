@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from corral.scheduler.lease import Lease
 
@@ -64,13 +65,20 @@ def downward(fields: Sequence[tuple[bytes, bytes]]) -> Fields:
 
 def of_lease(lease: Lease) -> Fields:
     """Who answered, and what the wait consisted of, in milliseconds."""
-    return [
-        (b"x-corral-model", lease.model.encode("ascii", "replace")),
-        (b"x-corral-unit", lease.unit.encode("ascii", "replace")),
-        (b"x-corral-queue-ms", b"%.1f" % lease.queued_ms),
-        (b"x-corral-load-ms", b"%.1f" % lease.load_ms),
-        (b"x-corral-swap-ms", b"%.1f" % lease.swap_ms),
-    ]
+    return [*_of_lease(lease.model, lease.unit, lease.queued_ms, lease.load_ms, lease.swap_ms)]
+
+
+@lru_cache(maxsize=128)  # those who did not wait, which are most, all have the same
+def _of_lease(
+    model: str, unit: str, queued_ms: float, load_ms: float, swap_ms: float
+) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-corral-model", model.encode("ascii", "replace")),
+        (b"x-corral-unit", unit.encode("ascii", "replace")),
+        (b"x-corral-queue-ms", b"%.1f" % queued_ms),
+        (b"x-corral-load-ms", b"%.1f" % load_ms),
+        (b"x-corral-swap-ms", b"%.1f" % swap_ms),
+    )
 
 
 def sane_id(value: bytes | None) -> bytes | None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-from pathlib import Path
 from typing import Protocol
 
 from corral import clock
@@ -133,7 +132,7 @@ class Pool:
     """Links without a request, by engine, the one used last first."""
 
     def __init__(self) -> None:
-        self._idle: dict[Path | tuple[str, int], list[Link]] = {}
+        self._idle: dict[str, list[Link]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, endpoint: Endpoint) -> Link | None:
@@ -182,8 +181,9 @@ class Pool:
             self._timer = asyncio.get_running_loop().call_later(IDLE_S / 2, self._look)
 
 
-def _key(endpoint: Endpoint) -> Path | tuple[str, int]:
-    return endpoint.socket if endpoint.socket is not None else (endpoint.host, endpoint.port)
+def _key(endpoint: Endpoint) -> str:
+    # A path remembers its text, and makes its hash anew.
+    return str(endpoint.socket) if endpoint.socket is not None else f"{endpoint.host}:{endpoint.port}"
 
 
 async def connect(endpoint: Endpoint, connect_s: float) -> Link:

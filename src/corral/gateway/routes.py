@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from corral.errors import CallerError, CorralError, MethodNotAllowed, NotFound
@@ -60,8 +60,7 @@ class Route:
         return self.path[: self.path.index("{")] if "{" in self.path else None
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The route found for a request, and the value of its variable (`rest`, `""` when it has none)."""
 
     route: Route
@@ -79,9 +78,12 @@ class Table:
             home = self._exact if route.prefix is None else prefixed
             home.setdefault(route.prefix or route.path, {})[route.method] = route
         self._prefixed = sorted(prefixed.items(), key=lambda item: -len(item[0]))
+        self._found = {(route.method, route.path): Match(route) for route in self.routes if route.prefix is None}
 
     def match(self, method: str, path: str) -> Match:
         """Raises NotFound with the nearest path, or MethodNotAllowed with those that are allowed."""
+        if (match := self._found.get((method, path))) is not None:
+            return match
         methods = self._exact.get(path)
         rest = ""
         if methods is None:

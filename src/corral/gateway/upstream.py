@@ -33,6 +33,9 @@ Sink = Callable[[bytes], bool]
 class Response:
     """An engine's answer while it arrives on `link`."""
 
+    # What the parser need not call. It looks for these, and not finding them would cost an exception each.
+    on_status = on_chunk_header = on_chunk_complete = None
+
     def __init__(self, link: Link, head_only: bool) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []

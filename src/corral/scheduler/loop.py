@@ -262,15 +262,8 @@ class _Held(AbstractAsyncContextManager[Lease]):
         grant = await self._scheduler._ask(self._model, self._deadline, lease=True)
         self._waiter = grant.waiter
         unit, endpoint = self._scheduler._endpoint(self._model)
-        return Lease(
-            self._model,
-            unit,
-            grant.generation,
-            endpoint,
-            queued_ms=grant.queued_s * 1000,
-            load_ms=grant.load_s * 1000,
-            swap_ms=grant.swap_s * 1000,
-        )
+        queued_ms, load_ms, swap_ms = grant.queued_s * 1000, grant.load_s * 1000, grant.swap_s * 1000
+        return Lease(self._model, unit, grant.generation, endpoint, queued_ms, load_ms, swap_ms)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

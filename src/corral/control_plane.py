@@ -212,7 +212,10 @@ class ControlPlane:
         model, began = (await self.known(name)).name, clock.monotonic()
         unit = self._fleet.get(model)
         if unit is None or unit.state is State.STOPPED:
-            return self._result(model, False, began, f"{model} does not run")
+            if (waited := self._refuse_waiting(model)) == 0:
+                return self._result(model, False, began, f"{model} does not run")
+            those = "1 request that waited for it was" if waited == 1 else f"{waited} requests that waited for it were"
+            return self._result(model, True, began, f"{model} does not run; {those} refused")
         self._scheduler.stop_unit(model, "`corral stop`")
         if unit.state in (State.BACKOFF, State.FAILED):
             await unit.stop("`corral stop`")
@@ -220,6 +223,14 @@ class ControlPlane:
             await unit.wait_stopped()
             return self._result(model, True, began, f"{model} is stopped")
         return self._result(model, True, began, f"{model} is being stopped")
+
+    def _refuse_waiting(self, model: str) -> int:
+        """Has what waits for a model that does not run refused; how many requests that were."""
+        place = self._scheduler.place(model)
+        waited = len(place.waiting) if place is not None else 0
+        if waited:
+            self._scheduler.stop_unit(model, "`corral stop`")
+        return waited
 
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult:
         began = clock.monotonic()
@@ -232,7 +243,8 @@ class ControlPlane:
         return self._result(model, True, began, f"{model} is ready again")
 
     async def _stop_and_ask(self, model: str) -> CorralError | None:
-        await self.stop(model)
+        if self._state(model) is not State.STOPPED:  # else nothing runs, and those who wait for it go on waiting
+            await self.stop(model)
         return await self._ask(model)
 
     async def reload(self) -> ReloadResult:

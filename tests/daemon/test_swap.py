@@ -60,3 +60,24 @@ async def test_the_next_start_is_prepared(paths: Paths, two_models: str) -> None
             await stream.close()
             assert await ask(client, "b") == " ".join(WORDS)
             assert prepared.exists()
+
+
+async def test_stop_of_a_model_that_only_waits(paths: Paths, two_models: str) -> None:
+    """`stop` of a model that waits for room refuses those who wait, says how many, and starts nothing."""
+    with Server(paths, two_models) as server:
+        async with client_of(server) as client:
+            stream = await client.chat.completions.create(
+                model="a", messages=[{"role": "user", "content": "go"}], stream=True, max_tokens=60000
+            )
+            await anext(aiter(stream))
+            waiting = asyncio.create_task(ask(client, "b"))
+            await until(lambda: server.client.status().waiting == 1, "the request to wait")
+            stopped = await asyncio.to_thread(server.client.stop, "b")
+            assert stopped.changed and "1 request that waited for it was refused" in stopped.text
+            with pytest.raises(openai.InternalServerError) as caught:
+                await waiting
+            assert caught.value.status_code == 503 and "corral stop" in str(caught.value)
+            again = await asyncio.to_thread(server.client.stop, "b")
+            assert not again.changed and again.text == "b does not run"
+            assert server.states("b") == [] and server.states("a")[-1][1] == "ready"
+            await stream.close()

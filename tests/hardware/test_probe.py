@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.hardware import cpu, gpus, memory
-from corral.hardware.apple import parse_sysctl, parse_vm_stat
+from corral.hardware.apple import parse_sysctl, parse_vm_stat, working_set_bytes
 from corral.hardware.probe import probe
 
 GIB = 1 << 30
@@ -119,12 +119,15 @@ def test_gpus(tmp_path: Path) -> None:
     (device / "drm/renderD128").mkdir(parents=True)
     machine(tmp_path, {"dev/dri/renderD128": "", "dev/kfd": ""})
     amd, nvidia = gpus.read_gpus(tmp_path)
-    assert (amd.vendor, amd.driver, amd.node, amd.memory_bytes, amd.problem) == (
-        "amd", "amdgpu", "/dev/dri/renderD128", 24 * GIB, None,
+    assert (amd.vendor, amd.driver, amd.node, amd.problem) == (
+        "amd", "amdgpu", "/dev/dri/renderD128", None,
     )  # fmt: skip
     assert (nvidia.vendor, nvidia.problem) == ("nvidia", "no driver for it is loaded")
     (tmp_path / "dev/kfd").unlink()
-    assert "ROCm does not" in (gpus.read_gpus(tmp_path)[0].problem or "")
+    assert "ROCm does not" in (gpus.read_gpus(tmp_path)[0].doubt or "")
+    found = probe(tmp_path)
+    assert [(gpu.memory_bytes, gpu.free_bytes) for gpu in found.gpus] == [(24 * GIB, 24 * GIB), (None, None)]
+    assert [device.name for device in found.devices] == ["cpu", "gpu0", "gpu1"]
 
 
 def test_nvidia(tmp_path: Path) -> None:
@@ -135,21 +138,20 @@ def test_nvidia(tmp_path: Path) -> None:
     (found,) = gpus.read_gpus(machine(tmp_path, files))
     assert (found.name, found.driver, found.node) == ("NVIDIA H100", "nvidia 570.1", "/dev/nvidia0")
     assert "container" in (found.problem or "")
-    (asked,) = gpus.parse_nvidia_smi("0, NVIDIA H100, 81559, 81000, 570.1\nError: something\n")
-    assert (asked.memory_bytes, asked.free_bytes) == (81559 << 20, 81000 << 20)
-    assert gpus.parse_nvidia_smi("0, GB10, [N/A], [N/A], 580.1\n")[0].memory_bytes is None
 
 
 def test_mac() -> None:
     """A Mac's memory is counted in its own pages."""
     text = "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:   100.\nPages inactive:  20.\n"
     assert parse_vm_stat(text) == 120 * 16384
+    assert working_set_bytes(64 * GIB, "0") == 48 * GIB
+    assert working_set_bytes(16 * GIB, "12288") == 12 * GIB
     assert parse_sysctl("hw.memsize: 17179869184\nmachdep.cpu.brand_string: Apple M3\n")["hw.memsize"] == "17179869184"
 
 
 def test_this_machine() -> None:
     """This machine's own memory and processor are found."""
-    found = probe(ask_driver=False)
+    found = probe()
     assert found.memory is not None
     assert 0 < found.memory.available_bytes <= found.memory.total_bytes
     assert found.cpu.logical >= 1
@@ -158,7 +160,7 @@ def test_this_machine() -> None:
 
 def test_no_proc(tmp_path: Path) -> None:
     """Where nothing can be read that is a note, not an error."""
-    found = probe(tmp_path, ask_driver=False)
+    found = probe(tmp_path)
     assert found.memory is None
     assert found.notes
 
@@ -167,7 +169,7 @@ def test_no_proc(tmp_path: Path) -> None:
     "parse",
     [
         memory.parse_meminfo, memory.parse_mountinfo, memory.parse_cgroups, memory.parse_limit, memory.parse_stat,
-        cpu.parse_cpuinfo, cpu.parse_quota, gpus.parse_nvidia_smi, gpus.parse_nvidia_information, parse_sysctl,
+        cpu.parse_cpuinfo, cpu.parse_quota, gpus.parse_nvidia_information, parse_sysctl,
     ],
 )  # fmt: skip
 @given(text=st.text(alphabet=st.sampled_from("0123456789 :,/-\n\tkBaxm.²"), max_size=80))

@@ -58,13 +58,12 @@ def _gpu(gpu: Gpu) -> Finding:
         free = f", {show_bytes(gpu.free_bytes)} free" if gpu.free_bytes is not None else ""
         words.append(show_bytes(gpu.memory_bytes) + free)
     words += [word for word in (gpu.driver, gpu.node) if word]
-    if gpu.problem is None:
+    if (wrong := gpu.problem or gpu.doubt) is None:
         return Finding("machine", "gpu", "ok", ", ".join(words))
-    return Finding("machine", "gpu", "warn", f"{', '.join(words)}: {gpu.problem}", _gpu_fix(gpu))
+    return Finding("machine", "gpu", "warn", f"{', '.join(words)}: {wrong}", _gpu_fix(gpu, wrong))
 
 
-def _gpu_fix(gpu: Gpu) -> str:
-    problem = gpu.problem or ""
+def _gpu_fix(gpu: Gpu, problem: str) -> str:
     if "may not open" in problem:
         return "sudo usermod -aG render,video $USER   (then log in again)"
     if "no driver" in problem and gpu.vendor == "nvidia":

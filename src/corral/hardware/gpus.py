@@ -23,34 +23,19 @@ class Gpu:
     name: str
     driver: str | None
     node: str | None  # the device file that opens it
-    memory_bytes: int | None = None  # its own; None = not told here, or shared with the processor
+    memory_bytes: int | None = None  # None = nothing told yet; drivers are asked elsewhere
     free_bytes: int | None = None
     problem: str | None = None
+    doubt: str | None = None  # what does not work, although it can be used
+    address: str | None = None  # PCI
+    shared: bool = False  # its memory is the machine's own
+    source: str = ""  # who told of its memory
 
 
 def parse_nvidia_information(text: str) -> dict[str, str]:
     """A `/proc/driver/nvidia/gpus/*/information` file, by field name."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {name.strip(): value.strip() for name, colon, value in pairs if colon}
-
-
-def parse_nvidia_smi(text: str) -> list[Gpu]:
-    """The answer to `NVIDIA_SMI`: a line a GPU, `index, name, total MiB, free MiB, driver`; others are left out."""
-    found = []
-    for line in text.splitlines():
-        words = [word.strip() for word in line.split(",")]
-        if len(words) == 5 and words[0].isdecimal():
-            total, free = (int(word) << 20 if word.isdecimal() else None for word in words[2:4])
-            found.append(Gpu("nvidia", words[1], f"nvidia {words[4]}", f"/dev/nvidia{words[0]}", total, free))
-    return found
-
-
-NVIDIA_SMI = (
-    "nvidia-smi",
-    "--query-gpu=index,name,memory.total,memory.free,driver_version",
-    "--format=csv,noheader,nounits",
-)
-"""The command whose answer `parse_nvidia_smi` reads. Run it as a child with a deadline: a stuck driver hangs it."""
 
 
 def read_gpus(root: Path = Path("/")) -> list[Gpu]:
@@ -72,9 +57,8 @@ def _nvidia(root: Path) -> dict[str, Gpu]:
         node = f"/dev/nvidia{told.get('Device Minor', '0')}"
         version = _text(root / "sys/module/nvidia/version")
         driver = f"nvidia {version}".strip()
-        gpus[directory.name] = Gpu(
-            "nvidia", told.get("Model", "NVIDIA GPU"), driver, node, problem=_closed(root, node, "nvidia")
-        )
+        name, problem = told.get("Model", "NVIDIA GPU"), _closed(root, node, "nvidia")
+        gpus[directory.name] = Gpu("nvidia", name, driver, node, problem=problem, address=directory.name)
     return gpus
 
 
@@ -82,21 +66,16 @@ def _pci(root: Path, device: Path, vendor: str) -> Gpu:
     driver = (device / "driver").resolve().name if (device / "driver").exists() else None
     render = next((each.name for each in _sorted(device / "drm") if each.name.startswith("renderD")), None)
     node = f"/dev/dri/{render}" if render else None
-    memory = _text(device / "mem_info_vram_total")
-    used = _text(device / "mem_info_vram_used")
-    total = int(memory) if memory.isdecimal() else None
-    free = total - int(used) if total is not None and used.isdecimal() else None
     if driver is None or driver == "vfio-pci":
         problem: str | None = "no driver for it is loaded" if driver is None else "it is reserved for a virtual machine"
     elif node is None:
         problem = "its driver gives it no device node"
     else:
         problem = _closed(root, node, vendor)
-        if problem is None and vendor == "amd" and not (root / "dev/kfd").exists():
-            problem = "there is no /dev/kfd: Vulkan works, ROCm does not"
-    return Gpu(
-        vendor, f"{vendor.upper()} {_text(device / 'device')} at {device.name}", driver, node, total, free, problem
-    )
+    without = problem is None and vendor == "amd" and not (root / "dev/kfd").exists()
+    doubt = "there is no /dev/kfd: Vulkan works, ROCm does not" if without else None
+    name = f"{vendor.upper()} {_text(device / 'device')} at {device.name}"
+    return Gpu(vendor, name, driver, node, problem=problem, doubt=doubt, address=device.name)
 
 
 def _closed(root: Path, node: str, vendor: str) -> str | None:

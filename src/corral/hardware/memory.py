@@ -18,6 +18,7 @@ class Memory:
     available_bytes: int
     limit_bytes: int | None = None
     limit_from: str | None = None  # the file that sets the limit
+    source: str = "/proc/meminfo"
 
     @property
     def usable_bytes(self) -> int:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corral.hardware.apple import read_mac
+from corral.hardware.asking import ask_once, command, worth_asking
 from corral.hardware.cpu import Cpu, read_cpu
-from corral.hardware.gpus import NVIDIA_SMI, Gpu, parse_nvidia_smi, read_gpus
+from corral.hardware.devices import CPU, MACHINE, Answer, Device, assemble
+from corral.hardware.gpus import Gpu, read_gpus
 from corral.hardware.memory import Memory, read_memory
-
-NVIDIA_SMI_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,14 @@ class Hardware:
     gpus: tuple[Gpu, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The same by device: `"cpu"`, then `"gpu0"` …."""
+        return assemble(self.memory, self.gpus, Answer())
 
-def probe(root: Path = Path("/"), *, ask_driver: bool = True) -> Hardware:
-    """Blocks for file reads and, where `nvidia-smi` is on PATH and a GPU is there, for that (with a deadline).
+
+def probe(root: Path = Path("/"), *, argv: list[str] | None = None) -> Hardware:
+    """Blocks for file reads and, where a GPU is there, for a child that asks its driver (with a deadline).
 
     Never raises: what cannot be read becomes a note.
     """
@@ -38,34 +42,45 @@ def probe(root: Path = Path("/"), *, ask_driver: bool = True) -> Hardware:
     fallback = Cpu("", platform.machine(), os.cpu_count() or 1, os.cpu_count() or 1, float(os.cpu_count() or 1))
     try:
         if sys.platform == "darwin":
-            memory, cpu, gpus = read_mac()
-            return Hardware(system, memory, cpu, tuple(gpus))
+            memory, cpu, found = read_mac()
+            return Hardware(system, memory, cpu, tuple(found))
         memory, cpu, gpus = read_memory(root), read_cpu(root), read_gpus(root)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return Hardware(system, None, fallback, (), (f"memory and processor cannot be read: {error}",))
-    notes: list[str] = []
-    if ask_driver and any(gpu.vendor == "nvidia" and gpu.problem is None for gpu in gpus):
-        gpus = _with_driver(gpus, notes)
-    return Hardware(system, memory, cpu, tuple(gpus), tuple(notes))
+    if not worth_asking(gpus, root):
+        return Hardware(system, memory, cpu, tuple(gpus))
+    answer = ask_once(argv or command(root))
+    known = assemble(memory, gpus, answer)
+    return Hardware(system, memory, cpu, _with_memory(gpus, known), answer.notes)
 
 
-def _with_driver(gpus: list[Gpu], notes: list[str]) -> list[Gpu]:
-    """`gpus` with the memory of NVIDIA's, as their driver's own tool tells it."""
-    program = shutil.which(NVIDIA_SMI[0])
-    if program is None:
-        notes.append("nvidia-smi is not on PATH: how much memory the GPUs have is not known")
-        return gpus
-    try:
-        run = subprocess.run([program, *NVIDIA_SMI[1:]], capture_output=True, text=True, timeout=NVIDIA_SMI_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        notes.append(f"nvidia-smi did not answer: {error}")
-        return gpus
-    told = {gpu.node: gpu for gpu in parse_nvidia_smi(run.stdout)}
-    if run.returncode != 0 or not told:
-        notes.append(f"nvidia-smi ended with {run.returncode}: {(run.stderr or run.stdout).strip()[:200]}")
-    return [
-        replace(gpu, memory_bytes=told[gpu.node].memory_bytes, free_bytes=told[gpu.node].free_bytes)
-        if gpu.vendor == "nvidia" and gpu.node in told
-        else gpu
-        for gpu in gpus
-    ]
+def read_basics(root: Path, *, gpus: bool) -> tuple[Memory, list[Gpu] | None]:
+    """Memory and, with `gpus`, which GPUs the kernel shows; no driver is asked. Raises as reading files does."""
+    if sys.platform == "darwin":
+        memory, _, found = read_mac()
+        return memory, found
+    return read_memory(root), read_gpus(root) if gpus else None
+
+
+def _with_memory(gpus: list[Gpu], devices: tuple[Device, ...]) -> tuple[Gpu, ...]:
+    """The kernel's `gpus` with what their drivers told, then those that only a driver knows."""
+    told = {each.address: each for each in devices if each.name != CPU}
+    found = []
+    for gpu in gpus:
+        device = told.pop(gpu.address, None)
+        found.append(gpu if device is None else _merged(gpu, device))
+    return (*found, *(_merged(Gpu(each.vendor, each.words, None, None, address=each.address), each)
+                      for each in told.values()))  # fmt: skip
+
+
+def _merged(gpu: Gpu, device: Device) -> Gpu:
+    told = device.source != MACHINE
+    return replace(
+        gpu,
+        name=device.words,
+        memory_bytes=device.total_bytes if told else None,
+        free_bytes=device.free_bytes if told else None,
+        shared=device.shared,
+        source=device.source if told else "",
+        problem=device.problem,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
+from corral.config.settings import Listen, ModelSettings, Settings, Timeouts, Window
 from support.configs import Place
 
 MODEL = "models:\n  - name: m\n    source: m.gguf\n"
@@ -35,6 +35,10 @@ def whole(place: Place, text: str) -> Settings:
         ("executable: /opt/llama-server", "executable", "/opt/llama-server"),
         ("context: 4096", "context", 4096),
         ("context:", "context", None),
+        ("context: auto", "context", None),
+        ("on_out_of_memory: [layers, cpu]", "on_out_of_memory", ("layers", "cpu")),
+        ("on_out_of_memory: never", "on_out_of_memory", ()),
+        ("cpu_fallback: false", "cpu_fallback", False),
         ("gpu_layers: auto", "gpu_layers", "auto"),
         ("gpu_layers: 0", "gpu_layers", 0),
         ("parallel: 4", "parallel", 4),
@@ -50,6 +54,14 @@ def whole(place: Place, text: str) -> Settings:
         ("priority: -5", "priority", -5),
         ("exclusive: true", "exclusive", True),
         ("group: gpu", "group", "gpu"),
+        ("replicas: 2", "replicas", 2),
+        ("schedule: [{days: mon-fri, from: 08:00, to: 18:30}]", "schedule", (Window((0, 1, 2, 3, 4), 480, 1110),)),
+        (
+            "schedule: {days: 'fri-mon', from: '22:00', to: 6:00, keep: pin}",
+            "schedule",
+            (Window((0, 4, 5, 6), 1320, 360, "pin"),),
+        ),
+        ("schedule: [{days: [sat, sun]}]", "schedule", (Window((5, 6), 0, 1440),)),
     ],
 )
 def test_a_model_key_takes(tmp_path: Path, line: str, field: str, value: Any) -> None:
@@ -68,8 +80,17 @@ def test_a_model_key_takes(tmp_path: Path, line: str, field: str, value: Any) ->
         ("memory: {cpu: 16GiB, gpu1: 500MB}", "memory", {"cpu": 16 << 30, "gpu1": 500_000_000}),
         ("max_active: 1", "max_active", 1),
         ("max_active: unlimited", "max_active", None),
+        ("headroom: 1GiB", "headroom", 1 << 30),
+        ("headroom: 0", "headroom", 0),
+        ("headroom: {gpu0: 2GiB}", "headroom", {"gpu0": 2 << 30}),
+        ("max_wait: 30s", "max_wait_s", 30.0),
+        ("min_residency: 0", "min_residency_s", 0.0),
+        ("return_to_default: 10m", "return_to_default_s", 600.0),
+        ("return_to_default: never", "return_to_default_s", None),
         ("max_queue: 0", "max_queue", 0),
         ("max_body: 1MiB", "max_body_bytes", 1 << 20),
+        ("conversations: 1GiB", "conversations_bytes", 1 << 30),
+        ("conversations: off", "conversations_bytes", None),
         ("default_model: m", "default_model", "m"),
         ("timeouts: {start: 1m, stop: 0}", "timeouts", Timeouts(start_s=60.0, stop_s=0.0)),
     ],
@@ -102,6 +123,13 @@ def test_defaults_are_those_of_settings(tmp_path: Path) -> None:
         ("parallel: true", "`parallel` must be a whole number, not true"),
         ("preload: yes", "`preload` must be true or false, not the text 'yes': write true"),
         ("pin: 0", "`pin` must be true or false, not 0"),
+        ("replicas: 0", "`replicas` must be between 1 and 64"),
+        ("schedule: mornings", "`schedule` must be a list of windows"),
+        ("schedule: [{day: mon}]", "`schedule` has no key 'day' in a window"),
+        ("schedule: [{days: monday}]", "`schedule` knows no days 'monday'"),
+        ("schedule: [{from: 25:00}]", "`schedule` needs times of day such as 08:00, not the text '25:00'"),
+        ("schedule: [{from: 8:00, to: 08:00}]", "`schedule` has a window that ends where it begins"),
+        ("schedule: [{keep: warm}]", "`schedule` keeps ready or pin, not the text 'warm'"),
         ("args: '--x \"'", "`args` cannot be split into words: no closing quotation"),
         ("args: {a: 1}", "`args` must be a list of flags"),
         ("args: [[a]]", "`args` must be a list of flags"),
@@ -114,6 +142,8 @@ def test_defaults_are_those_of_settings(tmp_path: Path) -> None:
         ("idle_timeout: -5", "`idle_timeout` must be a duration"),
         ("idle_timeout: false", "`idle_timeout` must be a duration such as 30s, 5m or 1h30m, not false"),
         ("idle_timeout: 1e99", "`idle_timeout` must be less than ten years"),
+        ("on_out_of_memory: [gpu]", "`on_out_of_memory` must be never or a list of batch, context, layers, cpu"),
+        ("on_out_of_memory: [cpu, cpu]", "`on_out_of_memory` names something twice"),
         ("priority: 5000", "`priority` must be between -1000 and 1000"),
         ("group: a b", "`group` must be a short name"),
         ("engine: vllm", "`engine` must be llama.cpp, not the text 'vllm'"),
@@ -147,6 +177,7 @@ def test_a_wrong_model_key_is_explained(tmp_path: Path, line: str, says: str) ->
         ("memory: {gpu: 1GiB}", "`memory` knows no device 'gpu'"),
         ("max_active: 0", "`max_active` must be at least 1; leave it out for no limit"),
         ("max_queue: -1", "`max_queue` must be between 0 and"),
+        ("conversations: 0", "`conversations` must be more than nothing"),
         ("max_body: 0", "`max_body` must be more than nothing"),
         ("listen: []", "`listen` must name at least one address"),
         ("listen: 127.0.0.1:99999", "has no port between 0 and 65535"),

@@ -143,6 +143,7 @@ def test_every_variable_reaches_its_key(tmp_path: Path) -> None:
         CORRAL_TIMEOUT_STOP="2",
         CORRAL_TIMEOUT_QUEUE="3s",
         CORRAL_TIMEOUT_DRAIN="4s",
+        CORRAL_TIMEOUT_HANG="5s",
         CORRAL_ROOTS=f"{place.paths.config_dir}:{tmp_path}",
         CORRAL_EXECUTABLE_LLAMA_CPP="./llama-server",
     ).settings
@@ -151,7 +152,7 @@ def test_every_variable_reaches_its_key(tmp_path: Path) -> None:
     assert settings.memory == {"cpu": 1 << 30, "gpu0": 2 << 30}
     assert settings.max_body_bytes == 5 << 20
     timeouts = settings.timeouts
-    assert (timeouts.start_s, timeouts.stop_s, timeouts.queue_s, timeouts.drain_s) == (60, 2, 3, 4)
+    assert (timeouts.start_s, timeouts.stop_s, timeouts.queue_s, timeouts.drain_s, timeouts.hang_s) == (60, 2, 3, 4, 5)
     assert settings.roots == (place.paths.config_dir, tmp_path)
     assert settings.models["m"].executable == str(place.cwd / "llama-server")
 

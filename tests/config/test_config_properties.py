@@ -18,7 +18,7 @@ from corral.config.listening import parse_listen
 from corral.config.names import name_fault
 from corral.config.render import MASK, as_yaml
 from corral.config.schema import GlobalKeys, ModelKeys
-from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
+from corral.config.settings import Listen, ModelSettings, Settings, Timeouts, Window
 from support.configs import Place
 
 BASE = Path("/nowhere")
@@ -111,6 +111,12 @@ addresses = st.one_of(
     st.builds(Listen, st.sampled_from(["127.0.0.1", "::1", "localhost", "box.lan"]), st.integers(0, 65535)),
     st.builds(lambda path: Listen("", 0, path), paths),
 )
+windows = st.builds(
+    lambda days, times, keep: Window(tuple(sorted(days)), *times, keep),
+    st.sets(st.integers(0, 6), min_size=1),
+    st.tuples(st.integers(0, 1440), st.integers(0, 1440)).filter(lambda pair: pair[0] != pair[1]),
+    st.sampled_from(["ready", "pin"]),
+)
 any_model = st.builds(
     ModelSettings,
     name=names,
@@ -128,18 +134,31 @@ any_model = st.builds(
     pin=st.booleans(),
     priority=st.integers(-1000, 1000),
     exclusive=st.booleans(),
+    on_out_of_memory=st.one_of(
+        st.none(), st.lists(st.sampled_from(["batch", "context", "layers", "cpu"]), unique=True).map(tuple)
+    ),
+    cpu_fallback=st.booleans(),
     group=st.one_of(st.none(), st.from_regex(r"[a-z0-9][a-z._-]{0,5}", fullmatch=True)),
+    replicas=st.integers(1, 64),
+    schedule=st.lists(windows, max_size=2).map(tuple),
 )
 any_settings = st.builds(
     lambda models, **keys: Settings({m.name: m for m in models}, **keys),
     st.lists(any_model, max_size=3),
     listen=st.lists(addresses, min_size=1, max_size=2).map(tuple),
     memory=st.dictionaries(st.sampled_from(["cpu", "gpu0", "gpu12"]), st.integers(1, 1 << 50)),
+    headroom=st.one_of(
+        st.integers(0, 1 << 50), st.dictionaries(st.sampled_from(["cpu", "gpu0"]), st.integers(1, 1 << 50))
+    ),
     max_active=st.one_of(st.none(), st.integers(1, 99)),
+    max_wait_s=seconds,
+    min_residency_s=seconds,
+    return_to_default_s=st.one_of(st.none(), seconds),
     max_queue=st.integers(0, 9999),
     max_body_bytes=st.integers(1, 1 << 40),
+    conversations_bytes=st.one_of(st.none(), st.integers(1, 1 << 40)),
     default_model=st.one_of(st.none(), names),
-    timeouts=st.builds(Timeouts, seconds, seconds, seconds, seconds),
+    timeouts=st.builds(Timeouts, seconds, seconds, seconds, seconds, seconds),
 )
 
 

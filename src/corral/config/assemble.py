@@ -17,7 +17,7 @@ from corral.config.nearest import did_you_mean
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import in_words, shorten
 from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
-from corral.config.settings import Listen, ModelSettings, Registry, Settings, Signed, Timeouts
+from corral.config.settings import Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts
 from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
 
 P = ParamSpec("P")
@@ -87,6 +87,8 @@ class _Assembly:
         self.over: dict[Key, Place] = {}
         self.names: set[str] = set()  # of all models, those with problems too
         self.executable = "auto"
+        self.rungs: tuple[Rung, ...] | None = None
+        self.cpu_fallback = True
         self.allowed: tuple[Path, ...] = ()
 
     def run(self) -> Assembled:
@@ -125,17 +127,22 @@ class _Assembly:
                 problem = dataclasses.replace(problem, hint=near)
             self._add(problem, problem.key)
         self.executable = self._program(keys.executables.llama_cpp, ("executables", "llama.cpp"))
+        self.rungs, self.cpu_fallback = keys.on_out_of_memory, keys.cpu_fallback
         self.allowed = tuple(self._paths(keys.roots)) or self.default_roots
         timeouts = keys.timeouts
         return Settings(
             models={},
             listen=tuple(self._listens(keys.listen)),
             memory=MappingProxyType(dict(keys.memory)),
+            headroom=keys.headroom,
             max_active=keys.max_active,
+            max_wait_s=keys.max_wait,
+            min_residency_s=keys.min_residency,
             max_queue=keys.max_queue,
             max_body_bytes=keys.max_body,
             default_model=keys.default_model,
-            timeouts=Timeouts(timeouts.start, timeouts.stop, timeouts.queue, timeouts.drain),
+            return_to_default_s=keys.return_to_default,
+            timeouts=Timeouts(timeouts.start, timeouts.stop, timeouts.queue, timeouts.drain, timeouts.hang),
             roots=self.allowed,
             executables=MappingProxyType({"llama.cpp": self.executable}),
             registries=MappingProxyType(self._registries(keys.registries)),
@@ -144,6 +151,9 @@ class _Assembly:
             require_signed=tuple(self._signed(keys.require_signed)),
             model_roots=tuple(self._paths(keys.model_roots, "model_roots")),
             download=keys.download,
+            conversations_bytes=keys.conversations,
+            on_out_of_memory=keys.on_out_of_memory,
+            cpu_fallback=keys.cpu_fallback,
         )
 
     def _registries(self, registries: Mapping[str, Registry]) -> dict[str, Registry]:
@@ -280,6 +290,10 @@ class _Assembly:
             priority=keys.priority,
             exclusive=keys.exclusive,
             group=keys.group,
+            replicas=keys.replicas,
+            schedule=keys.schedule,
+            on_out_of_memory=self.rungs if keys.on_out_of_memory is None else keys.on_out_of_memory,
+            cpu_fallback=self.cpu_fallback if keys.cpu_fallback is None else keys.cpu_fallback,
             roots=() if keys.source == BUILTIN_DEMO or ref is not None else self.allowed,
             ref=ref,
         )

@@ -39,9 +39,11 @@ VARIABLES = (
     Variable("CORRAL_TIMEOUT_STOP", ("timeouts", "stop")),
     Variable("CORRAL_TIMEOUT_QUEUE", ("timeouts", "queue")),
     Variable("CORRAL_TIMEOUT_DRAIN", ("timeouts", "drain")),
+    Variable("CORRAL_TIMEOUT_HANG", ("timeouts", "hang")),
     Variable("CORRAL_ROOTS", ("roots",), "paths"),
     Variable("CORRAL_ALLOW_REGISTRIES", ("allow_registries",), "list"),
     Variable("CORRAL_AUTO_PULL", ("auto_pull",)),
+    Variable("CORRAL_CONVERSATIONS", ("conversations",)),
     Variable("CORRAL_MODEL_ROOTS", ("model_roots",), "paths"),
     Variable("CORRAL_EXECUTABLE_LLAMA_CPP", ("executables", "llama.cpp")),
 )

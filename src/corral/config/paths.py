@@ -35,6 +35,11 @@ class Paths:
         return self.data_dir / "models"
 
     @property
+    def conversations_dir(self) -> Path:
+        """What engines had read when they stopped, for this user only."""
+        return self.cache_dir / "conversations"
+
+    @property
     def lock_file(self) -> Path:
         """Locked with flock by the one daemon of this state directory."""
         return self.state_dir / "lock"

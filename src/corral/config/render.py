@@ -12,6 +12,7 @@ import yaml
 from corral.config.problem import Key
 from corral.config.scalar import read_scalar
 from corral.config.settings import ModelSettings, Registry, Settings
+from corral.config.times import as_keys
 
 MASK = "********"
 _SECRET = re.compile(r"key|token|secret|passw|passphrase|credential|auth|cookie|private", re.IGNORECASE)
@@ -23,17 +24,25 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
     return {
         "listen": [_listen(str(each)) for each in settings.listen],
         "default_model": settings.default_model,
+        "return_to_default": _timeout(settings.return_to_default_s),
         "max_active": "unlimited" if settings.max_active is None else settings.max_active,
         "memory": {device: _size(budget) for device, budget in settings.memory.items()},
+        "headroom": _size(settings.headroom)
+        if isinstance(settings.headroom, int)
+        else {device: _size(size) for device, size in settings.headroom.items()},
         "max_queue": settings.max_queue,
+        "max_wait": _duration(settings.max_wait_s),
+        "min_residency": _duration(settings.min_residency_s),
         "max_body": _size(settings.max_body_bytes),
         "timeouts": {
             "start": _duration(timeouts.start_s),
             "stop": _duration(timeouts.stop_s),
             "queue": _duration(timeouts.queue_s),
             "drain": _duration(timeouts.drain_s),
+            "hang": _duration(timeouts.hang_s),
         },
         "roots": [_path(root) for root in settings.roots],
+        "conversations": "off" if settings.conversations_bytes is None else _size(settings.conversations_bytes),
         "executables": {engine: _escaped(program) for engine, program in settings.executables.items()},
         "registries": {host: _registry(each) for host, each in settings.registries.items()},
         "allow_registries": None if settings.allow_registries is None else list(settings.allow_registries),
@@ -44,6 +53,8 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
             "connections": settings.download.connections,
             "limit": None if settings.download.limit_bytes is None else _size(settings.download.limit_bytes),
         },
+        "on_out_of_memory": _rungs(settings.on_out_of_memory),
+        "cpu_fallback": settings.cpu_fallback,
         "models": [_model(model, masked=masked) for model in settings.models.values()],
     }
 
@@ -109,13 +120,21 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "args": list(_masked_args(model.args) if masked else model.args),
         "env": env,
         "port": model.port,
-        "idle_timeout": "never" if model.idle_timeout_s is None else _duration(model.idle_timeout_s),
+        "idle_timeout": _timeout(model.idle_timeout_s),
         "preload": model.preload,
         "pin": model.pin,
         "priority": model.priority,
         "exclusive": model.exclusive,
         "group": model.group,
+        "replicas": model.replicas,
+        "schedule": [as_keys(window) for window in model.schedule],
+        "on_out_of_memory": _rungs(model.on_out_of_memory),
+        "cpu_fallback": model.cpu_fallback,
     }
+
+
+def _rungs(rungs: Sequence[str] | None) -> list[str] | str | None:
+    return "never" if rungs == () else None if rungs is None else list(rungs)
 
 
 def _registry(registry: Registry) -> dict[str, Any]:
@@ -140,6 +159,8 @@ def _masked_args(args: Sequence[str]) -> Iterator[str]:
 
 
 def _size(count: int) -> str | int:
+    if count == 0:
+        return 0
     for unit, factor in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if count % factor == 0:
             return f"{count // factor}{unit}"
@@ -151,6 +172,10 @@ def _duration(seconds: float) -> str | float:
         if seconds % factor == 0:
             return f"{int(seconds // factor)}{unit}"
     return seconds
+
+
+def _timeout(seconds: float | None) -> str | float:
+    return "never" if seconds is None else _duration(seconds)
 
 
 def _path(path: Path) -> str:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from corral.config import fetching, values
-from corral.config.settings import Download, Listen, Registry, Settings, Signed, Timeouts
+from corral.config import fetching, times, values
+from corral.config.settings import Download, Listen, Registry, Rung, Settings, Signed, Timeouts, Window
 
 _ENGINES = get_args(Literal["llama.cpp"])
 _RUNNERS = get_args(Literal["process"])
@@ -53,6 +53,7 @@ Seconds = Annotated[float, *_kind(values.seconds(), _STR, _NUMBER)]
 SomeSeconds = Annotated[float, *_kind(values.seconds(0.001), _STR, _NUMBER)]
 SecondsOrNever = Annotated[float | None, *_kind(values.seconds_or_never, _STR, _NUMBER)]
 Size = Annotated[int, *_kind(values.size, _STR, {"type": "integer", "minimum": 1})]
+SizeOrOff = Annotated[int | None, *_kind(values.size_or_off, _STR, {"type": "integer", "minimum": 1})]
 Memory = Annotated[
     dict[str, int],
     *_kind(
@@ -64,6 +65,16 @@ Memory = Annotated[
         },
     ),
 ]
+Context = Annotated[int | None, *_kind(values.tokens, {"const": "auto"}, _int(1, 1 << 30), {"type": "null"})]
+Rungs = Annotated[
+    tuple[Rung, ...],
+    *_kind(values.rungs, {"const": "never"}, {"type": "array", "items": {"enum": [*get_args(Rung)]}}),
+]
+Headroom = Annotated[
+    int | dict[str, int], *_kind(values.headroom, _STR, {"type": "integer", "minimum": 0}, {"type": "object"})
+]
+Schedule = Annotated[tuple[Window, ...], *_kind(times.windows, times.SCHEMA)]
+Replicas = Annotated[int, *_kind(values.whole(1, 64), _int(1, 64))]
 Layers = Annotated[int | Literal["auto"], *_kind(values.layers, {"const": "auto"}, _int(0, 100_000))]
 Addresses = Annotated[tuple[Listen, ...], *_kind(values.listen, _STR, _STRS, _int(0, 65535))]
 Registries = Annotated[dict[str, Registry], *_kind(fetching.registries, fetching.REGISTRIES_SCHEMA)]
@@ -99,7 +110,7 @@ class ModelKeys(_Keys):
         None,
     )
     runner: Runner = _about("What the engine runs in.", _RUNNERS[0])
-    context: Tokens | None = _about("Context length of each slot in tokens; without it, the model's own.", None)
+    context: Context = _about("Context length of each slot in tokens, or auto: what fits, up to the model's own.", None)
     gpu_layers: Layers = _about("Layers to offload to a GPU: auto, or a number.", "auto")
     parallel: Slots = _about("Slots: how many requests the engine answers at once.", 1)
     args: Args = _about("Extra engine flags as llama-server spells them: a list, or one text split like a shell.", ())
@@ -111,6 +122,10 @@ class ModelKeys(_Keys):
     priority: Priority = _about("Higher is served first and evicted last.", 0)
     exclusive: Truth = _about("While it is resident, no other model is.", False)
     group: Group | None = _about("Of the models of one group, one is resident at a time.", None)
+    replicas: Replicas = _about("How many engines of it may run at once, sharing one queue.", 1)
+    schedule: Schedule = _about("When it is kept loaded although nobody asks: windows of days, from, to and keep.", ())
+    on_out_of_memory: Rungs | None = _about("As the global key, for this model.", None)
+    cpu_fallback: Truth | None = _about("As the global key, for this model.", None)
 
 
 class TimeoutKeys(_Keys):
@@ -120,6 +135,7 @@ class TimeoutKeys(_Keys):
     stop: Seconds = _about("From asking an engine to end until it is killed.", Timeouts().stop_s)
     queue: SomeSeconds = _about("A request's wait for a ready model, loading included.", Timeouts().queue_s)
     drain: Seconds = _about("For running answers when Corral itself ends.", Timeouts().drain_s)
+    hang: SomeSeconds = _about("How long a ready engine may give no sign of life.", Timeouts().hang_s)
 
 
 class ExecutableKeys(BaseModel):
@@ -140,11 +156,24 @@ class GlobalKeys(_Keys):
 
     listen: Addresses = _about("Address or list of addresses: host:port, or unix:/path.", _DEFAULTS.listen)
     default_model: Name | None = _about("The model for requests that name none.", None)
+    headroom: Headroom = _about(
+        "Memory left free on every device, or a mapping from devices to sizes.", _DEFAULTS.headroom
+    )
+    max_wait: Seconds = _about(
+        "After waiting so long for a busy model's place, a request goes before that model's new ones.",
+        _DEFAULTS.max_wait_s,
+    )
+    min_residency: Seconds = _about(
+        "A model just loaded serves at least so long while others wait for its place.", _DEFAULTS.min_residency_s
+    )
+    return_to_default: SecondsOrNever = _about(
+        "After so long without a request, default_model is loaded again; never without it.", None
+    )
     max_active: Limit = _about("Resident models at once; 1 = exactly one at a time. Without it, no limit.", None)
     memory: Memory = _about("Memory that models may take, by device: cpu, gpu0, gpu1 …", {})
     max_queue: Waiting = _about("Waiting requests, all models together; more are answered 503.", _DEFAULTS.max_queue)
     max_body: Size = _about("The largest request body.", _DEFAULTS.max_body_bytes)
-    timeouts: TimeoutKeys = _about("Limits of waiting: start, stop, queue and drain.", TimeoutKeys())
+    timeouts: TimeoutKeys = _about("Limits of waiting: start, stop, queue, drain and hang.", TimeoutKeys())
     roots: Texts = _about("Directories that model files must lie in, symbolic links followed.", ())
     registries: Registries = _about("How single registries are spoken to, by host.", {})
     allow_registries: Hosts = _about("The only registries that may be spoken to. Without it, any.", None)
@@ -153,6 +182,16 @@ class GlobalKeys(_Keys):
     model_roots: Texts = _about("Directories with further models, served as they lie and never written to.", ())
     download: DownloadKeys = _about(
         "Bounds of downloads: connections for each blob, and a limit per second.", Download()
+    )
+    on_out_of_memory: Rungs | None = _about(
+        "What is made smaller, in this order, when an engine's memory was not enough: batch, context, layers, cpu. "
+        "Without it, all of them, but not a context that is configured.",
+        None,
+    )
+    cpu_fallback: Truth = _about("Go on without a GPU that fails or is gone, until it is back.", True)
+    conversations: SizeOrOff = _about(
+        "Room on disk for conversations, kept for when their model is started again, or off.",
+        _DEFAULTS.conversations_bytes,
     )
     executables: ExecutableKeys = Field(
         default_factory=lambda: ExecutableKeys.model_validate({}), description="Which build of an engine to use."

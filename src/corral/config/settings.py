@@ -12,6 +12,9 @@ from corral.refs import Ref
 
 DEFAULT_PORT = 8642
 
+Rung = Literal["batch", "context", "layers", "cpu"]
+"""What of a start can be made smaller when memory was not enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -21,6 +24,7 @@ class Timeouts:
     stop_s: float = 10.0  # from TERM to KILL
     queue_s: float = 600.0  # a request's wait for a ready unit, loads included
     drain_s: float = 30.0  # for running streams when Corral itself ends
+    hang_s: float = 30.0  # for an engine that gives no sign of life, what it computes on top
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,16 @@ class Download:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A time of the week in which a model is kept. One that ends before it begins goes on into the next day."""
+
+    days: tuple[int, ...]  # on which it begins; 0 = Monday
+    begin_min: int  # local time, minutes after midnight
+    end_min: int
+    keep: Literal["ready", "pin"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """One entry of `models:`, with every default filled in."""
 
@@ -74,7 +88,7 @@ class ModelSettings:
     engine: Literal["llama.cpp"] = "llama.cpp"
     executable: str = "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path
     runner: Literal["process"] = "process"
-    context: int | None = None  # tokens per slot; None = the model's own
+    context: int | None = None  # tokens per slot; None = as many as fit, up to the model's own
     gpu_layers: int | Literal["auto"] = "auto"
     parallel: int = 1  # slots
     args: tuple[str, ...] = ()  # extra engine flags, llama-server's spelling
@@ -86,6 +100,10 @@ class ModelSettings:
     priority: int = 0  # higher is served first and evicted last
     exclusive: bool = False  # no other model is resident beside it
     group: str | None = None  # of one group, one model is resident at a time
+    replicas: int = 1  # units of it at once, at most
+    schedule: tuple[Window, ...] = ()  # when it is kept although nobody asks for it
+    on_out_of_memory: tuple[Rung, ...] | None = None  # what is made smaller, in order; None = all but a set context
+    cpu_fallback: bool = True  # do without a GPU that failed
     roots: tuple[Path, ...] = ()  # real directories that `source` must lie in, links followed; () = anywhere
     ref: Ref | None = None  # a model of the store instead of a file; placed when its engine starts
 
@@ -97,10 +115,14 @@ class Settings:
     models: Mapping[str, ModelSettings]
     listen: tuple[Listen, ...] = (Listen(),)
     memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # budget in bytes by device
+    headroom: int | Mapping[str, int] = 512 << 20  # bytes left free on every device, or by device
     max_active: int | None = None  # resident models at once; None = no limit
+    max_wait_s: float = 10.0  # after which a resident model takes no new work while another waits for its place
+    min_residency_s: float = 2.0  # how long a model just loaded stays while others wait for its place, at most
     max_queue: int = 256  # waiting requests, all models together
     max_body_bytes: int = 64 << 20
     default_model: str | None = None  # answers requests that name none
+    return_to_default_s: float | None = None  # after so long without a request it is loaded again; None = never
     timeouts: Timeouts = Timeouts()
     roots: tuple[Path, ...] = ()  # as in each model; () = anywhere
     executables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"llama.cpp": "auto"}))
@@ -110,4 +132,7 @@ class Settings:
     require_signed: tuple[Signed, ...] = ()
     model_roots: tuple[Path, ...] = ()  # read-only directories of further models
     download: Download = Download()
+    conversations_bytes: int | None = 2 << 30  # room on disk for what engines had read when they stopped; None = off
+    on_out_of_memory: tuple[Rung, ...] | None = None  # for models that do not say
+    cpu_fallback: bool = True  # likewise
     file: Path | None = None  # where it was read from; None = built-in defaults

@@ -10,13 +10,13 @@ import math
 import re
 import shlex
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from corral import units
 from corral.config.listening import parse_listen
 from corral.config.names import name_fault
 from corral.config.scalar import in_words, shorten
-from corral.config.settings import Listen
+from corral.config.settings import Listen, Rung
 
 _DEVICE = re.compile(r"cpu|gpu(0|[1-9][0-9]?)")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -93,6 +93,22 @@ def layers(value: Any) -> int | Literal["auto"]:
     return whole(0, 100_000, " (auto offloads what fits, a large number all)")(value)
 
 
+def tokens(value: Any) -> int | None:
+    return None if value is None or value == "auto" else whole(1, 1 << 30, " (auto takes what fits)")(value)
+
+
+def rungs(value: Any) -> tuple[str, ...]:
+    """An order in which things are made smaller: a list without repetition, or never for none."""
+    if value == "never":
+        return ()
+    known = get_args(Rung)
+    if not isinstance(value, (list, tuple)) or any(each not in known for each in value):
+        raise Unfit(f"must be never or a list of {', '.join(known)}, not {in_words(value)}")
+    if len(set(value)) < len(value):
+        raise Unfit("names something twice")
+    return tuple(value)
+
+
 def seconds(least: float = 0.0) -> Callable[[Any], float]:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -125,6 +141,10 @@ def size(value: Any) -> int:
     return count
 
 
+def size_or_off(value: Any) -> int | None:
+    return None if value == "off" else size(value)
+
+
 def memory(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         raise Unfit(f"must give a size per device, such as {{cpu: 16GiB}}, not {in_words(value)}")
@@ -137,6 +157,13 @@ def memory(value: Any) -> dict[str, int]:
         except ValueError as error:
             raise Unfit(f"for {device} {error}") from None
     return found
+
+
+def headroom(value: Any) -> int | dict[str, int]:
+    """A size for every device, 0 too, or a size per device."""
+    if isinstance(value, dict):
+        return memory(value)
+    return 0 if value == 0 and not isinstance(value, bool) else size(value)
 
 
 def args(value: Any) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from corral.gateway.link import Pool
 from corral.gateway.peek import peek, splice
 from corral.gateway.sse import Splitter
 from corral.scheduler.lease import Lease, Leases
+from corral.supervisor.pulse import Pulse, Pulses
 
 HELD_BYTES = 4 << 20
 """A plain answer up to this size is held until it is whole: if its engine dies, nothing of it was sent yet."""
@@ -33,9 +34,10 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 class Proxy:
     """Answers exchanges through leased engines."""
 
-    def __init__(self, host: Host, leases: Leases) -> None:
+    def __init__(self, host: Host, leases: Leases, pulses: Pulses | None = None) -> None:
         self._host = host
         self._leases = leases
+        self._pulses = pulses or Pulses()
         self._pool = Pool()
 
     def rest(self) -> None:
@@ -52,21 +54,32 @@ class Proxy:
         except NotJson as exc:
             raise _explained(exc, exchange, body) from exc
         model = (await self._host.find(seen.model, exchange.listener_default)).name
-        await self.forward(exchange, model, _target(exchange), splice(body, seen, model), again=True, identity=True)
+        body = splice(body, seen, model)
+        await self.forward(exchange, model, _target(exchange), body, again=True, identity=True, stream=seen.stream)
 
     async def forward(
-        self, exchange: Exchange, model: str, target: bytes, body: bytes, *, again: bool, identity: bool = False
+        self,
+        exchange: Exchange,
+        model: str,
+        target: bytes,
+        body: bytes,
+        *,
+        again: bool,
+        identity: bool = False,
+        stream: bool = False,
     ) -> None:
         """Sends `body` to `target` of a ready unit of `model` and relays the answer.
 
-        `again`: it may be sent to another engine when one died over it. `identity`: no compressed answer is wanted.
+        `again`: it may be sent to another engine when one died over it, and is one that makes progress while it runs.
+        `identity`: no compressed answer is wanted. `stream`: each token is wanted as it is made.
         """
         deadline = clock.monotonic() + self._host.settings.timeouts.queue_s
         request_headers = fields.upward(exchange.headers, _request_id(exchange), identity=identity)
-        again = again or exchange.method in _SAFE
+        judged, again = again, again or exchange.method in _SAFE
         tries = whole = 0
         while True:
             async with self._leases.lease(model, deadline=deadline) as lease:
+                pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
                 try:
                     async with upstream.request(
                         lease.endpoint,
@@ -76,7 +89,9 @@ class Proxy:
                         body,
                         pool=self._pool if again else None,
                     ) as response:
-                        await _relay(exchange, lease, response)
+                        end = await _relay(exchange, lease, response, pulse)
+                        if pulse.learns:
+                            self._pulses.learn(pulse, end)
                         return
                 except EngineGone as exc:
                     if exchange.started:
@@ -88,38 +103,49 @@ class Proxy:
                     if tries > RETRIES or whole > 1 or not (again or untouched):
                         exchange.extra = exchange.extra + fields.of_lease(lease)
                         raise
+                finally:
+                    self._pulses.end(pulse)
 
 
-async def _relay(exchange: Exchange, lease: Lease, response: upstream.Response) -> None:
+async def _relay(exchange: Exchange, lease: Lease, response: upstream.Response, pulse: Pulse) -> bytes:
+    """The end of what was relayed."""
     kind = fields.first(response.headers, b"content-type") or b""
     coding = fields.first(response.headers, b"content-encoding")
     head = fields.downward(response.headers) + fields.of_lease(lease)
     if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
-        await _relay_events(exchange, head, response)
-    else:
-        await _relay_plain(exchange, head, response)
+        return await _relay_events(exchange, head, response, pulse)
+    return await _relay_plain(exchange, head, response, pulse)
 
 
-async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstream.Response) -> None:
+async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse) -> bytes:
     """The head goes out with the first whole event, so that until then the request can be tried again."""
     splitter = Splitter()
+    pulse.stream = True
     while not exchange.started and (chunk := await response.read()):
+        pulse.chunks += 1
         if whole := splitter.feed(chunk):
             await exchange.start(response.status, head, events=True)
             await exchange.write(whole)
     feed, send = splitter.feed, exchange.send
 
     def relay(chunk: bytes) -> bool:
+        pulse.chunks += 1
         whole = feed(chunk)
         return send(whole) if whole else True
 
-    await response.pour(relay, exchange.drained)
+    async def drained() -> None:
+        pulse.held = True
+        await exchange.drained()
+        pulse.held = False
+
+    await response.pour(relay, drained)
     if not exchange.started:
         await exchange.start(response.status, head, events=True)
     await exchange.end(splitter.rest())
+    return splitter.tail if pulse.learns else b""
 
 
-async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstream.Response) -> None:
+async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse) -> bytes:
     held: list[bytes] = []
     size = 0
     length = response.content_length
@@ -128,10 +154,13 @@ async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstre
             head.append((b"content-length", b"%d" % length))
         await exchange.start(response.status, head)
         await exchange.end()
-        return
+        return b""
     while chunk := await response.read():
+        pulse.chunks += 1
         if exchange.started:
+            pulse.held = True
             await exchange.write(chunk)
+            pulse.held = False
             continue
         held.append(chunk)
         size += len(chunk)
@@ -143,8 +172,10 @@ async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstre
             held.clear()
     if exchange.started:
         await exchange.end()
-    else:
-        await exchange.respond(response.status, head, b"".join(held))
+        return b""
+    whole = b"".join(held)
+    await exchange.respond(response.status, head, whole)
+    return whole
 
 
 def _target(exchange: Exchange) -> bytes:

@@ -83,6 +83,7 @@ class Unit:
         self._failures = 0
         self._ready_at = 0.0
         self._stop_asked = False
+        self._hung: str | None = None  # what showed that this process hangs
         self._ahead: Ahead | None = None
         self._oom_kills: int | None = None  # the kernel's count when the process was started
         self._means = means
@@ -123,7 +124,7 @@ class Unit:
     async def start(self, model: ModelSettings, generation: int) -> None:
         """Brings a new process up with `model`'s settings and reports how that went. Never raises CorralError."""
         self.model, self.generation = model, generation
-        self._stop_asked = False
+        self._stop_asked, self._hung = False, None
         self._ended.clear()
         self.plan, self.running = None, None
         began = clock.monotonic()
@@ -150,7 +151,7 @@ class Unit:
         finally:
             self.forgo()
         self.load_ms = (clock.monotonic() - began) * 1000
-        self._became_ready(Event.BECAME_READY, f"loaded in {self.load_ms:.0f} ms")
+        self._became_ready(Event.BECAME_READY, f"loaded in {self.load_ms:.0f} ms", load_ms=round(self.load_ms, 1))
 
     async def stop(self, why: str) -> None:
         """Ends the process, TERM first and KILL after the stop timeout, and reports it.
@@ -177,6 +178,18 @@ class Unit:
         except TimeoutError:
             text = f"{self.name} has not ended, although it was killed"
             self._means.events.post("unit.warning", text, model=self.model.name, unit=self.name)
+
+    async def end_hung(self, evidence: str) -> None:
+        """Kills a process that hangs: what follows is what follows a crash. `evidence` says in words what was seen.
+
+        There is no TERM first: one that is stopped would not hear it, and nothing of it is worth waiting for.
+        """
+        if self.state not in (State.READY, State.SLEEPING, State.DRAINING) or self.running is None or self._hung:
+            return
+        self._hung = evidence
+        text = f"{self.name} hangs and is killed: {evidence}"
+        self._means.events.post("unit.hung", text, model=self.model.name, unit=self.name, evidence=evidence)
+        await self.running.stop(0.0)
 
     async def wait_stopped(self) -> None:
         """Returns once there is no process."""
@@ -255,10 +268,10 @@ class Unit:
         retry_at = self._failed(error.message, error, at_once=False)
         self._means.listener.unit_ended(self.model.name, self.generation, error, retry_at)
 
-    def _became_ready(self, event: Event, why: str) -> None:
+    def _became_ready(self, event: Event, why: str, **facts: Any) -> None:
         self._ready_at, self.ready_wall_s = clock.monotonic(), clock.wall()
         self.last_error = None
-        self._move(event, why)
+        self._move(event, why, **facts)
         self._means.spawn(self._watch(self.generation), name=f"watch {self.name}")
         self._means.listener.unit_ready(self.model.name, self.generation)
 
@@ -276,11 +289,18 @@ class Unit:
         if clock.monotonic() - self._ready_at > backoff.LONGEST_S:
             self._failures = 0
         self.restarts += 1
-        retry_at = self._failed(error.message, error, at_once=True)
+        seen_ms = max(0.0, clock.wall() - exit_.at_wall_s) * 1000 if exit_.at_wall_s else None
+        retry_at = self._failed(error.message, error, at_once=True, detected_ms=seen_ms)
         self._means.listener.unit_ended(self.model.name, generation, None, retry_at)
 
     async def _why_ended(self, exit_: Exit) -> CorralError:
         tail = await self._log_tail()
+        if self._hung is not None:
+            hint = (
+                "a driver or the engine itself got stuck; timeouts.hang says after how long that is taken for certain"
+            )
+            text = f"{self.model.name} hung and was killed: {self._hung}"
+            return StartFailed(text, hint=hint, model=self.model.name, kind="hang", log_tail=tail)
         before, after = self._oom_kills, await asyncio.to_thread(_oom_kills)
         killed = None if before is None or after is None else after - before
         reason = reasons.explain(exit_, tail, self.model.name, oom_kills=killed)
@@ -291,23 +311,27 @@ class Unit:
             return ""
         return await asyncio.to_thread(logs.tail, self.log, _LOG_TAIL_LINES)
 
-    def _failed(self, why: str, error: CorralError, *, at_once: bool) -> float:
-        """Moves to backoff or failed and returns when the next try may be made."""
+    def _failed(self, why: str, error: CorralError, *, at_once: bool, detected_ms: float | None = None) -> float:
+        """Moves to backoff or failed and returns when the next try may be made. `detected_ms` is what passed from a
+        process's end until here."""
         self._failures += 1
         self.last_error = error
         # The first restart after a crash of a unit that had been ready needs no pause.
         pause = backoff.wait_s(self._failures - 1 if at_once else self._failures, random.random())
-        self._finished(Event.GAVE_UP if backoff.gave_up(self._failures) else Event.FAILED, why)
+        event = Event.GAVE_UP if backoff.gave_up(self._failures) else Event.FAILED
+        facts = {"detected_ms": None if detected_ms is None else round(detected_ms, 1), "hint": error.hint}
+        facts |= {"kind": error.details.get("kind"), "failures": self._failures, "retry_in_s": round(pause, 3)}
+        self._finished(event, why, **{name: value for name, value in facts.items() if value is not None})
         return clock.monotonic() + pause
 
-    def _finished(self, event: Event, why: str) -> None:
+    def _finished(self, event: Event, why: str, **facts: Any) -> None:
         if self.plan is not None and self.plan.endpoint.socket is not None:
             self.plan.endpoint.socket.unlink(missing_ok=True)
         self.running, self.ready_wall_s = None, None
-        self._move(event, why)
+        self._move(event, why, **facts)
         self._ended.set()
 
-    def _move(self, event: Event, why: str) -> None:
+    def _move(self, event: Event, why: str, **facts: Any) -> None:
         now = clock.wall()
         step = self.machine.move(event, at_wall_s=now, generation=self.generation, why=why)
         self.since_wall_s = now
@@ -320,6 +344,7 @@ class Unit:
             before=str(step.before),
             after=str(step.after),
             event=str(event),
+            **facts,
         )
 
 

@@ -1,0 +1,94 @@
+"""The small questions asked of a running engine: its health, its counters, one token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from corral.engines.plan import Endpoint
+
+_MAX_BYTES = 4 << 20
+
+
+async def ask(endpoint: Endpoint, path: str, *, within_s: float, body: Any = None) -> tuple[int, bytes] | None:
+    """Status and body of one request over a connection of its own; None when there was no whole answer in time."""
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(within_s):
+            if endpoint.socket is not None:
+                reader, writer = await asyncio.open_unix_connection(str(endpoint.socket))
+            else:
+                reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+            writer.write(_request(path, body))
+            return await _answer(reader)
+    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+        return None
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def health(endpoint: Endpoint, path: str, within_s: float) -> int | None:
+    """The status of its answer, or None when there was none in time."""
+    found = await ask(endpoint, path, within_s=within_s)
+    return None if found is None else found[0]
+
+
+async def counters(endpoint: Endpoint, within_s: float) -> tuple[int, ...] | None:
+    """Numbers that change whenever llama.cpp got on with anything; None where it does not tell."""
+    found = await ask(endpoint, "/slots", within_s=within_s)
+    return counters_in(found[1]) if found is not None and found[0] == 200 else None
+
+
+def counters_in(slots: bytes) -> tuple[int, ...] | None:
+    """The same from the answer of GET /slots. Source: llama.cpp's server, builds 11434 and 11549."""
+    try:
+        found = json.loads(slots)
+    except ValueError:
+        return None
+    if not isinstance(found, list) or not all(isinstance(slot, dict) for slot in found):
+        return None
+    numbers: list[int] = []
+    for slot in found:
+        names = ("id_task", "is_processing", "n_prompt_tokens", "n_prompt_tokens_processed", "n_decoded")
+        numbers += [_whole(slot.get(name)) for name in names]
+        next_token = slot.get("next_token")  # an object in some builds, a list of one in others
+        for each in next_token if isinstance(next_token, list) else [next_token]:
+            numbers.append(_whole(each.get("n_decoded")) if isinstance(each, dict) else 0)
+    return tuple(numbers)
+
+
+async def token(endpoint: Endpoint, within_s: float) -> bool:
+    """Whether it makes one token when asked to. A refusal will do too (models for embeddings refuse): it was heard."""
+    body = {"prompt": " ", "n_predict": 1, "cache_prompt": False}
+    found = await ask(endpoint, "/completion", within_s=within_s, body=body)
+    return found is not None and (found[0] < 500 or found[0] == 501)
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, (int, bool)) else 0
+
+
+def _request(path: str, body: Any) -> bytes:
+    method, content = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
+    head = f"{method} {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n"
+    if content:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    return head.encode() + b"\r\n" + content
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Raises ValueError for what is no answer."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    parts = head[0].split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/") or not parts[1].isdigit():
+        raise ValueError("no HTTP")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+    length = fields.get("content-length", "")
+    if length.isdigit():
+        return int(parts[1]), await reader.readexactly(min(int(length), _MAX_BYTES))
+    return int(parts[1]), await reader.read(_MAX_BYTES) if fields.get("transfer-encoding") is None else b""

@@ -1,0 +1,121 @@
+"""What the gateway sees of a running request, as plain counters: the supervisor reads them to judge an engine.
+
+One event loop owns it all. A counter costs the gateway some tens of nanoseconds a chunk; no clock is read for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from corral import clock
+
+LEARN_EVERY_S = 1.0
+"""How often an answer is looked at for the engine's own rates, per unit."""
+ENOUGH_TOKENS = 16
+"""Fewer say little about a rate."""
+
+_TAIL_BYTES = 2048
+_TIMINGS = re.compile(
+    rb'"prompt_n":\s*(\d+),\s*"prompt_ms":\s*([0-9.eE+-]+)'
+    rb'(?:[^{}]*?"predicted_n":\s*(\d+),\s*"predicted_ms":\s*([0-9.eE+-]+))?'
+)
+
+
+class Pulse:
+    """One request at an engine. Whoever relays counts `chunks`, and says when it is the client that is slow."""
+
+    __slots__ = ("chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit")
+
+    def __init__(self, unit: str, prompt_bytes: int, judged: bool, stream: bool, learns: bool) -> None:
+        self.unit = unit
+        self.prompt_bytes = prompt_bytes
+        self.judged = judged  # it should make progress; what goes to an engine's own routes may last as it likes
+        self.stream = stream  # each token is a chunk; a plain answer comes in one piece at its end
+        self.learns = learns  # the end of its answer is wanted for `Pulses.learn`
+        self.chunks = 0  # pieces of the answer that came so far
+        self.held = False  # the client takes no more for now
+
+
+class Rates:
+    """How fast one engine reads prompts and writes answers, as it measured itself; None until it said so.
+
+    A slower figure counts at once, a faster one little by little: a bound made of it errs on the patient side.
+    """
+
+    __slots__ = ("learned_at", "prompt_per_s", "write_per_s")
+
+    def __init__(self) -> None:
+        self.prompt_per_s: float | None = None
+        self.write_per_s: float | None = None
+        self.learned_at = float("-inf")
+
+    def take(self, prompt_per_s: float | None, write_per_s: float | None) -> None:
+        self.prompt_per_s = _towards(self.prompt_per_s, prompt_per_s)
+        self.write_per_s = _towards(self.write_per_s, write_per_s)
+
+
+class Traffic:
+    """What goes to one unit: its running requests, how many gave an answer, and the rates they taught."""
+
+    __slots__ = ("answered", "rates", "running")
+
+    def __init__(self) -> None:
+        self.running: set[Pulse] = set()
+        self.answered = 0
+        self.rates = Rates()
+
+
+class Pulses:
+    """The traffic of every unit."""
+
+    def __init__(self) -> None:
+        self._by_unit: dict[str, Traffic] = {}
+
+    def of(self, unit: str) -> Traffic:
+        if (traffic := self._by_unit.get(unit)) is None:
+            traffic = self._by_unit[unit] = Traffic()
+        return traffic
+
+    def begin(self, unit: str, prompt_bytes: int, *, judged: bool, stream: bool = False) -> Pulse:
+        """A request of `prompt_bytes` goes to `unit` now."""
+        traffic = self.of(unit)
+        learns = judged and clock.monotonic() - traffic.rates.learned_at > LEARN_EVERY_S
+        pulse = Pulse(unit, prompt_bytes, judged, stream, learns)
+        traffic.running.add(pulse)
+        return pulse
+
+    def end(self, pulse: Pulse) -> None:
+        """That request is over, however it ended."""
+        if (traffic := self._by_unit.get(pulse.unit)) is not None:
+            traffic.running.discard(pulse)
+            if pulse.chunks:
+                traffic.answered += 1
+
+    def learn(self, pulse: Pulse, answer: bytes) -> None:
+        """Takes the engine's own timings from the end of an answer. Nothing where there are none."""
+        rates = self.of(pulse.unit).rates
+        rates.learned_at = clock.monotonic()
+        if (found := _TIMINGS.search(answer[-_TAIL_BYTES:])) is not None:
+            rates.take(_rate(found[1], found[2]), _rate(found[3], found[4]))
+
+    def keep(self, units: Collection[str]) -> None:
+        """All others are gone; what still runs of their requests ends in its own time."""
+        for unit in [name for name, traffic in self._by_unit.items() if name not in units and not traffic.running]:
+            del self._by_unit[unit]
+
+
+def _rate(tokens: bytes | None, ms: bytes | None) -> float | None:
+    if tokens is None or ms is None or (count := int(tokens)) < ENOUGH_TOKENS:
+        return None
+    try:
+        took_ms = float(ms)
+    except ValueError:
+        return None
+    return count / took_ms * 1000 if took_ms > 0 else None
+
+
+def _towards(old: float | None, new: float | None) -> float | None:
+    if new is None or old is None:
+        return old if new is None else new
+    return new if new < old else old + 0.1 * (new - old)

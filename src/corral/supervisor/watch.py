@@ -1,0 +1,93 @@
+"""Looking after ready engines: every few seconds a small question to each, and an end to those that hang.
+
+All are looked at in the same moment, so that an idle machine is woken once for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from corral import clock
+from corral.engines.plan import LaunchPlan
+from corral.supervisor import looks
+from corral.supervisor.liveness import Liveness, Request, Verdict, look_every_s
+from corral.supervisor.machine import State
+from corral.supervisor.pulse import Pulses
+from corral.supervisor.unit import Unit
+
+_LOOKED_AT = (State.READY, State.DRAINING)
+
+
+class Watch:
+    """Watches over `units` for as long as `run` runs. `hang_s` gives the configured bound, which may change."""
+
+    def __init__(self, units: Callable[[], Iterable[Unit]], pulses: Pulses, hang_s: Callable[[], float]) -> None:
+        self._units, self._pulses, self._hang_s = units, pulses, hang_s
+        self._known: dict[str, Liveness] = {}  # by unit id, so that a new process begins anew
+        self._looking: set[str] = set()
+
+    async def run(self) -> None:
+        """For ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                began = clock.monotonic()
+                every_s = look_every_s(self._hang_s())
+                looked_at = [unit for unit in self._units() if unit.state in _LOOKED_AT]
+                self._drop_gone({unit.name for unit in looked_at})
+                for unit in looked_at:
+                    if unit.name not in self._looking:
+                        self._looking.add(unit.name)
+                        group.create_task(self._look(unit, unit.name), name=f"look at {unit.name}")
+                await asyncio.sleep(max(0.0, began + every_s - clock.monotonic()))
+
+    def _drop_gone(self, living: set[str]) -> None:
+        for name in self._known.keys() - living - self._looking:
+            del self._known[name]
+        self._pulses.keep(living)
+
+    async def _look(self, unit: Unit, name: str) -> None:
+        try:
+            if (plan := unit.plan) is not None:
+                await self._look_at(unit, name, plan)
+        finally:
+            self._looking.discard(name)
+
+    async def _look_at(self, unit: Unit, name: str, plan: LaunchPlan) -> None:
+        liveness = self._known.setdefault(name, Liveness(clock.monotonic()))
+        hang_s = self._hang_s()
+        within_s = 0.8 * look_every_s(hang_s)  # so that it is over when the next one is due
+        asked_at = clock.monotonic()
+        status = await looks.health(plan.endpoint, plan.probe.path, within_s)
+        if status is None:
+            liveness.unanswered(asked_at)
+        else:
+            liveness.answered(status)
+        verdict = self._judge(liveness, name, hang_s)
+        if verdict is Verdict.ASK and status is not None:
+            liveness.counted(await looks.counters(plan.endpoint, within_s / 4))
+        elif verdict is Verdict.DOUBT:
+            if await looks.token(plan.endpoint, hang_s):
+                liveness.proved()
+            else:
+                verdict = Verdict.HANGS
+                liveness.evidence += ", and makes no token when asked for one"
+        if verdict is Verdict.HANGS and unit.name == name:
+            await unit.end_hung(liveness.evidence)
+
+    def _judge(self, liveness: Liveness, unit: str, hang_s: float) -> Verdict:
+        traffic = self._pulses.of(unit)
+        requests = [
+            Request(id(each), each.prompt_bytes, each.stream, each.chunks, each.held)
+            for each in traffic.running
+            if each.judged
+        ]
+        rates = traffic.rates
+        return liveness.judge(
+            requests,
+            clock.monotonic(),
+            hang_s,
+            answers=traffic.answered,
+            prompt_per_s=rates.prompt_per_s,
+            write_per_s=rates.write_per_s,
+        )

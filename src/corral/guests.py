@@ -9,7 +9,6 @@ from types import MappingProxyType
 from corral.config.settings import ModelSettings, Settings
 from corral.errors import BadReference, CallerError, ConfigError, CorralError, ModelFileError, UnknownModel
 from corral.models.library import Library, Stored
-from corral.models.roots import list_roots
 from corral.refs import Ref
 from corral.scheduler.state import Spec
 
@@ -58,8 +57,11 @@ class Guests:
 
     def look_in_roots(self, name: str) -> ModelSettings | None:
         """The model of a read-only root that `name` means, to be served as it lies there."""
-        roots = self._library.settings.model_roots
-        models = list_roots(roots) if roots else []
+        if not (roots := self._library.settings.model_roots):
+            return None
+        from corral.models.roots import list_roots
+
+        models = list_roots(roots)
         wanted = {name, self._full(name)}
         found = next((each for each in models if wanted & {each.name, each.label}), None)
         if found is None or found.main is None:

@@ -1,4 +1,7 @@
-"""The model plane: the library and its downloads, as the gateway's model routes ask for them, on the event loop."""
+"""The model plane: the library and its downloads, as the gateway's model routes ask for them, on the event loop.
+
+Most of what is behind it is loaded when a route first asks for it: a server whose models are files never does.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +9,53 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from corral import errors
 from corral.api import ErrorInfo
-from corral.api_store import (
-    BlobInfo,
-    Done,
-    DownloadAsk,
-    DownloadInfo,
-    ExportAsk,
-    Exported,
-    FoundModel,
-    ImportAsk,
-    ImportedInfo,
-    Inspected,
-    LoadAsk,
-    LoadedInfo,
-    LoginAsk,
-    LogoutAsk,
-    ModelCard,
-    PackageAsk,
-    PastInfo,
-    PruneAsk,
-    PullAsk,
-    PushAsk,
-    Pushed,
-    RemoveAsk,
-    Removed,
-    RollbackAsk,
-    StoredModel,
-    TagAsk,
-    Tagged,
-    UpdateAsk,
-    UsageInfo,
-    Verified,
-    VerifyAsk,
-)
 from corral.errors import CorralError
 from corral.events import EventLog
 from corral.gateway.models_host import Report
 from corral.models.control import Stopped
 from corral.models.job_view import JobView
 from corral.models.library import Library
-from corral.models.shelf import Shelf
-from corral.models.workshop import Cancel, Workshop
+
+if TYPE_CHECKING:
+    from corral.api_store import (
+        Done,
+        DownloadAsk,
+        DownloadInfo,
+        ExportAsk,
+        Exported,
+        FoundModel,
+        ImportAsk,
+        ImportedInfo,
+        Inspected,
+        LoadAsk,
+        LoadedInfo,
+        LoginAsk,
+        LogoutAsk,
+        ModelCard,
+        PackageAsk,
+        PastInfo,
+        PruneAsk,
+        PullAsk,
+        PushAsk,
+        Pushed,
+        RemoveAsk,
+        Removed,
+        RollbackAsk,
+        StoredModel,
+        TagAsk,
+        Tagged,
+        UpdateAsk,
+        UsageInfo,
+        Verified,
+        VerifyAsk,
+    )
+    from corral.models.shelf import Shelf
+    from corral.models.workshop import Cancel, Workshop
 
 T = TypeVar("T")
 
@@ -85,13 +90,12 @@ class ModelPlane:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="corral-work")
         self._closed = False
         self.library = make(self._heard)
-        self._shelf, self._workshop = Shelf(self.library), Workshop(self.library)
+        self._made_shelf: Shelf | None = None
         self.users: InUse | None = None
 
     async def open(self) -> None:
         """Raises StoreError."""
-        await asyncio.to_thread(self.library.open)
-        for view in self.library.downloads.jobs():
+        for view in await asyncio.to_thread(self.library.open):
             self._take(view)
 
     async def close(self) -> None:
@@ -133,7 +137,7 @@ class ModelPlane:
         return [download_info(view) for view in await asyncio.to_thread(self.library.update, ask.names)]
 
     async def downloads(self) -> list[DownloadInfo]:
-        views = await asyncio.to_thread(self.library.downloads.jobs)
+        views = await asyncio.to_thread(lambda: self.library.downloads.jobs())
         return [download_info(view) for view in reversed(views)]
 
     async def follow_downloads(self) -> AsyncIterator[DownloadInfo]:
@@ -148,13 +152,13 @@ class ModelPlane:
                 await changed.wait()
 
     async def pause(self, ask: DownloadAsk) -> DownloadInfo:
-        return download_info(await asyncio.to_thread(self.library.downloads.pause, ask.id))
+        return download_info(await asyncio.to_thread(lambda: self.library.downloads.pause(ask.id)))
 
     async def resume(self, ask: DownloadAsk) -> DownloadInfo:
-        return download_info(await asyncio.to_thread(self.library.downloads.resume, ask.id))
+        return download_info(await asyncio.to_thread(lambda: self.library.downloads.resume(ask.id)))
 
     async def cancel(self, ask: DownloadAsk) -> DownloadInfo:
-        return download_info(await asyncio.to_thread(self.library.downloads.cancel, ask.id))
+        return download_info(await asyncio.to_thread(lambda: self.library.downloads.cancel(ask.id)))
 
     async def fetched(self, text: str, within_s: float) -> JobView:
         """Pulls and waits for the end. Raises the download's error, DeadlinePassed when it takes longer."""
@@ -178,90 +182,109 @@ class ModelPlane:
 
     # The shelf
 
+    @property
+    def _shelf(self) -> Shelf:
+        """Ask for it in a thread: it may have to be loaded."""
+        if self._made_shelf is None:
+            from corral.models.shelf import Shelf
+
+            self._made_shelf = Shelf(self.library)
+        return self._made_shelf
+
     def _used(self) -> set[str]:
         return self.users.digests_in_use() if self.users is not None else set()
 
     async def stored(self) -> list[StoredModel]:
-        return await self._slow(self._shelf.stored, self._used())
+        used = self._used()
+        return await self._slow(lambda: self._shelf.stored(used))
 
     async def show(self, name: str) -> ModelCard:
-        return await self._slow(self._shelf.show, name)
+        return await self._slow(lambda: self._shelf.show(name))
 
     async def inspect(self, ref: str, *, remote: bool) -> Inspected:
         return await self._slow(lambda: self._shelf.inspect(ref, remote=remote))
 
     async def history(self, name: str) -> list[PastInfo]:
-        return await asyncio.to_thread(self._shelf.history, name)
+        return await asyncio.to_thread(lambda: self._shelf.history(name))
 
     async def rollback(self, ask: RollbackAsk) -> Tagged:
-        done = await asyncio.to_thread(self._shelf.rollback, ask)
+        done = await asyncio.to_thread(lambda: self._shelf.rollback(ask))
         self._events.post("store.rollback", f"{done.name} is {done.digest} again", name=done.name)
         return await self._then(done)
 
     async def remove(self, ask: RemoveAsk) -> Removed:
-        done = await self._slow(self._shelf.remove, ask.names, self._used())
+        used = self._used()
+        done = await self._slow(lambda: self._shelf.remove(ask.names, used))
         self._events.post("store.removed", f"removed {', '.join(done.names)}: {done.bytes} bytes", names=done.names)
         return await self._then(done)
 
     async def prune(self, ask: PruneAsk) -> Removed:
         configured = self.users.configured_names() if self.users is not None else set()
-        done = await self._slow(self._shelf.prune, ask, self._used(), configured)
+        used = self._used()
+        done = await self._slow(lambda: self._shelf.prune(ask, used, configured))
         if not ask.dry_run:
             self._events.post("store.pruned", f"pruned {len(done.names)} names: {done.bytes} bytes", names=done.names)
         return await self._then(done)
 
     async def tag(self, ask: TagAsk) -> Tagged:
-        return await self._then(await asyncio.to_thread(self._shelf.tag, ask))
+        return await self._then(await asyncio.to_thread(lambda: self._shelf.tag(ask)))
 
     async def usage(self) -> UsageInfo:
-        return await self._slow(self._shelf.usage)
+        return await self._slow(lambda: self._shelf.usage())
 
     async def search(self, text: str, *, source: str | None, limit: int) -> list[FoundModel]:
         places: Any = ("docker", "hf") if source is None else (source,)
         found = await self._slow(lambda: self.library.reach.search(text, places=places, limit=limit))
+        from corral.api_store import FoundModel
+
         return [FoundModel(each.name, each.description, each.downloads, each.source) for each in found]
 
     async def login(self, ask: LoginAsk) -> Done:
-        await self._slow(self.library.reach.auth.login, ask.host, ask.user, ask.password)
+        from corral.api_store import Done
+
+        await self._slow(lambda: self.library.reach.auth.login(ask.host, ask.user, ask.password))
         return Done(f"logged in to {ask.host} as {ask.user}")
 
     async def logout(self, ask: LogoutAsk) -> Done:
-        had = await asyncio.to_thread(self.library.reach.auth.logout, ask.host)
+        from corral.api_store import Done
+
+        had = await asyncio.to_thread(lambda: self.library.reach.auth.logout(ask.host))
         return Done(f"logged out of {ask.host}" if had else f"Corral kept nothing for {ask.host}")
 
     # The workshop
 
     async def verify(self, ask: VerifyAsk, report: Report) -> Verified:
-        return await self._work(self._workshop.verify, ask, report)
+        return await self._work(lambda shop, cancel: shop.verify(ask, cancel), report)
 
     async def push(self, ask: PushAsk, report: Report) -> Pushed:
-        return await self._work(self._workshop.push, ask, report)
+        return await self._work(lambda shop, cancel: shop.push(ask, cancel), report)
 
     async def package(self, ask: PackageAsk, report: Report) -> Tagged:
-        return await self._then(await self._work(self._workshop.package, ask, report))
+        return await self._then(await self._work(lambda shop, cancel: shop.package(ask, cancel), report))
 
     async def import_models(self, ask: ImportAsk, report: Report) -> list[ImportedInfo]:
-        return await self._then(await self._work(self._workshop.import_models, ask, report))
+        return await self._then(await self._work(lambda shop, cancel: shop.import_models(ask, cancel), report))
 
     async def export(self, ask: ExportAsk, report: Report) -> Exported:
-        return await self._work(self._workshop.export, ask, report)
+        return await self._work(lambda shop, cancel: shop.export(ask, cancel), report)
 
     async def load(self, ask: LoadAsk, report: Report) -> LoadedInfo:
-        return await self._then(await self._work(self._workshop.load, ask, report))
+        return await self._then(await self._work(lambda shop, cancel: shop.load(ask, cancel), report))
 
-    async def _work(self, work: Callable[[Any, Cancel], T], ask: Any, report: Report) -> T:
+    async def _work(self, work: Callable[[Workshop, Cancel], T], report: Report) -> T:
         """Runs `work` in a thread; when its asker leaves, it ends at its next word of progress."""
-        cancel = Cancel(report)
+        workshop = await asyncio.to_thread(_load_workshop)
+        cancel = workshop.Cancel(report)
         try:
-            return await self._slow(work, ask, cancel)
+            return await self._slow(lambda: work(workshop.Workshop(self.library), cancel))
         except asyncio.CancelledError:
             cancel.set()
             raise
         except Stopped as stopped:
             raise errors.CallerError("the work was ended before it was done", hint="begin it again") from stopped
 
-    async def _slow(self, work: Callable[..., T], *args: Any) -> T:
-        return await self._loop.run_in_executor(self._pool, work, *args)
+    async def _slow(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._pool, work)
 
     async def _then(self, done: T) -> T:
         if self.users is not None:
@@ -269,8 +292,16 @@ class ModelPlane:
         return done
 
 
+def _load_workshop() -> ModuleType:
+    from corral.models import workshop
+
+    return workshop
+
+
 def download_info(view: JobView) -> DownloadInfo:
     """A download as the wire has it."""
+    from corral.api_store import BlobInfo, DownloadInfo
+
     error = view.error
     return DownloadInfo(
         id=view.id,

@@ -6,14 +6,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corral.config.settings import ModelSettings
-from corral.engines import defaults
 from corral.engines.adapter import Adapter
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
-from corral.models.library import Ready
 from corral.refs import Ref
-from corral.store.holds import Hold
+
+if TYPE_CHECKING:
+    from corral.engines.defaults import Wanted
+    from corral.models.library import Ready
+    from corral.store.holds import Hold
 
 
 class FromStore:
@@ -32,7 +35,7 @@ class FromStore:
             return self._inner.plan(model, generation=generation, endpoint=endpoint)
         ready = self._ready(model.ref)
         try:
-            wanted = defaults.apply(model, ready.placed, ready.content, self._templates)
+            wanted = self._wanted(model, ready)
             plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint)
         except BaseException:
             ready.hold.release()
@@ -45,8 +48,13 @@ class FromStore:
             return self._inner.footprint(model)
         ready = self._ready(model.ref)
         with ready.hold:
-            wanted = defaults.apply(model, ready.placed, ready.content, self._templates)
+            wanted = self._wanted(model, ready)
             return self._inner.footprint(wanted.model)
+
+    def _wanted(self, model: ModelSettings, ready: Ready) -> Wanted:
+        from corral.engines import defaults  # loaded by those who have stored models
+
+        return defaults.apply(model, ready.placed, ready.content, self._templates)
 
     def _keep(self, model: str, digest: str, hold: Hold) -> None:
         with self._lock:

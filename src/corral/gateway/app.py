@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from corral.errors import Bug, CorralError, LocalOnly
+from corral.errors import Bug, CorralError, LocalOnly, NotFound
 from corral.gateway.answer import send_error
 from corral.gateway.control import Control
 from corral.gateway.exchange import ClientLeft, Exchange
@@ -15,8 +15,7 @@ from corral.gateway.host import Host
 from corral.gateway.inference import Inference
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.proxy import Proxy, new_request_id
-from corral.gateway.routes import CONTROL_BODY_BYTES, Route, Table
-from corral.gateway.store_control import StoreControl
+from corral.gateway.routes import CONTROL_BODY_BYTES, Match, Route, Table
 from corral.scheduler.lease import Leases
 
 HEARTBEAT_S = 15.0
@@ -48,7 +47,10 @@ class App:
         exchange.listener_default = self.listener_default
         exchange.extra = [(b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id())]
         try:
-            match = self._table.match(exchange.method, exchange.path)
+            try:
+                match = self._table.match(exchange.method, exchange.path)
+            except NotFound:
+                match = await self._late_match(exchange)
             if match.route.local and not self._local:
                 raise _local_only(exchange.path)
             limit = self._host.settings.max_body_bytes
@@ -76,6 +78,11 @@ class App:
             if not exchange.gone:
                 raise
 
+    async def _late_match(self, exchange: Exchange) -> Match:
+        if not self._table.is_complete:
+            await asyncio.to_thread(self._table.complete)
+        return self._table.match(exchange.method, exchange.path)
+
 
 class MakeApp(Protocol):
     """Makes one listener's app."""
@@ -92,10 +99,17 @@ def build(host: Host, leases: Leases, heartbeat_s: float = HEARTBEAT_S, *, model
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
     of its own and whether it is a unix socket."""
     control = Control(host, heartbeat_s)
-    stored = StoreControl(models, heartbeat_s).routes() if models is not None else []
     proxy = Proxy(host, leases)
-    table = Table([*Inference(host, proxy).routes(), *control.routes(), *stored])
-    control.describe(tuple(route for route in table.routes if route.doc is not None))
+
+    def stored() -> list[Route]:
+        if models is None:
+            return []
+        from corral.gateway.store_control import StoreControl  # loaded by those who ask for the store
+
+        return StoreControl(models, heartbeat_s).routes()
+
+    table = Table([*Inference(host, proxy).routes(), *control.routes()], late=stored)
+    control.describe(lambda: tuple(route for route in table.routes if route.doc is not None))
 
     def app(listener_default: str | None = None, local: bool = False) -> App:
         return App(host, table, proxy, listener_default, local)

@@ -29,8 +29,6 @@ from corral.gateway.answer import encode, send_feed, send_json, send_text, wants
 from corral.gateway.bodies import read_body
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
-from corral.gateway.openapi import document
-from corral.gateway.page import api_page
 from corral.gateway.routes import Doc, Handler, Match, Param, Route, query
 from corral.supervisor import logs
 
@@ -57,7 +55,7 @@ class Control:
     def __init__(self, host: Host, heartbeat_s: float) -> None:
         self._host = host
         self._heartbeat_s = heartbeat_s
-        self._described: tuple[Route, ...] = ()
+        self._described: Callable[[], tuple[Route, ...]] = tuple
 
     def routes(self) -> list[Route]:
         """All of them. `describe` says later which routes the API document has."""
@@ -100,8 +98,8 @@ class Control:
             ),
         ]  # fmt: skip
 
-    def describe(self, routes: tuple[Route, ...]) -> None:
-        """`routes` are what the API document and its page tell of."""
+    def describe(self, routes: Callable[[], tuple[Route, ...]]) -> None:
+        """`routes` gives what the API document and its page tell of; it may block."""
         self._described = routes
 
     async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
@@ -121,10 +119,20 @@ class Control:
         await send_json(exchange, await self._host.reload())
 
     async def _openapi(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await send_json(exchange, document(self._described))
+        await send_text(exchange, await asyncio.to_thread(self._document), "application/json")
 
     async def _docs(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await send_text(exchange, api_page(self._described).encode(), "text/html; charset=utf-8")
+        await send_text(exchange, await asyncio.to_thread(self._page), "text/html; charset=utf-8")
+
+    def _document(self) -> bytes:
+        from corral.gateway.openapi import document  # loaded by those who ask for it
+
+        return encode(document(self._described()))
+
+    def _page(self) -> bytes:
+        from corral.gateway.page import api_page
+
+        return api_page(self._described()).encode()
 
     async def _logs(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = query(exchange, (_LINES, _FOLLOW))

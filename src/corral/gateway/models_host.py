@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from corral.api_store import (
-    Done,
-    DownloadAsk,
-    DownloadInfo,
-    ExportAsk,
-    Exported,
-    FoundModel,
-    ImportAsk,
-    ImportedInfo,
-    Inspected,
-    LoadAsk,
-    LoadedInfo,
-    LoginAsk,
-    LogoutAsk,
-    ModelCard,
-    PackageAsk,
-    PastInfo,
-    Progress,
-    PruneAsk,
-    PullAsk,
-    PushAsk,
-    Pushed,
-    RemoveAsk,
-    Removed,
-    RollbackAsk,
-    StoredModel,
-    TagAsk,
-    Tagged,
-    UpdateAsk,
-    UsageInfo,
-    Verified,
-    VerifyAsk,
-)
+if TYPE_CHECKING:
+    from corral.api_store import (
+        Done,
+        DownloadAsk,
+        DownloadInfo,
+        ExportAsk,
+        Exported,
+        FoundModel,
+        ImportAsk,
+        ImportedInfo,
+        Inspected,
+        LoadAsk,
+        LoadedInfo,
+        LoginAsk,
+        LogoutAsk,
+        ModelCard,
+        PackageAsk,
+        PastInfo,
+        Progress,
+        PruneAsk,
+        PullAsk,
+        PushAsk,
+        Pushed,
+        RemoveAsk,
+        Removed,
+        RollbackAsk,
+        StoredModel,
+        TagAsk,
+        Tagged,
+        UpdateAsk,
+        UsageInfo,
+        Verified,
+        VerifyAsk,
+    )
 
-Report = Callable[[Progress], None]
+Report = Callable[["Progress"], None]
 """Says how far a piece of work is. May be called from any thread."""
 
 

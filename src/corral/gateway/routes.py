@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,17 +69,42 @@ class Match(NamedTuple):
 
 
 class Table:
-    """All routes, found by exact path first and by the longest prefix second."""
+    """All routes, found by exact path first and by the longest prefix second.
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self.routes = tuple(routes)
+    `late` makes further ones that are seldom asked for: `complete` adds them.
+    """
+
+    def __init__(self, routes: Iterable[Route], late: Callable[[], Iterable[Route]] | None = None) -> None:
+        self._late = late
+        self._lock = threading.Lock()
+        self._take(tuple(routes))
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """All, late ones included."""
+        self.complete()
+        return self._routes
+
+    @property
+    def is_complete(self) -> bool:
+        return self._late is None
+
+    def complete(self) -> None:
+        """Adds the late routes, once. Blocks while what they need is loaded; may be called in any thread."""
+        with self._lock:
+            if self._late is not None:
+                self._take((*self._routes, *self._late()))
+                self._late = None
+
+    def _take(self, routes: tuple[Route, ...]) -> None:
+        self._routes = routes
         self._exact: dict[str, dict[str, Route]] = {}
         prefixed: dict[str, dict[str, Route]] = {}
-        for route in self.routes:
+        for route in routes:
             home = self._exact if route.prefix is None else prefixed
             home.setdefault(route.prefix or route.path, {})[route.method] = route
         self._prefixed = sorted(prefixed.items(), key=lambda item: -len(item[0]))
-        self._found = {(route.method, route.path): Match(route) for route in self.routes if route.prefix is None}
+        self._found = {(route.method, route.path): Match(route) for route in routes if route.prefix is None}
 
     def match(self, method: str, path: str) -> Match:
         """Raises NotFound with the nearest path, or MethodNotAllowed with those that are allowed."""
@@ -103,7 +129,7 @@ class Table:
 
     def _unknown(self, path: str) -> NotFound:
         shown = path if len(path) <= 200 else path[:200] + "…"
-        near = difflib.get_close_matches(path[:200], [route.path for route in self.routes], n=1, cutoff=0.6)
+        near = difflib.get_close_matches(path[:200], [route.path for route in self._routes], n=1, cutoff=0.6)
         if near:
             return NotFound(f"there is nothing at {shown}", hint=f"did you mean {near[0]}?", nearest=near[0])
         return NotFound(f"there is nothing at {shown}", hint="GET / says what is here")

@@ -1,6 +1,7 @@
 """The library: the store, what reaches registries, and downloads, composed; and what a name means in it.
 
-Everything here blocks and is safe to call from several threads.
+Everything here blocks and is safe to call from several threads. What only some calls need is loaded when one does, so
+that a server whose models are files starts without it.
 """
 
 from __future__ import annotations
@@ -10,25 +11,25 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
 from corral.errors import BadReference, CallerError, UnknownModel
-from corral.models.content import Content, read_content
-from corral.models.downloads import Downloads, DownloadSettings, Listener
 from corral.models.job_view import JobView
-from corral.models.pull import SOURCE
-from corral.models.reach import Current, Reach
-from corral.models.unpack import Placed, place
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
-from corral.registry.policy import canonical
-from corral.registry.url import expecting
 from corral.short_names import USER_FILE, load_short_names
 from corral.store.holds import Hold
 from corral.store.index import Named
 from corral.store.store import Store
+
+if TYPE_CHECKING:
+    from corral.models.content import Content
+    from corral.models.downloads import Downloads, Listener
+    from corral.models.reach import Reach
+    from corral.models.unpack import Placed
 
 _KINDS = ("oci", "ollama", "hf", "url")
 
@@ -65,30 +66,59 @@ class Library:
         self._warn = warn
         self._pins: Hold | None = None
         self._lock = threading.Lock()
-        self.reach = Reach(settings, paths.config_dir, warn)
-        self.downloads = Downloads(
-            self.store,
-            {kind: Current(kind, lambda: self.reach) for kind in _KINDS},
-            verify=lambda ref, digest: self.reach.verify(ref, digest),
-            listener=listener,
-            settings=DownloadSettings(settings.download.connections, settings.download.limit_bytes),
-        )
+        self._making = threading.RLock()
+        self._listener = listener
+        self._reach: Reach | None = None
+        self._downloads: Downloads | None = None
 
-    def open(self) -> None:
-        """Makes the store when there is none, and goes on with downloads. Raises StoreError."""
+    @property
+    def reach(self) -> Reach:
+        """The way out to registries, as it is configured now."""
+        with self._making:
+            if self._reach is None:
+                from corral.models.reach import Reach
+
+                self._reach = Reach(self.settings, self._paths.config_dir, self._warn)
+            return self._reach
+
+    @property
+    def downloads(self) -> Downloads:
+        """All downloads; what an earlier process left goes on."""
+        with self._making:
+            if self._downloads is None:
+                from corral.models.downloads import Downloads, DownloadSettings
+                from corral.models.reach import Current
+
+                wanted = self.settings.download
+                made = Downloads(
+                    self.store,
+                    {kind: Current(kind, lambda: self.reach) for kind in _KINDS},
+                    verify=lambda ref, digest: self.reach.verify(ref, digest),
+                    listener=self._listener,
+                    settings=DownloadSettings(wanted.connections, wanted.limit_bytes),
+                )
+                made.resume_all()
+                self._downloads = made
+            return self._downloads
+
+    def open(self) -> list[JobView]:
+        """Makes the store when there is none, and goes on with downloads, which are returned. Raises StoreError."""
         self.store.prepare()
         self._pin(self.settings)
-        self.downloads.resume_all()
+        return self.downloads.jobs() if any(self.store.jobs_dir.glob("*.json")) else []
 
     def configure(self, settings: Settings) -> None:
         """Takes up another configuration. Downloads that run go on as they began."""
-        self.reach = Reach(settings, self._paths.config_dir, self._warn)
-        self.settings = settings
+        with self._making:
+            self.settings, self._reach = settings, None
         self._pin(settings)
 
     def close(self) -> None:
         """Stops downloads; the next `open` goes on with them."""
-        self.downloads.close()
+        with self._making:
+            downloads = self._downloads
+        if downloads is not None:
+            downloads.close()
         if self._pins is not None:
             self._pins.release()
 
@@ -152,6 +182,9 @@ class Library:
 
     def ready(self, ref: Ref) -> Ready:
         """The model of `ref`, placed and held. Raises UnknownModel when it is not here, and what `place` raises."""
+        from corral.models.content import read_content
+        from corral.models.unpack import place
+
         stored = self.find_ref(ref)
         if stored is None:
             raise missing(str(ref), str(ref))
@@ -187,6 +220,8 @@ class Library:
 
         Raises BadReference, CallerError, StoreError.
         """
+        from corral.registry.url import expecting
+
         ref = self.ref(text)
         if sha256 is not None:
             if ref.kind != "url":
@@ -201,6 +236,8 @@ class Library:
 
     def update(self, names: list[str]) -> list[JobView]:
         """Downloads of what changed upstream, of `names` or of all that came from a registry."""
+        from corral.models.pull import SOURCE
+
         chosen = [self.find(each).name for each in names] or [each.name for each in self.store.names()]
         jobs = []
         for name in chosen:
@@ -215,6 +252,8 @@ class Library:
 
     def may_auto_pull(self, ref: Ref) -> bool:
         """Whether the configuration lets a request fetch `ref`."""
+        from corral.registry.policy import canonical
+
         registry = self.settings.registries.get(ref.host) or self.settings.registries.get(canonical(ref.host))
         own = None if registry is None else registry.auto_pull
         return self.settings.auto_pull if own is None else own

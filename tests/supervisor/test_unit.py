@@ -147,6 +147,25 @@ async def test_a_crash_is_noticed(paths: Paths) -> None:
         assert w.unit.name == "m.2"
 
 
+async def test_a_start_that_is_broken_off_is_tried_again(paths: Paths) -> None:
+    """An engine that is killed while it loads fails nobody's request and may be started again at once; from the fourth
+    time in a row on it counts as a start that failed."""
+    async with world(paths, "--load-s", "3600") as w:
+        for generation in (1, 2, 3, 4):
+            start = asyncio.create_task(w.unit.start(w.model, generation))
+            async with asyncio.timeout(10):
+                while w.state != "loading":
+                    await asyncio.sleep(0.002)
+            assert w.unit.running is not None and w.unit.running.pid is not None
+            os.kill(w.unit.running.pid, signal.SIGKILL)
+            await start
+            assert w.state == "backoff"
+        errors = [error for _, _, error, _ in w.told.ended]
+        assert errors[:3] == [None, None, None]
+        assert errors[3] is not None and "SIGKILL" in errors[3].message
+        assert w.told.ended[0][3] <= clock.monotonic()
+
+
 async def test_a_stop_may_meet_a_crash(paths: Paths) -> None:
     """An engine that dies in the moment it is to be stopped counts as stopped, whoever hears of it first."""
     async with world(paths) as w:

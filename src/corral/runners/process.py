@@ -106,7 +106,7 @@ class ProcessRunner:
                 link.stop_soon(plan.unit, 0.0)
             raise _refused(plan, refusal) from refusal
         except WardenLost as error:
-            raise StartFailed(error.message, hint=error.hint, model=plan.model) from error
+            raise StartFailed(error.message, hint=error.hint, model=plan.model, kind="unseen") from error
         except asyncio.CancelledError:
             link.stop_soon(plan.unit, 0.0)  # nobody would know of what is being started
             raise

@@ -25,6 +25,9 @@ Kind = Literal[
     "unseen",
 ]
 
+PASSING: frozenset[Kind] = frozenset({"signal", "unseen", "address"})
+"""Of ends that most likely have nothing to do with the model: each start has an address of its own."""
+
 LINES_KEPT = 5
 
 

@@ -28,6 +28,8 @@ from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
 
 _LOG_TAIL_LINES = 20
+_PASSING_TRIES = 3
+"""Failures in a row from which on a start that was broken off from outside counts as one that failed."""
 _STOP_GRACE_S = 6.0
 """How long beyond the stop timeout a stop waits for an end that somebody else asked for."""
 _TOLD_WITHIN_S = 1.0
@@ -40,7 +42,8 @@ class Listener(Protocol):
     def unit_ready(self, model: str, generation: int) -> None: ...
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
-        """The process is gone. `error` only when it never came up; `retry_at` is on `clock.monotonic`."""
+        """The process is gone. `error` only when it never came up and trying again at once is in vain; `retry_at` is on
+        `clock.monotonic`."""
         ...
 
 
@@ -265,8 +268,10 @@ class Unit:
             self._finished(Event.EXITED, self.machine.history[-1].why if self.machine.history else "")
             self._means.listener.unit_ended(self.model.name, self.generation, None, 0.0)
             return
-        retry_at = self._failed(error.message, error, at_once=False)
-        self._means.listener.unit_ended(self.model.name, self.generation, error, retry_at)
+        # What was done to it from outside says nothing about the next try: whoever waits goes on waiting.
+        passing = error.details.get("kind") in reasons.PASSING and self._failures < _PASSING_TRIES
+        retry_at = self._failed(error.message, error, at_once=passing)
+        self._means.listener.unit_ended(self.model.name, self.generation, None if passing else error, retry_at)
 
     def _became_ready(self, event: Event, why: str, **facts: Any) -> None:
         self._ready_at, self.ready_wall_s = clock.monotonic(), clock.wall()

@@ -15,8 +15,10 @@ from corral.gateway.host import Host
 from corral.gateway.inference import Inference
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.proxy import Proxy, new_request_id
+from corral.gateway.recall import Conversations
 from corral.gateway.routes import CONTROL_BODY_BYTES, Match, Route, Table
 from corral.scheduler.lease import Leases
+from corral.supervisor.pulse import Pulses
 
 HEARTBEAT_S = 15.0
 """A follower of logs or events hears something at least so often."""
@@ -95,11 +97,19 @@ def _local_only(path: str) -> LocalOnly:
     return LocalOnly(f"{path} is answered on the server's unix socket only", hint=hint)
 
 
-def build(host: Host, leases: Leases, heartbeat_s: float = HEARTBEAT_S, *, models: ModelsHost | None = None) -> MakeApp:
+def build(
+    host: Host,
+    leases: Leases,
+    heartbeat_s: float = HEARTBEAT_S,
+    *,
+    models: ModelsHost | None = None,
+    pulses: Pulses | None = None,
+    conversations: Conversations | None = None,
+) -> MakeApp:
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
-    of its own and whether it is a unix socket."""
+    of its own and whether it is a unix socket. In `pulses` it tells how requests get on."""
     control = Control(host, heartbeat_s)
-    proxy = Proxy(host, leases)
+    proxy = Proxy(host, leases, pulses, conversations)
 
     def stored() -> list[Route]:
         if models is None:

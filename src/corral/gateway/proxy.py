@@ -14,6 +14,7 @@ from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
 from corral.gateway.peek import peek, splice
+from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.sse import Splitter
 from corral.scheduler.lease import Lease, Leases
 from corral.supervisor.pulse import Pulse, Pulses
@@ -28,16 +29,20 @@ a request that kills its engine must not do so for ever."""
 _LARGE_BYTES = 256 << 10
 """From this size on a body is looked at in a thread: it takes milliseconds that streams should not wait."""
 
+_TAIL_BYTES = 4096  # of an answer; the engine's timings are in its last event
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Proxy:
     """Answers exchanges through leased engines."""
 
-    def __init__(self, host: Host, leases: Leases, pulses: Pulses | None = None) -> None:
+    def __init__(
+        self, host: Host, leases: Leases, pulses: Pulses | None = None, conversations: Conversations | None = None
+    ) -> None:
         self._host = host
         self._leases = leases
         self._pulses = pulses or Pulses()
+        self._conversations = conversations
         self._pool = Pool()
 
     def rest(self) -> None:
@@ -80,7 +85,11 @@ class Proxy:
         while True:
             async with self._leases.lease(model, deadline=deadline) as lease:
                 pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
+                recalled: Recalled | None = None
                 try:
+                    if judged and (kept := self._conversations) is not None and kept.wanted(lease):
+                        recalled = await kept.recall(lease, target, body)
+                        pulse.learns = pulse.learns or recalled is not None
                     async with upstream.request(
                         lease.endpoint,
                         exchange.method,
@@ -92,8 +101,12 @@ class Proxy:
                         end = await _relay(exchange, lease, response, pulse)
                         if pulse.learns:
                             self._pulses.learn(pulse, end)
+                        if recalled is not None:
+                            recalled.answered(end[-_TAIL_BYTES:])
                         return
                 except EngineGone as exc:
+                    if recalled is not None:
+                        recalled.died()
                     if exchange.started:
                         raise
                     untouched = exc.details.get("untouched", False)

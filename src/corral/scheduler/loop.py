@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
@@ -84,6 +84,7 @@ class Scheduler:
                 place.generation = generation
         self._units, self._events, self._group = units, events, group
         self.queue_timeout_s = queue_timeout_s
+        self.on_idle: Callable[[str, int], None] | None = None  # told of a model whose last lease ended
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -244,6 +245,8 @@ class Scheduler:
 
     def _returned(self, waiter: int, model: str) -> None:
         self._post(Returned(waiter, model))
+        if self.on_idle is not None and (place := self._state.places.get(model)) is not None and not place.leases:
+            self.on_idle(model, place.generation)
 
     def _endpoint(self, model: str) -> tuple[str, Endpoint]:
         return self._units.endpoint(model)

@@ -325,7 +325,7 @@ class Unit:
         pause = backoff.wait_s(self._failures - 1 if at_once else self._failures, random.random())
         event = Event.GAVE_UP if backoff.gave_up(self._failures) else Event.FAILED
         facts = {"detected_ms": None if detected_ms is None else round(detected_ms, 1), "hint": error.hint}
-        facts |= {"kind": error.details.get("kind"), "failures": self._failures, "retry_in_s": round(pause, 3)}
+        facts |= {"cause": error.details.get("kind"), "failures": self._failures, "retry_in_s": round(pause, 3)}
         self._finished(event, why, **{name: value for name, value in facts.items() if value is not None})
         return clock.monotonic() + pause
 

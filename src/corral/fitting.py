@@ -1,6 +1,7 @@
 """`look`: will a model fit on this machine, where, with how many layers, up to which context, and why.
 
-Reads files itself and asks no server. What it says of the model is predicted, or asked of the engine without loading.
+Reads files itself and asks no server. It decides as the plan of a start does, by the same code; what it says of the
+model is predicted, or asked of the engine without loading.
 """
 
 from __future__ import annotations
@@ -11,32 +12,32 @@ from pathlib import Path
 from corral.config.load import load
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
-from corral.engines import prediction
-from corral.engines.llamacpp import FALLBACK_CONTEXT, LlamaCpp
+from corral.engines import layout
+from corral.engines.llamacpp import LlamaCpp
+from corral.engines.placement import Room
 from corral.engines.probing import probed
+from corral.engines.rooms import HEADROOM as HEADROOM
+from corral.engines.rooms import Machine, room_of
 from corral.errors import CallerError, EngineError, ModelFileError, UnknownModel
 from corral.hardware.probe import Hardware, probe
 from corral.models.content import read_content, read_stored_header
 from corral.models.gguf import Header
 from corral.models.library import Library, missing
-from corral.models.memory.fit import Fit, fit
-from corral.models.memory.predict import PROCESSOR
+from corral.models.memory.fit import Fit
 from corral.models.shards import read_model
 from corral.routing.resolve import resolve
 from corral.units import show_bytes
 
-HEADROOM = 512 << 20
-"""Bytes that are left alone on each device: for the engine's own program, and for others."""
-
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Memory as it is now, and what of it may be used."""
+    """Memory as it is now, and what of it one model may use once the others of Corral are gone."""
 
     name: str
-    total_bytes: int
-    free_bytes: int
+    total_bytes: int | None
+    free_bytes: int | None
     room_bytes: int
+    left_alone_bytes: int
     origin: str = "measured"
 
 
@@ -68,7 +69,7 @@ class Answer:
     model: str
     file: str
     architecture: str
-    context: int  # tokens per slot
+    context: int  # tokens per slot: what was asked, or as much as fits
     slots: int
     model_context: int | None  # what the model was made for
     fits: bool
@@ -99,26 +100,25 @@ def look(
     settings = load(paths=paths).settings
     model, header = _find(name, paths, settings)
     model = replace(model, context=context or model.context, parallel=slots or model.parallel)
-    wanted = model.context or header.context_length or FALLBACK_CONTEXT
     notes: list[str] = []
-    devices = _devices(model, settings, hardware or probe(), notes)
-    run = prediction.run_of(model, header, wanted, ())
-    found = fit(
-        header, run, {each.name: each.room_bytes for each in devices}, max(wanted, header.context_length or wanted),
-        lambda one: prediction.predict_parts(model, header, one),
-    )  # fmt: skip
-    return _answer(name, model, header, wanted, devices, found, notes, ask_engine=ask_engine)
+    seen = hardware or probe()
+    machine = Machine(seen.devices, settings.memory, settings.headroom)
+    room = _room(model, header, machine, seen, notes)
+    wanted, doubts = layout.wanted_context(model, header)
+    found = layout.best(model, header, room, longest=max(wanted, header.context_length or wanted))
+    notes += doubts
+    return _answer(name, model, header, wanted, _devices(room, machine), found, notes, ask_engine=ask_engine)
 
 
 def _answer(
     name: str, model: ModelSettings, header: Header, wanted: int, devices: list[Device], found: Fit, notes: list[str],
     *, ask_engine: bool,
 ) -> Answer:  # fmt: skip
-    last = found.place or found.tried[-1]
+    last = found.least_bad
     predicted, origin = last.prediction, "estimated"
     if ask_engine:
         try:
-            predicted, origin = probed(model, wanted, last.run, predicted), "probed"
+            predicted, origin = probed(model, last.context, last.run, predicted), "probed"
         except EngineError as error:
             notes.append(f"the engine could not be asked: {error.message}")
     shares = tuple(
@@ -126,13 +126,14 @@ def _answer(
         for device, parts in predicted.devices.items()
         if parts.total
     )
-    if header.context_length and wanted > header.context_length:
-        notes.append(f"the model was made for {header.context_length} tokens")
+    if last.context < wanted:
+        notes.append(f"a longer context than {last.context} tokens does not fit; the model was made for {wanted}")
+    notes += _now(shares, devices) if found.place is not None else []
     return Answer(
         model=name,
         file=str(model.source),
         architecture=header.architecture,
-        context=wanted,
+        context=last.context,
         slots=model.parallel,
         model_context=header.context_length,
         fits=found.place is not None,
@@ -188,32 +189,45 @@ def _find(name: str, paths: Paths, settings: Settings) -> tuple[ModelSettings, H
         library.close()
 
 
-def _devices(model: ModelSettings, settings: Settings, hardware: Hardware, notes: list[str]) -> list[Device]:
-    found = []
-
-    def add(name: str, total: int, free: int) -> None:
-        room = max(0, min(free - HEADROOM, settings.memory.get(name, free)))
-        found.append(Device(name, total, free, room))
-
+def _room(model: ModelSettings, header: Header, machine: Machine, hardware: Hardware, notes: list[str]) -> Room:
     if hardware.memory is None:
         raise CallerError("this machine's memory cannot be read", hint="; ".join(hardware.notes) or "see corral doctor")
-    add(PROCESSOR, hardware.memory.usable_bytes, hardware.memory.available_bytes)
-    gpus = [gpu for gpu in hardware.gpus if gpu.problem is None]
-    if not gpus or model.gpu_layers == 0:
-        return found
     try:
-        seen = LlamaCpp().devices(model)
+        room = LlamaCpp(lambda: machine).room(model, header)
     except (EngineError, ModelFileError) as error:
         notes.append(f"GPUs left out: {error.message}")
-        return found
-    if not seen:
-        notes.append(f"GPUs left out: the engine that would run it finds none ({', '.join(gpu.name for gpu in gpus)})")
-    for name, gpu in zip(seen, gpus, strict=False):
-        if gpu.memory_bytes is None or gpu.free_bytes is None:
-            notes.append(f"{name} left out: nothing tells how much memory {gpu.name} has")
-        else:
-            add(name, gpu.memory_bytes, gpu.free_bytes)
-    return found
+        return room_of(machine, ())
+    gpus = [gpu.name for gpu in hardware.gpus if gpu.problem is None]
+    if not room:
+        notes.append("GPUs left out: `args` say how to use them, or nothing tells how much memory they have")
+        return room_of(machine, ())
+    if gpus and not room.gpus and model.gpu_layers != 0:
+        notes.append(f"GPUs left out: the engine that would run it finds none ({', '.join(gpus)})")
+    return room
+
+
+def _devices(room: Room, machine: Machine) -> list[Device]:
+    known = {each.name: each for each in machine.devices}
+    return [
+        Device(
+            name,
+            known[name].total_bytes if name in known else None,
+            known[name].free_bytes if name in known else None,
+            size,
+            machine.left_alone(name),
+        )
+        for name, size in room.bytes_by_device.items()
+    ]
+
+
+def _now(shares: tuple[Share, ...], devices: list[Device]) -> list[str]:
+    """Where something else would have to go first."""
+    free = {each.name: each.free_bytes for each in devices}
+    return [
+        f"{show_bytes(left)} are free on {each.device} now: something else has to go first"
+        for each in shares
+        if (left := free.get(each.device)) is not None and left < each.total_bytes
+    ]
 
 
 def why(answer: Answer) -> list[str]:

@@ -59,7 +59,7 @@ def test_too_long(corral: Corral) -> None:
     assert "demo does not fit with 2000000000 tokens for one slot." in run.stdout
     assert "The largest context that fits is" in run.stdout
     assert "on the processor: lacks" in run.stdout
-    assert "made for 2048 tokens" in run.stderr
+    assert "the 2048 tokens the model was made for" in run.stderr
 
 
 def test_configured(paths: Paths) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corral.config.settings import ModelSettings
+from corral.config.settings import ModelSettings, Rung
+from corral.engines.placement import TOP, UNKNOWN, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 
 PROGRAM = Path(__file__).with_name("fake_engine.py")
@@ -14,7 +15,17 @@ PROGRAM = Path(__file__).with_name("fake_engine.py")
 class FakeAdapter:
     """Plans `fake_engine.py` with the model's `args`."""
 
-    def plan(self, model: ModelSettings, *, generation: int, endpoint: Endpoint) -> LaunchPlan:
+    rungs: tuple[Rung, ...] = ()  # that there are below the best plan, one of each
+
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
         return LaunchPlan(
             unit=f"{model.name}.{generation}",
             model=model.name,
@@ -26,7 +37,14 @@ class FakeAdapter:
             footprint=self.footprint(model),
             env=model.env,
             slots=model.parallel,
+            room=room or UNKNOWN,
+            step=step,
+            left=tuple(rung for rung in self.rungs if not getattr(step, rung)),
+            degraded=f"cpu ({step.cpu})" if step.cpu else "",
         )
 
     def footprint(self, model: ModelSettings) -> Footprint:
         return Footprint({"cpu": 30 << 20})
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        return False

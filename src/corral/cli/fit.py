@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("fit")
 @model_argument()
 @click.option(
-    "--context", type=click.IntRange(min=1), help="Tokens per slot. Default: the model's own, or as configured."
+    "--context", type=click.IntRange(min=1), help="Tokens per slot. Default: as configured, else as many as fit."
 )
 @click.option("--slots", type=click.IntRange(min=1), help="Requests at once.")
 @click.option("--probe", is_flag=True, help="Ask the engine too, which loads nothing for it.")
@@ -46,7 +46,7 @@ def command(app: App, model: str, context: int | None, slots: int | None, probe:
 
 def _show(app: App, answer: Answer) -> None:
     from corral.cli.table import Column
-    from corral.fitting import HEADROOM, why
+    from corral.fitting import why
     from corral.units import show_bytes
 
     slots = "one slot" if answer.slots == 1 else f"{answer.slots} slots"
@@ -59,6 +59,10 @@ def _show(app: App, answer: Answer) -> None:
     if answer.layers_on_gpus:
         app.say(f"Layers on GPUs: {answer.layers_on_gpus} of {answer.layers}, the output counted as one.")
     app.say()
+
+    def _size(count: int | None) -> str:
+        return "?" if count is None else show_bytes(count)
+
     right = [Column(name, right=True) for name in ("WEIGHTS", "CACHE", "COMPUTE", "TOTAL")]
     app.print_table(
         [Column("DEVICE"), *right, Column("ORIGIN")],
@@ -80,8 +84,8 @@ def _show(app: App, answer: Answer) -> None:
         [
             [
                 each.name,
-                show_bytes(each.total_bytes),
-                show_bytes(each.free_bytes),
+                _size(each.total_bytes),
+                _size(each.free_bytes),
                 show_bytes(each.room_bytes),
                 each.origin,
             ]
@@ -92,6 +96,7 @@ def _show(app: App, answer: Answer) -> None:
     app.say("Why:")
     for line in why(answer):
         app.say(f"  {line}")
-    app.note(f"{show_bytes(HEADROOM)} of each device are left alone.")
+    alone = sorted({each.left_alone_bytes for each in answer.devices})
+    app.note(f"{' or '.join(map(show_bytes, alone))} of each device are left alone.")
     for note in answer.notes:
         app.note(note)

@@ -13,12 +13,13 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from corral.errors import EngineError, EngineMissing
+from corral.hardware.devices import Listed, parse_listing
 
 ASK_WITHIN_S = 20.0
 """How long a build may take to say its version, flags or devices: a GPU driver's first start takes seconds."""
@@ -82,31 +83,49 @@ def on_path() -> Path | None:
     return None if found is None else Path(found)
 
 
-def devices(build: Build, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The names of the GPUs that `build` can use under `environment`, in its own order; none for a build without.
+def listing(
+    build: Build, environment: Mapping[str, str] | None = None, args: Sequence[str] = (), *, afresh: bool = False
+) -> tuple[Listed, ...]:
+    """The GPUs that `build` can use under `environment`, in its own order; none for a build without.
 
-    Raises EngineError when the build cannot be asked.
+    `args` are those that add devices (`--rpc`). What was said is remembered as long as the machine's device nodes stay
+    the same; `afresh` asks again. Raises EngineError when the build cannot be asked.
     """
     environment = _environment(environment or {})
-    key = "devices:" + repr(sorted(environment.items()))
-    return kept(build.path, key, lambda _: _ask_devices(build, environment))
+    key = repr(("devices", sorted(environment.items()), tuple(args), _device_nodes()))
+    return kept(build.path, key, lambda _: _ask_devices(build, environment, args), afresh=afresh)
+
+
+def devices(build: Build, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The names of those. Raises EngineError when the build cannot be asked."""
+    return tuple(each.name for each in listing(build, environment))
 
 
 _EMBEDDED_DEVICES = (
     "import xllamacpp as x\n"
     "for d in x.get_device_info():\n"
-    "    if d['type'].name.endswith('GPU'): print(f\"  {d['name']}: {d['description']}\")\n"
+    "    if d['type'].name.endswith('GPU'):\n"
+    "        total, free = d['memory_total'] >> 20, d['memory_free'] >> 20\n"
+    "        print(f\"  {d['name']}: {d['description']} ({total} MiB, {free} MiB free)\")\n"
 )
 
 
-def _ask_devices(build: Build, environment: Mapping[str, str]) -> tuple[str, ...]:
+def _ask_devices(build: Build, environment: Mapping[str, str], args: Sequence[str]) -> tuple[Listed, ...]:
     if build.kind == "embedded":
         text = _ask((sys.executable, "-I", "-c", _EMBEDDED_DEVICES), environment)
     elif "--list-devices" in build.flags:
-        text = _ask((str(build.path), "--list-devices"), environment).partition("vailable devices:")[2]
+        text = _ask((str(build.path), *args, "--list-devices"), environment).partition("vailable devices:")[2]
     else:
         return ()
-    return tuple(re.findall(r"^ {2}([A-Za-z]+[0-9]+):", text, re.MULTILINE))
+    return tuple(parse_listing(text))
+
+
+def _device_nodes() -> tuple[str, ...]:
+    """The files through which GPUs are opened here: they come and go with the GPUs."""
+    found = []
+    for folder, pattern in (("/dev/dri", "renderD*"), ("/dev", "nvidia[0-9]*"), ("/dev", "kfd"), ("/dev", "dxg")):
+        found += [str(path) for path in Path(folder).glob(pattern)]
+    return tuple(sorted(found))
 
 
 def _read(path: Path) -> Build:
@@ -192,11 +211,11 @@ _lock = threading.RLock()  # held while a build is asked, so that it is asked on
 _memory: dict[tuple[Stamp, str], object] = {}
 
 
-def kept(path: Path, what: str, make: Callable[[Path], T]) -> T:
-    """`make(path)`, remembered under `what` until the file's size or time of change differs."""
+def kept(path: Path, what: str, make: Callable[[Path], T], *, afresh: bool = False) -> T:
+    """`make(path)`, remembered under `what` until the file's size or time of change differs, or one wants it anew."""
     status = path.stat()
     key = ((str(path), status.st_mtime_ns, status.st_size), what)
     with _lock:
-        if key not in _memory:
+        if afresh or key not in _memory:
             _memory[key] = make(path)
         return _memory[key]  # type: ignore[return-value]

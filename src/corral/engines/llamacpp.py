@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from corral.config.settings import ModelSettings
 from corral.config.sources import check_inside
-from corral.engines import architecture, embedded_host, executables, flags, purpose
+from corral.engines import architecture, embedded_host, executables, flags, gpus_for, purpose
+from corral.engines import layout as layouts
 from corral.engines.executables import Build
+from corral.engines.layout import Layout
+from corral.engines.placement import TOP, UNKNOWN, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
-from corral.engines.prediction import footprint_of
+from corral.engines.rooms import Machine, room_of
 from corral.errors import EngineError, EngineFlagError, ModelFileError
 from corral.models.gguf import Header
 from corral.models.shards import read_model, shard_paths
@@ -20,49 +24,98 @@ from corral.models.shards import read_model, shard_paths
 NAME = "llama.cpp"
 """The value of the `engine` key that means this adapter."""
 
-FALLBACK_CONTEXT = 4096
-"""Tokens per slot where neither the settings nor the model say."""
-
 
 class LlamaCpp:
-    """The `Adapter` of llama.cpp. Stateless; what the builds on this machine said is remembered for all of them."""
+    """The `Adapter` of llama.cpp. Stateless; what the builds on this machine said is remembered for all of them.
 
-    def plan(self, model: ModelSettings, *, generation: int, endpoint: Endpoint) -> LaunchPlan:
+    `machine` tells of this machine's memory; it may block. Without it, layouts are left to the engine. `slots_dir` is a
+    directory that engines may save their slots in, None for none.
+    """
+
+    def __init__(
+        self, machine: Callable[[], Machine] | None = None, slots_dir: Callable[[], Path | None] = lambda: None
+    ) -> None:
+        self._machine, self._slots_dir = machine, slots_dir
+
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
         header = _header(model)
         flags.check_allowed(model.args)
         _check_env(model)
         build, warnings = _choose(model, header)
-        context, more = _context(model, header)
-        gpus, degraded = _gpus(model, build)
+        gpus = gpus_for.found(build, model, step)
+        if room is None:
+            room = self._room(model, gpus)
+        layout = _layout(model, header, room, gpus, step)
+        if gpus.degraded:
+            warnings = (*warnings, f"degraded: {gpus.degraded}")
         return LaunchPlan(
             unit=f"{model.name}.{generation}",
             model=model.name,
             generation=generation,
             engine=NAME,
             engine_version=build.version,
-            argv=(*_program(build), *_arguments(model, header, build, endpoint, context)),
+            argv=(
+                *_program(build),
+                *_arguments(model, header, build, endpoint, layout, room, step),
+                *_kept(build, model, self._slots_dir()),
+            ),
             endpoint=endpoint,
-            footprint=footprint_of(model, header, context, gpus),
-            env=MappingProxyType(dict(model.env)),
+            footprint=layout.footprint,
+            env=MappingProxyType({**model.env, **(gpus_for.HIDDEN if step.cpu else {})}),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
-            devices=gpus or ("cpu",),
-            context=context,
+            devices=layout.devices,
+            context=layout.context,
             slots=model.parallel,
-            warnings=(*warnings, *more, *degraded, *_foreign_config(build)),
+            warnings=(*warnings, *layout.warnings, *_foreign_config(build)),
+            room=room,
+            step=step,
+            left=layout.left,
+            placement=layout.words,
+            degraded=gpus.degraded,
         )
 
-    def devices(self, model: ModelSettings) -> tuple[str, ...]:
-        """The GPUs (`gpu0` …) that the engine which would run `model` finds and may use. Blocks for asking it."""
-        return _gpus(model, _choose(model, _header(model))[0])[0]
+    def room(self, model: ModelSettings, header: Header | None = None) -> Room:
+        """What `model` may use of this machine; empty without one. Blocks for asking its engine for GPUs.
+
+        Raises EngineError where there is no engine for it, and ModelFileError.
+        """
+        build, _ = _choose(model, header or _header(model))
+        return self._room(model, gpus_for.found(build, model, TOP))
 
     def footprint(self, model: ModelSettings) -> Footprint:
         header = _header(model)
-        context, _ = _context(model, header)
         try:
-            gpus, _ = _gpus(model, _choose(model, header)[0])
+            gpus = gpus_for.found(_choose(model, header)[0], model, TOP)
         except EngineError:
-            gpus = ()  # planning a start will say what is wrong with the engine
-        return footprint_of(model, header, context, gpus)
+            gpus = gpus_for.NONE  # planning a start will say what is wrong with the engine
+        return layouts.predicted(model, header, self._room(model, gpus), gpus.names)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        try:
+            return bool(gpus_for.found(_choose(model, _header(model))[0], model, TOP, afresh=True).listed)
+        except (EngineError, ModelFileError):
+            return False
+
+    def _room(self, model: ModelSettings, gpus: gpus_for.Gpus) -> Room:
+        if self._machine is None or (gpus.listed and layouts.own_layout(model)):
+            return UNKNOWN
+        return room_of(self._machine(), gpus.listed)
+
+
+def _layout(model: ModelSettings, header: Header, room: Room, gpus: gpus_for.Gpus, step: Step) -> Layout:
+    if room:
+        if step.cpu:  # a room that was found before the GPUs were lost
+            room = replace(room, bytes_by_device={"cpu": room.bytes_by_device["cpu"]}, engine_names=())
+        return layouts.lay_out(model, header, room, step)
+    return layouts.left_to_engine(model, header, gpus.names, step)
 
 
 def _header(model: ModelSettings) -> Header:
@@ -144,44 +197,22 @@ def _check_flags(build: Build, args: Sequence[str]) -> None:
         flags.check_known(args, build.flags, str(build))
 
 
-def _context(model: ModelSettings, header: Header) -> tuple[int, tuple[str, ...]]:
-    """Tokens per slot, and a warning when that is not what the model was made for."""
-    trained = header.context_length
-    if model.context is None:
-        if trained is not None:
-            return trained, ()
-        return FALLBACK_CONTEXT, (f"the model does not say how long its context is; {FALLBACK_CONTEXT} tokens assumed",)
-    if trained is not None and model.context > trained:
-        said = f"context {model.context} is longer than the {trained} tokens the model was made for"
-        return model.context, (said,)
-    return model.context, ()
-
-
-def _gpus(model: ModelSettings, build: Build) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The devices layers go to (`gpu0` …; none for the CPU), and a warning when GPUs were asked for in vain."""
-    if model.gpu_layers == 0:
-        return (), ()
-    try:
-        found = executables.devices(build, model.env)
-        why = f"{build} finds no GPU"
-    except EngineError as exc:
-        found, why = (), f"its GPUs cannot be listed: {exc.message}"
-    if found:
-        return tuple(f"gpu{number}" for number in range(len(found))), ()
-    if model.gpu_layers == "auto":
-        return (), ()
-    return (), (f"degraded: cpu (gpu_layers is {model.gpu_layers}, but {why})",)
-
-
 def _program(build: Build) -> tuple[str, ...]:
     if build.kind == "embedded":
         return embedded_host.command()
     return (str(build.path),)
 
 
-def _arguments(model: ModelSettings, header: Header, build: Build, endpoint: Endpoint, context: int) -> tuple[str, ...]:
+def _arguments(
+    model: ModelSettings,
+    header: Header,
+    build: Build,
+    endpoint: Endpoint,
+    layout: Layout,
+    room: Room,
+    step: Step,
+) -> tuple[str, ...]:
     where = (str(endpoint.socket),) if endpoint.socket is not None else (endpoint.host, "--port", str(endpoint.port))
-    layers = () if model.gpu_layers == "auto" else ("--gpu-layers", str(model.gpu_layers))
     return (
         "--model",
         str(model.source),
@@ -190,14 +221,22 @@ def _arguments(model: ModelSettings, header: Header, build: Build, endpoint: End
         "--host",
         *where,
         "--ctx-size",
-        str(context * model.parallel),
+        str(layout.context * model.parallel),
         "--parallel",
         str(model.parallel),
-        *layers,
+        *gpus_for.arguments(model, build, layout, room, step),
         *_served(build),
-        *purpose.arguments(header, model.args, context),
+        *purpose.arguments(header, model.args, layout.context),
         *model.args,
+        *(("--batch-size", str(layout.batch), "--ubatch-size", str(layout.batch)) if layout.batch is not None else ()),
     )
+
+
+def _kept(build: Build, model: ModelSettings, folder: Path | None) -> tuple[str, ...]:
+    """Where slots are saved, unless the model's own flags say so."""
+    known = build.kind == "embedded" or "--slot-save-path" in build.flags
+    own = any(each.startswith("--slot-save-path") for each in model.args)
+    return ("--slot-save-path", str(folder)) if folder is not None and known and not own else ()
 
 
 def _served(build: Build) -> tuple[str, ...]:

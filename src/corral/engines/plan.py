@@ -8,6 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from corral.config.settings import Rung
+from corral.engines.placement import TOP, UNKNOWN, Room, Step
+from corral.models.memory.predict import Parts
+
 Origin = Literal["estimated", "probed", "measured"]
 
 
@@ -17,6 +21,7 @@ class Footprint:
 
     bytes_by_device: Mapping[str, int]
     origin: Origin = "estimated"
+    parts: Mapping[str, Parts] = field(default_factory=lambda: MappingProxyType({}))  # the same by component, if known
 
     @property
     def total_bytes(self) -> int:
@@ -73,3 +78,8 @@ class LaunchPlan:
     slots: int = 1
     leash: Literal["survive", "die-with-daemon"] = "survive"
     warnings: tuple[str, ...] = ()  # what the user should see in `ps` and the log
+    room: Room = UNKNOWN  # what it was planned for; the same room and step give the same plan again
+    step: Step = TOP
+    left: tuple[Rung, ...] = ()  # what could still be made smaller
+    placement: str = ""  # where its layers are, in words; "" = the engine decides
+    degraded: str = ""  # "cpu (why)" where it does without a GPU that it should have

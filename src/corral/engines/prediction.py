@@ -10,7 +10,7 @@ from typing import Final
 
 from corral.config.settings import ModelSettings
 from corral.engines import flags, purpose
-from corral.engines.plan import Footprint
+from corral.engines.plan import Footprint, Origin
 from corral.errors import ModelFileError
 from corral.models.gguf import Header, read_header
 from corral.models.memory.predict import PROCESSOR, Parts, Prediction, predict
@@ -26,8 +26,13 @@ _ON: Final = frozenset({"on", "enabled", "true", "1"})
 
 def footprint_of(model: ModelSettings, header: Header, context: int, gpus: Sequence[str]) -> Footprint:
     """The memory of `model` with `context` tokens per slot, by device; `gpus` are those its engine finds."""
-    found = predict_parts(model, header, run_of(model, header, context, gpus))
-    return Footprint(MappingProxyType({name: parts.total for name, parts in found.devices.items()}))
+    return as_footprint(predict_parts(model, header, run_of(model, header, context, gpus)))
+
+
+def as_footprint(found: Prediction, origin: Origin = "estimated") -> Footprint:
+    """The same as bytes by device."""
+    totals = {name: parts.total for name, parts in found.devices.items()}
+    return Footprint(MappingProxyType(totals), origin, found.devices)
 
 
 def predict_parts(model: ModelSettings, header: Header, run: Run) -> Prediction:
@@ -68,6 +73,13 @@ def run_of(model: ModelSettings, header: Header, context: int, gpus: Sequence[st
         cache_on_gpus=not _switched_off(args, "--kv-offload"),
         adapters=tuple(_adapters(args)),
     )
+
+
+def resized(model: ModelSettings, header: Header, run: Run, context: int) -> Run:
+    """`run` with so many tokens per slot, and what follows from that."""
+    size = purpose.batch(header, model.args, context)
+    run = replace(run, context=context * run.slots)
+    return run if size is None else replace(run, batch=size, ubatch=size)
 
 
 def _projector(path: str, model: ModelSettings, run: Run) -> Prediction:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from corral.config.settings import ModelSettings
 from corral.engines.adapter import Adapter
+from corral.engines.placement import TOP, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 from corral.refs import Ref
 
@@ -30,13 +31,21 @@ class FromStore:
         self._held: dict[str, tuple[str, Hold]] = {}
         self._lock = threading.Lock()
 
-    def plan(self, model: ModelSettings, *, generation: int, endpoint: Endpoint) -> LaunchPlan:
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
         if model.ref is None:
-            return self._inner.plan(model, generation=generation, endpoint=endpoint)
+            return self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
         ready = self._ready(model.ref)
         try:
             wanted = self._wanted(model, ready)
-            plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint)
+            plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint, room=room, step=step)
         except BaseException:
             ready.hold.release()
             raise
@@ -50,6 +59,13 @@ class FromStore:
         with ready.hold:
             wanted = self._wanted(model, ready)
             return self._inner.footprint(wanted.model)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        if model.ref is None:
+            return self._inner.has_gpus(model)
+        ready = self._ready(model.ref)
+        with ready.hold:
+            return self._inner.has_gpus(self._wanted(model, ready).model)
 
     def _wanted(self, model: ModelSettings, ready: Ready) -> Wanted:
         from corral.engines import defaults  # loaded by those who have stored models

@@ -185,6 +185,7 @@ class PruneAsk:
     unused: bool = False  # names that no models.yaml entry uses
     keep: list[str] = field(default_factory=list)
     dry_run: bool = False
+    conversations: bool = False  # all kept conversations, and nothing else
 
 
 @dataclass(frozen=True, slots=True)

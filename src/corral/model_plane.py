@@ -6,7 +6,7 @@ Most of what is behind it is loaded when a route first asks for it: a server who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
@@ -92,6 +92,7 @@ class ModelPlane:
         self.library = make(self._heard)
         self._made_shelf: Shelf | None = None
         self.users: InUse | None = None
+        self.forget_conversations: Callable[[bool], Awaitable[tuple[int, int]]] | None = None
 
     async def open(self) -> None:
         """Raises StoreError."""
@@ -219,12 +220,22 @@ class ModelPlane:
         return await self._then(done)
 
     async def prune(self, ask: PruneAsk) -> Removed:
+        if ask.conversations:
+            return await self._prune_conversations(ask.dry_run)
         configured = self.users.configured_names() if self.users is not None else set()
         used = self._used()
         done = await self._slow(lambda: self._shelf.prune(ask, used, configured))
         if not ask.dry_run:
             self._events.post("store.pruned", f"pruned {len(done.names)} names: {done.bytes} bytes", names=done.names)
         return await self._then(done)
+
+    async def _prune_conversations(self, dry_run: bool) -> Removed:
+        from corral.api_store import Removed
+
+        count, size = await self.forget_conversations(dry_run) if self.forget_conversations is not None else (0, 0)
+        if not dry_run:
+            self._events.post("conversation.pruned", f"removed {count} kept conversations: {size} bytes")
+        return Removed([], count, size, dry_run=dry_run)
 
     async def tag(self, ask: TagAsk) -> Tagged:
         return await self._then(await asyncio.to_thread(lambda: self._shelf.tag(ask)))

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from corral import __version__, clock
@@ -59,8 +60,9 @@ def _size(model: ModelSettings, library: Library) -> tuple[int | None, str | Non
         return None, f"{model.source}: {error.strerror}"
 
 
-def unit_info(unit: Unit, place: Place | None, now: float) -> UnitInfo:
-    """`unit` with what the scheduler knows of it; `now` is on `clock.monotonic`. It must have had a plan."""
+def unit_info(unit: Unit, place: Place | None, now: float, notes: Sequence[str] = ()) -> UnitInfo:
+    """`unit` with what the scheduler knows of it, and with `notes`; `now` is on `clock.monotonic`. It must have had a
+    plan."""
     plan = unit.plan
     assert plan is not None
     footprint = plan.footprint
@@ -82,22 +84,21 @@ def unit_info(unit: Unit, place: Place | None, now: float) -> UnitInfo:
         slots=plan.slots,
         port=unit.model.port,
         busy=len(place.leases) if place is not None else 0,
-        queued=len(place.waiting) if place is not None else 0,
+        queued=len(place.line) if place is not None and place.first else 0,
         since_wall_s=unit.since_wall_s,
         ready_wall_s=unit.ready_wall_s,
         load_ms=unit.load_ms,
         idle_stop_in_s=_idle_stop_in_s(unit, place, now),
         restarts=unit.restarts,
         reason=unit.reason,
-        warnings=list(plan.warnings),
+        warnings=[*plan.warnings, *notes],
     )
 
 
 def _idle_stop_in_s(unit: Unit, place: Place | None, now: float) -> float | None:
-    if place is None or unit.state is not State.READY or place.leases or place.spec.pin:
+    if place is None or unit.state is not State.READY or place.leases or place.rest_s == float("inf"):
         return None
-    timeout = place.spec.idle_timeout_s
-    return None if timeout is None else max(0.0, place.idle_since + timeout - now)
+    return max(0.0, place.idle_since + place.rest_s - now)
 
 
 def own_memory_bytes() -> int:

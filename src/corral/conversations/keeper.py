@@ -1,4 +1,4 @@
-"""`Keeper`: has slots saved when their unit is idle and put back when a request goes on from one; learns if it helps.
+"""`KeptConversations`: slots saved when their unit is idle, put back when a request goes on from one, and judged.
 
 Nothing here can fail a request or a start: whatever goes wrong, the engine reads the prompt itself.
 """
@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from corral import clock
@@ -78,7 +79,7 @@ class _Unit:
         return 2 * self.plan.slots + 4
 
 
-class Keeper:
+class KeptConversations:
     """The kept conversations of one daemon, on its event loop."""
 
     def __init__(
@@ -103,11 +104,15 @@ class Keeper:
         """Nothing is kept when the directory cannot be used; an event says so."""
         try:
             await asyncio.to_thread(self._shelf.open)
-            if (most := self._most()) is not None:
-                await asyncio.to_thread(self._shelf.trim, most)
             self._opened = True
+            await self.settle()
         except OSError as error:
             self._events.post("conversation.off", f"conversations are not kept: {error.filename}: {error.strerror}")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where engines are to save slots; None where they are not."""
+        return self._shelf.folder if self._opened and self._most() is not None else None
 
     def close(self) -> None:
         """Nothing more is saved."""
@@ -124,18 +129,20 @@ class Keeper:
             return []
         return [f"conversations are not kept: {off}"]
 
-    async def sweep(self) -> None:
-        """Removes the conversations with models that are gone."""
-        if self._opened:
+    async def settle(self) -> None:
+        """Removes what is not to be kept any more: all that is too much, all with models that are gone, or all."""
+        most = self._most()
+        if not self._opened or len(self._shelf) == 0:
+            return
+        if most is None:
+            await self.clear()
+        else:
+            await asyncio.to_thread(self._shelf.trim, most)
             await asyncio.to_thread(self._shelf.sweep)
 
-    async def clear(self) -> tuple[int, int]:
+    async def clear(self, dry_run: bool = False) -> tuple[int, int]:
         """Removes them all, and what was learnt; how many and how large."""
-        return await asyncio.to_thread(self._shelf.clear)
-
-    def kept(self) -> tuple[int, int]:
-        """How many there are, and their bytes."""
-        return len(self._shelf), self._shelf.bytes
+        return (len(self._shelf), self._shelf.bytes) if dry_run else await asyncio.to_thread(self._shelf.clear)
 
     # For the gateway.
 
@@ -370,7 +377,7 @@ def _place(lease: Lease) -> str:
 class Recall:
     """A conversation that was put back for one request, until its answer is there."""
 
-    keeper: Keeper
+    keeper: KeptConversations
     unit: str
     model: str
     record: Record

@@ -12,7 +12,7 @@ import shutil
 import threading
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,14 +69,13 @@ class Shelf:
         with self._lock:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.folder.chmod(0o700)
-            self._verdicts = {build: Verdict(**each) for build, each in _read(self.folder / _VERDICTS, {}).items()}
+            self._verdicts = dict(_verdicts(_read(self.folder / _VERDICTS, {})))
             for file in list(self.folder.glob("*.json")):
                 if file.name != _VERDICTS and (record := self._load(file)) is not None:
                     self._records[record.id] = record
             for file in list(self.folder.iterdir()):
                 if file.name != _VERDICTS and file.stem not in self._records:
                     _unlink(file)
-        self.sweep()
 
     @property
     def bytes(self) -> int:
@@ -247,6 +246,12 @@ class Shelf:
 
     def _write(self, record: Record) -> None:
         _replace(self.folder / f"{record.id}.json", asdict(record))
+
+
+def _verdicts(data: dict[str, Any]) -> Iterator[tuple[str, Verdict]]:
+    for build, each in data.items():
+        with suppress(TypeError):
+            yield build, Verdict(**each)
 
 
 def _still(files: tuple[tuple[str, int, int], ...]) -> bool:

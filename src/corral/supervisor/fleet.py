@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral.config.settings import Settings
-from corral.engines.plan import Endpoint
+from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import CorralError, UnknownModel
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Listener, Means, Unit
@@ -25,6 +25,10 @@ class Fleet:
 
     def get(self, model: str) -> Unit | None:
         return self._units.get(model)
+
+    def plan(self, model: str) -> LaunchPlan | None:
+        """By which its engine was started; None when it never was."""
+        return unit.plan if (unit := self._units.get(model)) is not None else None
 
     def live_logs(self) -> list[Path]:
         """The log files that engines write to now."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from corral import __version__, clock, views
-from corral.config.load import Loaded, load
-from corral.config.paths import Paths, find_paths
+from corral.config.load import Loaded
+from corral.config.paths import Paths
 from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
 from corral.engines.llamacpp import LlamaCpp
@@ -33,7 +33,7 @@ from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
 from corral.scheduler.loop import Scheduler
 from corral.serve_options import ServeOptions
-from corral.state_lock import hold_state, write_daemon_file
+from corral.state_lock import write_daemon_file
 from corral.supervisor import logs
 from corral.supervisor.adopt import adopt_survivors
 from corral.supervisor.fleet import Fleet, Relay
@@ -42,25 +42,19 @@ from corral.supervisor.unit import Means, how
 _IDLE_LOOK_S = 1.0
 
 
-def serve(options: ServeOptions) -> int:
-    """Runs a server in the foreground until a signal, or until it was idle long enough; the exit code.
-
-    Raises ConfigError, StateInUse, PortInUse before anything is served.
-    """
-    paths = find_paths()
-    loaded = _load(options, paths)
-    paths.make()
-    with hold_state(paths), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Daemon(options, paths, loaded).run())
+def run(options: ServeOptions, paths: Paths, loaded: Loaded, load_again: Callable[[], Loaded]) -> int:
+    """Runs a server to its end, and gives its exit code. The caller holds the state directory's lock."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(Daemon(options, paths, loaded, load_again).run())
 
 
 class Daemon:
     """One server's life, from the warden's link to the last engine's end."""
 
-    def __init__(self, options: ServeOptions, paths: Paths, loaded: Loaded) -> None:
+    def __init__(self, options: ServeOptions, paths: Paths, loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
         self.options, self.paths = options, paths
         self.events = EventLog()
-        self._loaded = loaded
+        self._loaded, self._load_again = loaded, load_again
         self._settings = loaded.settings  # as started; the control plane has the current ones
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -114,7 +108,7 @@ class Daemon:
         )
         plane = ControlPlane(
             self._loaded,
-            lambda: _load(self.options, self.paths),
+            self._load_again,
             paths=self.paths,
             events=self.events,
             adapters=adapters,
@@ -254,11 +248,6 @@ async def _preload(plane: ControlPlane, name: str) -> None:
         await plane.start(name)
     except CorralError as error:
         plane.events.post("unit.warning", f"{name} is not preloaded: {error.message}", model=name)
-
-
-def _load(options: ServeOptions, paths: Paths) -> Loaded:
-    flags: dict[str, Any] = {"listen": list(options.listen)} if options.listen else {}
-    return load(options.config, flags=flags, insecure=options.insecure, paths=paths)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

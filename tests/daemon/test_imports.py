@@ -19,6 +19,6 @@ def test_a_server_loads_only_what_it_always_needs() -> None:
         "gateway.store_control",
     )
     seldom = (*packages, *(f"corral.{each}" for each in own))
-    program = f"import sys, corral.daemon; print([name for name in {seldom} if name in sys.modules])"
+    program = f"import sys, corral.serve, corral.daemon; print([name for name in {seldom} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

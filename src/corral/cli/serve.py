@@ -59,7 +59,7 @@ def command(
     Example:
       corral serve --config models.yaml --listen 127.0.0.1:8642
     """
-    from corral.daemon import serve
+    from corral.serve import serve
     from corral.serve_options import ServeOptions
 
     return serve(

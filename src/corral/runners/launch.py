@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +20,10 @@ LOG_KEPT_BYTES = 1 << 20
 """The warden's own log starts afresh once it is larger; it says a few lines a day."""
 
 
+LINGER_S, IDLE_S = 600.0, 5.0
+"""How long a warden waits for a daemon to come back, and how long it stays with nothing to do."""
+
+
 def warden_log(paths: Paths) -> Path:
     """The file in which the warden says what it did."""
     return paths.state_dir / "warden.log"
@@ -30,6 +35,23 @@ def warden_command(paths: Paths, *, linger_s: float, idle_s: float) -> list[str]
     places = ["--socket", str(paths.warden_socket), "--dir", str(paths.warden_dir)]
     times = ["--linger-s", str(linger_s), "--idle-s", str(idle_s)]
     return [sys.executable, "-I", "-S", "-X", "utf8", str(program), *places, *times, "--detach"]
+
+
+def begin_warden(paths: Paths, *, linger_s: float = LINGER_S, idle_s: float = IDLE_S) -> subprocess.Popen[bytes]:
+    """Starts a warden without waiting: the process given back ends once the lasting one listens, or another has the
+    lock. Raises OSError."""
+    log = _open_log(warden_log(paths))
+    try:
+        return subprocess.Popen(
+            warden_command(paths, linger_s=linger_s, idle_s=idle_s),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=engine_environment({}),
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
 
 
 async def start_warden(paths: Paths, *, linger_s: float, idle_s: float) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from corral import clock
 from corral.config.paths import Paths
 from corral.errors import ConfigError, EngineError
-from corral.runners.launch import start_warden
+from corral.runners.launch import IDLE_S, LINGER_S, start_warden
 from corral.runners.runner import Exit
 
 PROTOCOL = 1
@@ -76,8 +76,8 @@ class WardenLink(asyncio.Protocol):
         paths: Paths,
         *,
         role: Literal["daemon", "observer"] = "daemon",
-        linger_s: float = 600.0,
-        idle_s: float = 5.0,
+        linger_s: float = LINGER_S,
+        idle_s: float = IDLE_S,
         within_s: float = 15.0,
     ) -> WardenLink:
         """A link to the warden of this state directory; one is started when none answers, with `linger_s` and `idle_s`.

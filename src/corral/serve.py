@@ -1,0 +1,50 @@
+"""Running a server: from its flags to the daemon, in an order in which nothing waits that need not.
+
+The daemon's modules take longest to load. The configuration is looked at before, so that a bad one is told at once, and
+the warden, a process of its own, comes up meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from functools import partial
+from typing import Any
+
+from corral.config.load import load
+from corral.config.paths import Paths, find_paths
+from corral.serve_options import ServeOptions
+from corral.state_lock import hold_state
+
+WARDEN_WITHIN_S = 5.0
+
+
+def serve(options: ServeOptions) -> int:
+    """Runs a server in the foreground until a signal, or until it was idle long enough; the exit code.
+
+    Raises ConfigError, StateInUse, PortInUse before anything is served.
+    """
+    paths = find_paths()
+    flags: dict[str, Any] = {"listen": list(options.listen)} if options.listen else {}
+    load_again = partial(load, options.config, flags=flags, insecure=options.insecure, paths=paths)
+    loaded = load_again()
+    paths.make()
+    with hold_state(paths):
+        warden = _begin_warden(paths)
+        from corral.daemon import run  # only now, see above
+
+        if warden is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                warden.wait(WARDEN_WITHIN_S)  # the process that we started ends once the lasting one listens
+        return run(options, paths, loaded, load_again)
+
+
+def _begin_warden(paths: Paths) -> subprocess.Popen[bytes] | None:
+    """Starts one where there seems to be none. What goes wrong is told by whoever connects to it, and tries again."""
+    from corral.runners.launch import begin_warden
+
+    if paths.warden_socket.exists():
+        return None
+    with contextlib.suppress(OSError):
+        return begin_warden(paths)
+    return None

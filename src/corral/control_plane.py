@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from corral import __version__, clock, views
-from corral.api import ActionResult, ModelInfo, ReloadResult, Status, UnitInfo
+from corral import __version__, clock, journal, story, views
+from corral.api import ActionResult, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.diff import changes
 from corral.config.load import Loaded
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
+from corral.conversations.keeper import KeptConversations
 from corral.errors import CorralError, Stopping, UnknownModel
 from corral.events import EventLog
 from corral.facts import Adapters, one_spec, policy, specs
@@ -46,17 +47,19 @@ class ControlPlane:
         specs: dict[str, Spec],
         models: ModelPlane,
         held: Callable[[], dict[str, str]],
+        journal: journal.Journal,
     ) -> None:
         self.settings: Settings = loaded.settings  # the configured models, and those of the store that were asked for
         self.warnings = [str(problem) for problem in loaded.warnings]
         self.events = events
         self.ready = False
         self.listeners: Listeners | None = None
+        self.conversations: KeptConversations | None = None
         self._load_again = load_again
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
         self._spawn = spawn
         self._guests = Guests(models.library, specs)
-        self._models, self._held = models, held
+        self._models, self._held, self._journal = models, held, journal
         self._configured: Settings = loaded.settings
         self._reloading = asyncio.Lock()
         self._started_wall_s, self._started_at = clock.wall(), clock.monotonic()
@@ -143,6 +146,11 @@ class ControlPlane:
             running = {unit.model.name for unit in self._fleet if unit.state is not State.STOPPED}
             if await asyncio.to_thread(self._guests.drop_gone, running):
                 self._take_up()
+        await self._settle_conversations()
+
+    async def _settle_conversations(self) -> None:
+        if self.conversations is not None:
+            await self.conversations.settle()
 
     def models(self) -> list[ModelInfo]:
         library = self._models.library
@@ -151,10 +159,13 @@ class ControlPlane:
     def units(self) -> list[UnitInfo]:
         now = clock.monotonic()
         return [
-            views.unit_info(unit, self._scheduler.place(unit.model.name), now)
+            views.unit_info(unit, self._scheduler.place(unit.model.name), now, self._notes(unit.model.name))
             for unit in self._fleet
             if unit.generation > 0 and unit.plan is not None
         ]
+
+    def _notes(self, unit: str) -> list[str]:
+        return self.conversations.notes(unit) if self.conversations is not None else []
 
     def status(self) -> Status:
         return Status(
@@ -177,6 +188,22 @@ class ControlPlane:
 
     def log_files(self, name: str) -> list[Path]:
         return logs.log_files(self._paths, self.resolve(name).name)
+
+    async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
+        since_wall_s = 0.0 if last_s is None else clock.wall() - last_s
+        await self._journal.flush()
+        try:
+            model, unknown = (await self.known(name)).name, None
+        except UnknownModel as error:
+            model, unknown = name, error  # what is not configured any more may still have a story
+        told = await asyncio.to_thread(self._tell, model, since_wall_s, lines)
+        if unknown is not None and not told.chapters:
+            raise unknown
+        return told
+
+    def _tell(self, model: str, since_wall_s: float, lines: int) -> Story:
+        events = journal.read(self._paths.state_dir, about=model)
+        return story.tell(events, model, since_wall_s=since_wall_s, lines=lines)
 
     async def start(self, name: str, *, wait: bool = True) -> ActionResult:
         began = clock.monotonic()
@@ -227,7 +254,7 @@ class ControlPlane:
     def _refuse_waiting(self, model: str) -> int:
         """Has what waits for a model that does not run refused; how many requests that were."""
         place = self._scheduler.place(model)
-        waited = len(place.waiting) if place is not None else 0
+        waited = len(place.line) if place is not None else 0
         if waited:
             self._scheduler.stop_unit(model, "`corral stop`")
         return waited
@@ -259,6 +286,7 @@ class ControlPlane:
             self._configured, self.warnings = new, [str(problem) for problem in loaded.warnings]
             self._scheduler.queue_timeout_s = new.timeouts.queue_s
             self._take_up(frozenset(made.relaunch))
+        await self._settle_conversations()
         self.events.post("config.reloaded", made.text(), file=str(new.file) if new.file else None)
         return ReloadResult(
             file=str(new.file) if new.file is not None else None,

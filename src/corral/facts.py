@@ -49,6 +49,8 @@ def spec(model: ModelSettings, footprint: dict[str, int]) -> Spec:
         exclusive=model.exclusive,
         group=model.group,
         footprint=footprint,
+        replicas=model.replicas,
+        schedule=model.schedule,
     )
 
 
@@ -56,6 +58,17 @@ def policy(settings: Settings) -> Policy:
     return Policy(
         max_active=settings.max_active,
         budgets=dict(settings.memory),
+        headroom=settings.headroom,
         max_queue=settings.max_queue,
+        max_wait_s=settings.max_wait_s,
+        min_residency_s=settings.min_residency_s,
+        default_model=_default(settings),
+        return_s=settings.return_to_default_s,
         drain_s=settings.timeouts.drain_s,
     )
+
+
+def _default(settings: Settings) -> str | None:
+    """The default model by its own name."""
+    wanted = settings.default_model
+    return next((model.name for model in settings.models.values() if wanted in (model.name, *model.aliases)), None)

@@ -1,59 +1,90 @@
 """What would have to go so that a model can start. Pure.
 
 Rules that hold whatever the policy: a busy, starting or stopping unit is never chosen, a pinned one neither.
+
+Among the rest, the order is: what is stopping anyway, then lower priority, then the least regret. A unit's regret is
+the time its reload takes, times the chance that it is needed again, which falls with the time it has been idle:
+`load_s * 60 / (60 + idle_s)`. Units are compared by regret for what they free; one that suffices is preferred to
+several that cost as much, and whoever turns out not to be needed stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from corral.scheduler.state import Phase, Place, Policy, Scheduling, Spec
+from corral.scheduler.memory import budget
+from corral.scheduler.state import INFINITY, Phase, Place, Policy, Scheduling, Spec
+from corral.units import show_bytes
+
+LOADED_BYTES_PER_S = 1 << 30
+"""How fast a model that was never loaded is expected to load."""
+
+_LOADS_KEPT = 4.0
+_TAU_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Room that was promised: to `place`, once what `goes` is gone."""
+
+    place: Place
+    goes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """`evict` must be stopped first; `blocked_by` cannot be stopped now; `impossible` says why it never fits."""
+    """`evict` must be stopped and `waits_for` gone first; `blocked_by` cannot be stopped now; `impossible` says why it
+    never fits. `goes` is all of what has to go, by plan."""
 
     evict: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
     impossible: str = ""
+    goes: frozenset[str] = field(default_factory=frozenset)
+    again_at: float = INFINITY  # when one of `blocked_by` may be stopped after all, by time alone
 
     @property
     def free(self) -> bool:
-        return not (self.evict or self.blocked_by or self.impossible)
+        return not (self.evict or self.waits_for or self.blocked_by or self.impossible)
 
 
-def make_room(state: Scheduling, spec: Spec, claims: Iterable[Spec] = ()) -> Room:
-    """How to make room for `spec` beside what is resident and what `claims` have been promised.
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Something of which there is too much: on a device or of units, now or once claims are fulfilled."""
 
-    Cheapest first: lowest priority, then longest idle. Claims are never displaced.
+    missing: float
+    device: str | None  # None = the number of units
+    gone: frozenset[str] = frozenset()  # units whose going does not help
+
+
+def make_room(
+    state: Scheduling, place: Place, claims: Sequence[Claim] = (), *, now: float = 0.0, asked_at: float = INFINITY
+) -> Room:
+    """How to make room for `place` beside what is resident, without taking what `claims` have been promised.
+
+    `asked_at`: since when somebody waits for it.
     """
-    policy = state.policy
-    if why := _never(state, spec):
+    if why := _never(state, place):
         return Room(impossible=why)
-    others = [p for p in state.places.values() if p.resident and p.spec.name != spec.name]
-    claimed = [claim for claim in claims if claim.name != spec.name]
-    standing = {place.spec.name for place in others}
-    # A claim whose unit still stands (it is being stopped to be started anew) is counted once.
-    ahead = [claim for claim in claimed if claim.name not in standing]
-
-    must = [place for place in others if conflict(spec, place.spec)]
-    stay = [place for place in others if not conflict(spec, place.spec)]
-    stay.sort(key=_cost)
-    gone: list[Place] = list(must)
-    while not fits(policy, [spec, *ahead, *(place.spec for place in stay)]):
-        movable = next((place for place in stay if _movable(place)), None)
-        if movable is None:
-            blockers = [place.spec.name for place in stay if not place.spec.pin] or [c.name for c in ahead]
-            return Room(blocked_by=tuple(blockers or [place.spec.name for place in stay]))
-        stay.remove(movable)
-        gone.append(movable)
-    held = [claim.name for claim in ahead if conflict(spec, claim)]
-    held += [place.spec.name for place in gone if not _movable(place)]
-    if held:
-        return Room(blocked_by=tuple(held))
-    return Room(evict=tuple(place.spec.name for place in gone))
+    spec = place.spec
+    others = [p for p in state.places.values() if p.resident and p is not place]
+    must = [p for p in others if p.line is not place.line and conflict(spec, p.spec)]
+    rest = [p for p in others if p not in must]
+    ahead = [claim.place for claim in claims if claim.place is not place]
+    able = [p for p in rest if not _stays(p) and p.line is not place.line]
+    times = {p.name: _movable_at(state, p, asked_at) for p in others if p.phase is not Phase.STOPPING}
+    chosen = _choose(able, _needs(state, place, rest, claims), times, now)
+    if chosen is None:
+        names = [p.name for p in ahead if not p.resident] + [p.name for p in able]
+        return Room(blocked_by=tuple(names or [p.name for p in rest]), goes=frozenset(p.name for p in must + able))
+    goes = frozenset(p.name for p in must + chosen)
+    held = [p.name for p in ahead if not p.resident and p.line is not place.line and conflict(spec, p.spec)]
+    later = {name: at for name, at in times.items() if name in goes and at > now}
+    if held or later:
+        return Room(blocked_by=(*held, *later), goes=goes, again_at=min(later.values(), default=INFINITY))
+    waits_for = tuple(p.name for p in must + chosen if p.phase is Phase.STOPPING)
+    return Room(evict=tuple(name for name in times if name in goes), waits_for=waits_for, goes=goes)
 
 
 def conflict(one: Spec, other: Spec) -> bool:
@@ -62,7 +93,7 @@ def conflict(one: Spec, other: Spec) -> bool:
 
 
 def fits(policy: Policy, specs: Iterable[Spec]) -> bool:
-    """Whether `specs` together keep within the count and every device's budget."""
+    """Whether `specs` together keep within the count and every device's configured budget."""
     count, used = 0, dict.fromkeys(policy.budgets, 0)
     for spec in specs:
         count += 1
@@ -74,24 +105,126 @@ def fits(policy: Policy, specs: Iterable[Spec]) -> bool:
     return all(used[device] <= budget for device, budget in policy.budgets.items())
 
 
-def _never(state: Scheduling, spec: Spec) -> str:
-    """Why `spec` cannot run even with everything else that may go gone; empty when it can."""
-    policy = state.policy
-    for device, budget in policy.budgets.items():
-        if (wanted := spec.footprint.get(device, 0)) > budget:
-            return f"it needs {wanted} bytes on {device}, the budget there is {budget}"
-    pinned = [p.spec for p in state.places.values() if p.resident and p.spec.pin and p.spec.name != spec.name]
-    for each in pinned:
-        if conflict(spec, each):
+def reload_s(place: Place) -> float:
+    """How long a start of it takes: as it took before, else by its size."""
+    if place.usual_load_s > 0:
+        return place.usual_load_s
+    return max(0.1, sum(place.spec.footprint.values()) / LOADED_BYTES_PER_S)
+
+
+def _needs(state: Scheduling, place: Place, rest: list[Place], claims: Sequence[Claim]) -> list[_Need]:
+    """What is missing beside everything that stands now, and beside what will stand once claims are fulfilled."""
+    spec, most = place.spec, state.policy.max_active
+    ahead = [claim.place for claim in claims if claim.place is not place and not claim.place.resident]
+    needs = [_Need(missing, device) for device, missing in place.short.items()]
+    worlds = [(rest, frozenset[str]())]
+    if ahead:
+        leaving = frozenset(name for claim in claims for name in claim.goes)
+        back = frozenset(claim.place.name for claim in claims)  # those that stop will stand again
+        worlds.append(([p for p in rest if p.name not in leaving] + ahead, leaving | back))
+    for world, gone in worlds:
+        if most is not None and len(world) >= most:
+            needs.append(_Need(len(world) + 1 - most, None, gone))
+        for device, wanted in spec.footprint.items():
+            if wanted <= 0 or (limit := budget(state, device)) == INFINITY:
+                continue
+            if (over := wanted + sum(p.spec.footprint.get(device, 0) for p in world) - limit) > 0:
+                needs.append(_Need(over, device, gone))
+    return needs
+
+
+def _choose(able: list[Place], needs: list[_Need], times: Mapping[str, float], now: float) -> list[Place] | None:
+    """Whose going frees what is missing, at the least cost; None when all of them together do not."""
+    if not needs:
+        return []
+    ranks = {p.name: _rank(p, times.get(p.name, now) <= now) for p in able}
+    frees = {p.name: [_freed(p, need) for need in needs] for p in able}
+
+    def suffices(some: Sequence[Place]) -> bool:
+        return all(sum(frees[p.name][i] for p in some) >= need.missing for i, need in enumerate(needs))
+
+    def share(p: Place) -> float:
+        return sum(min(1.0, freed / need.missing) for freed, need in zip(frees[p.name], needs, strict=True))
+
+    for rank in sorted(set(ranks.values())):
+        pool = [p for p in able if ranks[p.name] <= rank and share(p) > 0]
+        if not suffices(pool):
+            continue
+        cost = {p.name: _regret(p, now) for p in pool}
+        pool.sort(key=lambda p: (ranks[p.name], cost[p.name] / share(p), p.idle_since, p.name))
+        several: list[Place] = []
+        for p in pool:
+            if suffices(several):
+                break
+            several.append(p)
+        for p in sorted(several, key=lambda p: (ranks[p.name], cost[p.name]), reverse=True):
+            if suffices(without := [each for each in several if each is not p]):
+                several = without
+        alone = min(
+            (p for p in pool if suffices([p])), key=lambda p: (cost[p.name], p.idle_since, p.name), default=None
+        )
+        if alone is not None and cost[alone.name] <= sum(cost[p.name] for p in several):
+            return [alone]
+        return several
+    return None
+
+
+def _freed(place: Place, need: _Need) -> float:
+    if place.name in need.gone:
+        return 0.0
+    return 1.0 if need.device is None else float(place.spec.footprint.get(need.device, 0))
+
+
+def _rank(place: Place, movable: bool) -> tuple[int, int]:
+    """What goes anyway, before what may go, before what has to end something first; then by priority."""
+    if place.phase is Phase.STOPPING:
+        return 0, 0
+    return (1 if movable else 2), place.spec.priority
+
+
+def _regret(place: Place, now: float) -> float:
+    if place.phase is Phase.STOPPING:
+        return 0.0
+    idle_s = 0.0 if place.leases else max(0.0, now - place.idle_since)
+    return reload_s(place) * _TAU_S / (_TAU_S + idle_s)
+
+
+def _never(state: Scheduling, place: Place) -> str:
+    """Why `place` cannot run even with everything else that may go gone; empty when it can."""
+    spec = place.spec
+    fixed = [p for p in state.places.values() if p.resident and _stays(p) and p is not place]
+    for each in fixed:
+        if each.line is not place.line and conflict(spec, each.spec):
             return f"{each.name} is pinned, and the two may not run together"
-    if pinned and not fits(policy, [spec, *pinned]):
-        return f"there is no room beside what is pinned ({', '.join(each.name for each in pinned)})"
+    names = ", ".join(each.name for each in fixed)
+    for device, wanted in spec.footprint.items():
+        if wanted > (limit := budget(state, device)):
+            return f"it needs {show_bytes(wanted)} on {device}, and {show_bytes(int(limit))} may be used there"
+        if wanted > 0 and wanted + sum(p.spec.footprint.get(device, 0) for p in fixed) > limit:
+            return f"there is no room on {device} beside what is pinned ({names})"
+    if fixed and state.policy.max_active is not None and len(fixed) + 1 > state.policy.max_active:
+        return f"there is no room beside what is pinned ({names})"
     return ""
 
 
-def _movable(place: Place) -> bool:
-    return place.phase is Phase.READY and not place.leases and not place.spec.pin
+def _stays(place: Place) -> bool:
+    """Whether it is pinned, and not on its way out for another reason."""
+    return place.pinned and place.phase is not Phase.STOPPING and not place.draining
 
 
-def _cost(place: Place) -> tuple[int, float]:
-    return place.spec.priority, place.idle_since
+def residency_s(state: Scheduling, place: Place) -> float:
+    """How long a unit that is contended serves at least: no more than four times what its load took."""
+    return min(state.policy.min_residency_s, _LOADS_KEPT * place.load_s)
+
+
+def _movable_at(state: Scheduling, place: Place, asked_at: float) -> float:
+    """From when on it may be stopped for a request that waits since `asked_at`.
+
+    A unit just loaded stays for a moment where that request came while it loaded or worked: otherwise two clients
+    would have their models swapped with every request. A request that finds it idle does not wait.
+    """
+    if place.phase is not Phase.READY or place.leases:
+        return INFINITY
+    if asked_at >= place.idle_since:
+        return -INFINITY
+    return min(place.ready_at + residency_s(state, place), asked_at + state.policy.max_wait_s)

@@ -18,16 +18,22 @@ class Lease(NamedTuple):
     queued_ms: float = 0.0  # from asking to granting, everything included
     load_ms: float = 0.0  # of the load this request waited for; 0 when the unit was ready
     swap_ms: float = 0.0  # stopping what had to go first; 0 when nothing had to
+    queue_position: int = 0  # when it began to wait; 0 = it did not
 
 
 class Leases(Protocol):
     """What the gateway needs of the scheduler."""
 
-    def lease(self, model: str, *, deadline: float | None = None) -> AbstractAsyncContextManager[Lease]:
+    def lease(
+        self, model: str, *, deadline: float | None = None, key: str = "", keep_alive_s: float | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
         """Waits for a ready unit of `model` (a configured name) and holds it until the block is left.
 
         `deadline` is on `clock.monotonic`; None takes the configured queue timeout. Cancelling the wait gives the
         place in the queue back; a load that was begun for it goes on.
+
+        `key` says who asks: keys take turns. `keep_alive_s` is the unit's idle time from this request on, until another
+        one says otherwise: 0 stops it after this one, infinity keeps it as if it were pinned.
 
         Raises QueueFull, DeadlinePassed, CannotFit, StartFailed, Stopping, UnknownModel.
         """

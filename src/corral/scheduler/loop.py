@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from corral.engines.plan import Endpoint
 from corral.errors import Bug, CorralError
 from corral.events import EventLog
 from corral.scheduler.decide import step
+from corral.scheduler.expect import expected_wait_s, place_in_line
+from corral.scheduler.hours import kept_now
 from corral.scheduler.lease import Lease
 from corral.scheduler.messages import (
     Adopted,
@@ -28,16 +31,26 @@ from corral.scheduler.messages import (
     Event,
     Grant,
     Left,
+    Look,
+    Measured,
+    MemorySeen,
     Reject,
     Returned,
+    Scheduled,
     Start,
     Stop,
     StopAsked,
     Ticked,
     WakeAt,
 )
-from corral.scheduler.refusals import expected_wait_s
-from corral.scheduler.state import Phase, Place, Policy, Scheduling, Spec
+from corral.scheduler.state import Keep, Phase, Place, Policy, Scheduling, Spec
+from corral.units import show_duration
+
+LOOK_S = 2.0
+"""How long one look at the memory may take; after that, nothing is known of it."""
+
+_HOURS_S = 20.0
+"""How often schedules are held against the time of day."""
 
 
 class Units(Protocol):
@@ -77,11 +90,10 @@ class Scheduler:
         group: asyncio.TaskGroup,
         queue_timeout_s: float,
         first_generations: Mapping[str, int] | None = None,
+        look: Callable[[], Awaitable[MemorySeen]] | None = None,
     ) -> None:
-        self._state = Scheduling(policy, {name: Place(spec) for name, spec in specs.items()})
-        for name, generation in (first_generations or {}).items():
-            if (place := self._state.places.get(name)) is not None:
-                place.generation = generation
+        """`look` reads the devices' memory; without it, starts are judged by footprints and budgets alone."""
+        self._state = Scheduling(policy, looks=look is not None, busy_at=clock.monotonic())
         self._units, self._events, self._group = units, events, group
         self.queue_timeout_s = queue_timeout_s
         self.on_idle: Callable[[str, int], None] | None = None  # told of a model whose last lease ended
@@ -89,17 +101,26 @@ class Scheduler:
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # when that is, on `clock.monotonic`
+        self._look = look
+        self._kept: dict[str, Keep] | None = None  # by schedule; None = they are not looked at yet
+        self._hours: asyncio.TimerHandle | None = None
+        self.configure(specs, policy, frozenset())
+        for name, generation in (first_generations or {}).items():
+            self.begin_at(name, generation)
 
     # What the gateway uses.
 
-    def lease(self, model: str, *, deadline: float | None = None) -> AbstractAsyncContextManager[Lease]:
+    def lease(
+        self, model: str, *, deadline: float | None = None, key: str = "", keep_alive_s: float | None = None
+    ) -> AbstractAsyncContextManager[Lease]:
         """See `scheduler.lease.Leases.lease`."""
-        return _Held(self, model, clock.monotonic() + self.queue_timeout_s if deadline is None else deadline)
+        limit = clock.monotonic() + self.queue_timeout_s if deadline is None else deadline
+        return _Held(self, model, limit, key, keep_alive_s)
 
     def unit_gone(self, lease: Lease, why: str) -> None:
         """Notes that a unit dropped a connection. It gets no new work until the supervisor, which is told of its
         process's end at once, has had time to say so."""
-        self._post(Doubted(lease.model, lease.generation))
+        self._post(Doubted(lease.unit.rpartition(".")[0] or lease.model, lease.generation))
         self._events.post("unit.dropped", f"{lease.unit}: {why}", model=lease.model, unit=lease.unit)
 
     # What the control plane uses.
@@ -115,6 +136,35 @@ class Scheduler:
 
     def configure(self, specs: Mapping[str, Spec], policy: Policy, outdated: frozenset[str]) -> None:
         self._post(Configured(specs, policy, outdated))
+        if self._kept is not None:
+            self.keep_hours()
+
+    def memory_seen(self, reading: MemorySeen) -> None:
+        """Takes up a reading of the devices' memory that nobody asked for."""
+        self._post(reading)
+
+    def measured(self, model: str, footprint: Mapping[str, int], *, real: bool = True) -> None:
+        """What `model` takes, in bytes by device: seen in a load of it, or (not `real`) predicted where nothing is
+        known yet."""
+        self._post(Measured(model, footprint, real))
+
+    def keep_hours(self) -> None:
+        """Has schedules kept from now on: they are held against the time of day at once and every few seconds."""
+        if self._hours is not None:
+            self._hours.cancel()
+            self._hours = None
+        specs = {place.model: place.spec for place in self._state.places.values() if place.spec.schedule}
+        self._kept = self._kept or {}
+        if not (specs or self._kept) or self._state.closing:
+            return
+        here = datetime.fromtimestamp(clock.wall())
+        kept = kept_now(specs, here.weekday(), here.hour * 60 + here.minute)
+        if kept != self._kept:
+            words = ", ".join(f"{model} ({keep})" for model, keep in kept.items()) or "nothing"
+            self._events.post("scheduler.hours", f"schedules keep now: {words}")
+            self._kept = kept
+            self._post(Scheduled(kept))
+        self._hours = asyncio.get_running_loop().call_later(_HOURS_S, self.keep_hours)
 
     def begin_at(self, model: str, generation: int) -> None:
         """Has a model that came later count on from an earlier daemon's generations. Nothing once it has one."""
@@ -127,9 +177,10 @@ class Scheduler:
     def close(self) -> None:
         """Refuses what waits and what comes; running leases go on."""
         self._post(Closed())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._hours):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._hours = None
 
     @property
     def waiting(self) -> int:
@@ -147,9 +198,14 @@ class Scheduler:
         """The scheduler's own record of `model`, to read; advice only, it may change with the next event."""
         return self._state.places.get(model)
 
+    def is_busy(self, model: str) -> bool:
+        """Whether something has a lease of it, or waits for one."""
+        place = self._state.places.get(model)
+        return place is not None and bool(place.leases)
+
     def expected_wait_s(self, model: str) -> float:
         place = self._state.places.get(model)
-        return 0.0 if place is None else expected_wait_s(self._state, place)
+        return 0.0 if place is None else expected_wait_s(self._state, place, clock.monotonic())
 
     # What the supervisor reports (supervisor.unit.Listener).
 
@@ -161,9 +217,19 @@ class Scheduler:
 
     # The loop itself.
 
-    async def _ask(self, model: str, deadline: float, *, lease: bool, force: bool = False) -> Grant:
+    async def _ask(
+        self,
+        model: str,
+        deadline: float,
+        *,
+        lease: bool,
+        force: bool = False,
+        key: str = "",
+        keep_s: float | None = None,
+    ) -> Grant:
         waiter = next(self._ids)
-        commands = step(self._state, Asked(waiter, model, deadline, lease, force), clock.monotonic())
+        asked = Asked(waiter, model, deadline, lease, force, key, keep_s)
+        commands = step(self._state, asked, clock.monotonic())
         if len(commands) == 1 and type(granted := commands[0]) is Grant and granted.waiter == waiter:
             return granted  # the usual case: nobody has to wait
         future: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
@@ -171,24 +237,31 @@ class Scheduler:
         try:
             self._obey(commands)
             if not future.done():
-                self._foresee(model)
+                self._waits(waiter)
             return await future
         except asyncio.CancelledError:
             # Granted and cancelled in one moment: the grant must be given back.
             if lease and future.done() and not future.cancelled() and future.exception() is None:
-                self._post(Returned(waiter, model))
+                self._post(Returned(waiter, future.result().model))
             else:
                 self._post(Left(waiter))
             raise
         finally:
             self._waiting.pop(waiter, None)
             place = self._state.places.get(model)
-            if place is None or (place.phase is Phase.ABSENT and not place.waiting):
+            if place is None or (place.phase is Phase.ABSENT and not place.line):
                 self._units.forgo(model)
 
-    def _foresee(self, model: str) -> None:
-        place = self._state.places.get(model)
-        if place is not None and place.phase is Phase.ABSENT:
+    def _waits(self, waiter_id: int) -> None:
+        """Tells that a request has to wait, and has prepared what may be."""
+        waiter = self._state.waiters[waiter_id]
+        model, place = waiter.model, self._state.places[waiter.model]
+        if waiter.lease:
+            position = place_in_line(self._state, waiter)
+            expected = expected_wait_s(self._state, place, clock.monotonic(), position)
+            text = f"a request for {model} waits as number {position}, about {show_duration(expected)}"
+            self._events.post("request.waits", text, model=model, position=position, expected_s=round(expected, 3))
+        if place.phase is Phase.ABSENT:
             self._units.expect(model, place.generation + 1)
 
     def _post(self, event: Event) -> None:
@@ -202,6 +275,8 @@ class Scheduler:
                     future.set_result(command)  # type: ignore[arg-type]
             elif kind is WakeAt:
                 self._wake_at(command.at)  # type: ignore[union-attr]
+            elif kind is Look:
+                self._group.create_task(self._look_now(), name="look at the memory")
             else:
                 self._carry_out(command)  # type: ignore[arg-type]
 
@@ -231,6 +306,19 @@ class Scheduler:
             self._events.post("bug", str(bug), model=model, **bug.details)
             self._post(Ended(model, generation, bug, clock.monotonic() + 1.0))
 
+    async def _look_now(self) -> None:
+        """One reading, whatever happens to it: decisions wait for its end."""
+        began = clock.monotonic()
+        seen = MemorySeen({}, {}, began)
+        try:
+            if self._look is not None:
+                async with asyncio.timeout(LOOK_S):
+                    seen = await self._look()
+        except Exception as error:  # noqa: BLE001 - a device that cannot be read holds nobody up
+            why = f"the memory could not be read: {type(error).__name__}: {error}"
+            self._events.post("scheduler.blind", why)
+        self._post(seen)
+
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
             if self._wakes_at <= at:
@@ -255,20 +343,20 @@ class Scheduler:
 class _Held(AbstractAsyncContextManager[Lease]):
     """One lease from asking to giving back."""
 
-    __slots__ = ("_deadline", "_model", "_scheduler", "_waiter")
+    __slots__ = ("_deadline", "_keep_s", "_key", "_model", "_scheduler", "_unit", "_waiter")
 
-    def __init__(self, scheduler: Scheduler, model: str, deadline: float) -> None:
-        self._scheduler, self._model, self._deadline = scheduler, model, deadline
-        self._waiter = 0
+    def __init__(self, scheduler: Scheduler, model: str, deadline: float, key: str, keep_s: float | None) -> None:
+        self._scheduler, self._model, self._deadline, self._key = scheduler, model, deadline, key
+        self._keep_s, self._waiter, self._unit = keep_s, 0, model
 
     async def __aenter__(self) -> Lease:
-        grant = await self._scheduler._ask(self._model, self._deadline, lease=True)
-        self._waiter = grant.waiter
-        unit, endpoint = self._scheduler._endpoint(self._model)
+        grant = await self._scheduler._ask(self._model, self._deadline, lease=True, key=self._key, keep_s=self._keep_s)
+        self._waiter, self._unit = grant.waiter, grant.model
+        unit, endpoint = self._scheduler._endpoint(self._unit)
         queued_ms, load_ms, swap_ms = grant.queued_s * 1000, grant.load_s * 1000, grant.swap_s * 1000
-        return Lease(self._model, unit, grant.generation, endpoint, queued_ms, load_ms, swap_ms)
+        return Lease(self._model, unit, grant.generation, endpoint, queued_ms, load_ms, swap_ms, grant.position)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._scheduler._returned(self._waiter, self._model)
+        self._scheduler._returned(self._waiter, self._unit)

@@ -6,11 +6,11 @@ Those of every request are named tuples, which are made in a third of the time o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from corral.errors import CorralError
-from corral.scheduler.state import Policy, Spec
+from corral.scheduler.state import Keep, Policy, Spec
 
 
 # Events: what happened.
@@ -22,6 +22,8 @@ class Asked(NamedTuple):
     deadline: float
     lease: bool = True
     force: bool = False  # try even while the unit is backing off
+    key: str = ""  # who asks: keys take turns
+    keep_s: float | None = None  # from now on: idle time until its stop; 0 = after this one, inf = pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,37 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySeen:
+    """The devices' memory, in bytes, as a reading that began at `at` found it. It also ends the wait after a `Look`.
+
+    `taken` is what single units were seen to hold, by their scheduler's names; a unit that is still loading and not
+    in it counts as if it had taken nothing yet. A device that is not in `free` is not judged.
+    """
+
+    free: Mapping[str, int]
+    total: Mapping[str, int]
+    at: float
+    taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model takes, in bytes by device. `real`: seen in a load of it; else a prediction, which is only taken
+    where nothing is known."""
+
+    model: str
+    footprint: Mapping[str, int]
+    real: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Which models their schedules want now; the others' do not."""
+
+    keep: Mapping[str, Keep]
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """Corral ends: waiting requests are refused, nothing new begins."""
 
@@ -101,7 +134,24 @@ class Ticked:
     """Time passed."""
 
 
-Event = Asked | Left | Returned | BecameReady | Ended | Doubted | Adopted | StopAsked | Configured | Closed | Ticked
+Event = (
+    Asked
+    | Left
+    | Returned
+    | BecameReady
+    | Ended
+    | Doubted
+    | Adopted
+    | StopAsked
+    | Configured
+    | MemorySeen
+    | Measured
+    | Scheduled
+    | Closed
+    | Ticked
+)
+"""`model` is a unit's name in those that speak of one unit (`BecameReady`, `Ended`, `Doubted`, `Adopted`, `Returned`),
+and so it is in commands; the first unit of a model has the model's name."""
 
 
 # Commands: what is to be done.
@@ -134,6 +184,7 @@ class Grant(NamedTuple):
     queued_s: float
     load_s: float
     swap_s: float
+    position: int = 0  # in the line when it began to wait; 0 = it did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +200,9 @@ class WakeAt:
     at: float
 
 
-Command = Start | Stop | Drain | Grant | Reject | WakeAt
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read the devices' memory now and post `MemorySeen`, also when that fails: with nothing in it."""
+
+
+Command = Start | Stop | Drain | Grant | Reject | WakeAt | Look

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from corral.errors import CannotFit, CorralError, DeadlinePassed, QueueFull, Stopping
-from corral.scheduler.state import Phase, Place, Scheduling, Spec, Waiter
+from corral.scheduler.expect import expected_wait_s, place_in_line
+from corral.scheduler.state import Phase, Place, Scheduling, Waiter
+from corral.units import show_duration
 
 
 def closing() -> Stopping:
@@ -14,40 +16,53 @@ def stopped(model: str, why: str) -> Stopping:
     return Stopping(f"{model} was stopped while the request waited: {why}", hint="ask again to start it", model=model)
 
 
-def expected_wait_s(state: Scheduling, place: Place) -> float:
-    """A rough expectation for a request that joins `place`'s queue now; for Retry-After and `ps`."""
-    ahead = len(place.waiting) + len(place.leases)
-    return place.mean_hold_s * ahead / place.spec.slots + (0.0 if place.phase is Phase.READY else place.load_s)
-
-
-def queue_full(state: Scheduling, place: Place) -> QueueFull:
+def queue_full(state: Scheduling, place: Place, now: float) -> QueueFull:
     position = len(state.waiters) + 1
+    expected = expected_wait_s(state, place, now)
     return QueueFull(
         f"{len(state.waiters)} requests wait already, and no more may (max_queue)",
         hint="try again after the seconds in Retry-After, or raise max_queue",
-        model=place.spec.name,
+        model=place.model,
         queue_position=position,
-        retry_after_s=min(600.0, max(1.0, expected_wait_s(state, place))),
+        expected_wait_s=round(expected, 3),
+        retry_after_s=min(600.0, max(1.0, expected)),
     )
 
 
-def too_late(state: Scheduling, waiter: Waiter, now: float) -> DeadlinePassed:
+def too_late(state: Scheduling, waiter: Waiter, now: float) -> CorralError:
+    """The deadline passed; where memory that others hold was the reason, it could not fit."""
     place = state.places[waiter.model]
-    waited = now - waiter.asked_at
+    waited = show_duration(now - waiter.asked_at)
+    position = place_in_line(state, waiter)
+    expected = expected_wait_s(state, place, now, position)
+    details = {
+        "model": waiter.model,
+        "queue_position": position,
+        "expected_wait_s": round(expected, 3),
+        "retry_after_s": min(600.0, max(1.0, expected)),
+    }
+    short = next((unit for unit in state.units_of(place) if unit.short), None)
+    if short is not None and not short.resident:
+        return CannotFit(
+            f"{waiter.model} found no room within {waited}: it {short.short_why}",
+            hint="free memory that other programs hold, lower `context`, or try again later",
+            **details,
+        )
     doing = "it is still loading" if place.phase is Phase.STARTING else f"its unit is {place.phase}"
+    if place.phase is Phase.READY:
+        doing = "its unit is busy" if place.leases else "its unit makes room for another model"
     return DeadlinePassed(
-        f"no turn on {waiter.model} within {waited:.1f} s: {doing}",
+        f"no turn on {waiter.model} within {waited}: {doing}, and the request was number {position} in line",
         hint="`corral ps` shows what is busy; timeouts.queue sets how long a request may wait",
-        model=waiter.model,
-        retry_after_s=min(600.0, max(1.0, expected_wait_s(state, place))),
+        **details,
     )
 
 
-def cannot_fit(spec: Spec, why: str) -> CannotFit:
+def cannot_fit(place: Place, why: str) -> CannotFit:
     return CannotFit(
-        f"{spec.name} cannot run here: {why}",
+        f"{place.model} cannot run here: {why}",
         hint="stop or unpin a model, lower `context`, or raise the budget under `memory`",
-        model=spec.name,
+        model=place.model,
     )
 
 

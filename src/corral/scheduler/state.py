@@ -1,13 +1,18 @@
-"""What the scheduler knows: models, their units, who waits, who holds a lease. Data only, no decisions."""
+"""What the scheduler knows: models, their units, memory, who waits, who holds a lease. Data only, no decisions."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from corral.config.settings import Window
 from corral.errors import CorralError
+from corral.scheduler.line import Line
+
+INFINITY = float("inf")
+HEADROOM = 512 << 20
+"""Bytes left free on each device where the configuration says nothing."""
 
 
 class Phase(StrEnum):
@@ -17,6 +22,13 @@ class Phase(StrEnum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
+
+
+class Keep(StrEnum):
+    """That a model is wanted although nobody asks for it."""
+
+    READY = "ready"  # started when there is room, no idle stop; it gives way to requests for others
+    PIN = "pin"  # the same, and it does not give way
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +43,13 @@ class Spec:
     exclusive: bool = False
     group: str | None = None
     footprint: Mapping[str, int] = field(default_factory=dict)  # bytes by device; empty = unknown
+    replicas: int = 1  # units of it at once, at most
+    schedule: tuple[Window, ...] = ()
 
     @property
     def capacity(self) -> int:
-        """Leases given out at once: the engine's slots and two more, so that it never waits for us between two
-        requests, while the rest wait here, where they can be reordered, counted and cancelled."""
+        """Leases given out at once by one unit: the engine's slots and two more, so that it never waits for us between
+        two requests, while the rest wait here, where they can be reordered, counted and cancelled."""
         return self.slots + 2
 
 
@@ -44,24 +58,34 @@ class Policy:
     """What holds for all models together."""
 
     max_active: int | None = None
-    budgets: Mapping[str, int] = field(default_factory=dict)  # bytes by device
+    budgets: Mapping[str, int] = field(default_factory=dict)  # bytes by device; none = its memory less the headroom
+    headroom: int | Mapping[str, int] = HEADROOM  # bytes left free on each device
     max_queue: int = 256
     max_wait_s: float = 10.0  # after which a resident model takes no new work while another waits for its place
+    min_residency_s: float = 2.0  # how long a unit just loaded stays when it is contended; see `evict`
     drain_s: float = 30.0  # how long an asked stop waits for running answers
+    default_model: str | None = None
+    return_s: float | None = None  # after so long without a request the default model is started again
+
+    def headroom_on(self, device: str) -> int:
+        return self.headroom if isinstance(self.headroom, int) else self.headroom.get(device, HEADROOM)
 
 
 @dataclass(slots=True)
 class Place:
-    """One model's unit, its leases and its waiting requests."""
+    """One unit, its leases, and the line of those who wait for its model. Replicas share their line."""
 
     spec: Spec
+    name: str = ""  # the model's, or `<model>~2` …
+    line: Line = field(default_factory=Line)
     phase: Phase = Phase.ABSENT
     generation: int = 0  # of the newest start
     leases: dict[int, float] = field(default_factory=dict)  # waiter id → granted at
-    waiting: deque[int] = field(default_factory=deque)  # waiter ids, oldest first
     started_at: float = 0.0
+    ready_at: float = 0.0
     idle_since: float = 0.0  # meaningful while READY without leases
     load_s: float = 0.0  # of the newest start
+    usual_load_s: float = 0.0  # a moving average over starts; 0 = it never started
     swap_s: float = 0.0  # the stops that the newest start had to wait for
     wanted_at: float | None = None  # when its start was first held up by what had to be stopped
     retry_at: float = 0.0  # not started before
@@ -71,6 +95,24 @@ class Place:
     mean_hold_s: float = 0.5  # a moving average of how long a lease is held
     doubted_until: float = 0.0  # a connection broke: no grants until its end is known or this time has passed
     removed: bool = False  # no longer configured; forgotten once absent
+    measured: bool = False  # its footprint is what a load of it was seen to take
+    short: Mapping[str, int] = field(default_factory=dict)  # memory that others hold and it lacks, by device
+    short_why: str = ""  # the same in words
+    keep_s: float | None = None  # what requests said of its idle timeout; inf = pinned; None = as configured
+    kept: Keep | None = None  # by its schedule, now
+    dismissed: bool = False  # somebody stopped it: it does not come back by itself before it is asked for
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.spec.name
+
+    @property
+    def model(self) -> str:
+        return self.spec.name
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the model's first unit, the one that waiting requests make room for."""
+        return self.name == self.spec.name
 
     @property
     def draining(self) -> bool:
@@ -79,6 +121,20 @@ class Place:
     @property
     def resident(self) -> bool:
         return self.phase is not Phase.ABSENT
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is never stopped to make room."""
+        return self.spec.pin or self.kept is Keep.PIN or self.keep_s == INFINITY
+
+    @property
+    def rest_s(self) -> float:
+        """How long it may be idle; infinite where it never stops for that."""
+        if self.spec.pin or self.kept is not None:
+            return INFINITY
+        if self.keep_s is not None:
+            return self.keep_s
+        return INFINITY if self.spec.idle_timeout_s is None else self.spec.idle_timeout_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +146,22 @@ class Waiter:
     asked_at: float
     deadline: float
     lease: bool = True  # False: wants the unit ready, holds nothing (`corral start`, preload)
+    key: str = ""  # who asks; "" = nobody in particular
+    keep_s: float | None = None
+    position: int = 0  # in the line, when it began to wait
+
+
+@dataclass(slots=True)
+class Seen:
+    """The newest reading of the devices' memory, and when the next one is due."""
+
+    free: Mapping[str, int] = field(default_factory=dict)
+    total: Mapping[str, int] = field(default_factory=dict)
+    taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by unit, where processes could be asked
+    at: float = -INFINITY
+    looking: bool = False  # one is being made
+    pause_s: float = 0.0  # the last one did not find what should be free: so long until the next
+    freed_at: dict[str, float] = field(default_factory=dict)  # when a unit on that device ended, last
 
 
 @dataclass(slots=True)
@@ -100,15 +172,28 @@ class Scheduling:
     places: dict[str, Place] = field(default_factory=dict)
     waiters: dict[int, Waiter] = field(default_factory=dict)  # in order of arrival
     closing: bool = False
+    seen: Seen = field(default_factory=Seen)
+    looks: bool = False  # whether the memory can be looked at; a start is not judged by it else
+    next_deadline: float = INFINITY  # no waiter's deadline is earlier
+    busy_at: float = 0.0  # when something was last asked for without a lease of its own, for the return to the default
+
+    def units_of(self, place: Place) -> list[Place]:
+        """`place` and its fellows of the same model."""
+        if place.spec.replicas == 1 and place.first and f"{place.name}~2" not in self.places:
+            return [place]
+        return [each for each in self.places.values() if each.line is place.line]
 
     def validate(self) -> None:
         """Raises AssertionError when the books do not balance; for tests, after each step."""
-        queued = [waiter for place in self.places.values() for waiter in place.waiting]
+        lines = {id(place.line): place.line for place in self.places.values()}
+        queued = [waiter for line in lines.values() for waiter in line]
         assert sorted(queued) == sorted(self.waiters), "every waiter stands in exactly one queue"
         for name, place in self.places.items():
-            assert name == place.spec.name
-            for waiter in place.waiting:
-                assert self.waiters[waiter].model == name
+            assert name == place.name
+            assert all(place.line.queues.values()), "no key without waiters"
+            for waiter in place.line:
+                assert self.waiters[waiter].model == place.model
             assert not place.leases or place.phase in (Phase.READY, Phase.STOPPING), "no lease on a unit not ready"
             assert len(place.leases) <= place.spec.capacity
         assert len(self.waiters) <= self.policy.max_queue
+        assert all(waiter.deadline >= self.next_deadline for waiter in self.waiters.values())

@@ -1,0 +1,143 @@
+"""What an event changes in the state by itself, before anything is decided. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from corral.errors import UnknownModel
+from corral.scheduler import memory, refusals
+from corral.scheduler.acts import drain, forget, reject_all
+from corral.scheduler.messages import (
+    Adopted,
+    BecameReady,
+    Closed,
+    Command,
+    Configured,
+    Doubted,
+    Ended,
+    Event,
+    Left,
+    Measured,
+    MemorySeen,
+    Reject,
+    Scheduled,
+    StopAsked,
+)
+from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Spec
+
+DOUBT_S = 0.1
+"""How long a unit that dropped a connection gets no new work: a process's end is known well within it."""
+
+
+def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> None:
+    match event:
+        case Left(waiter):
+            forget(state, waiter)
+        case BecameReady(model, generation):
+            place = state.places.get(model)
+            if place is not None and place.generation == generation and place.phase is Phase.STARTING:
+                _ready(place, now)
+        case Doubted(model, generation):
+            if (place := state.places.get(model)) is not None and place.generation == generation:
+                place.doubted_until = now + DOUBT_S
+        case Adopted(model, generation):
+            if (place := state.places.get(model)) is not None and not place.resident:
+                place.phase, place.generation = Phase.READY, generation
+                place.idle_since = place.ready_at = now
+        case Ended():
+            _ended(state, event, now, out)
+        case MemorySeen():
+            memory.see(state, event)
+        case Measured(model, footprint, real):
+            if (place := state.places.get(model)) is not None and (real or not place.spec.footprint):
+                for unit in state.units_of(place):
+                    unit.spec, unit.measured = replace(place.spec, footprint=footprint), real
+        case Scheduled(keep):
+            for place in state.places.values():
+                kept = keep.get(place.name)
+                if kept is not place.kept:
+                    place.kept, place.dismissed = kept, False
+                    place.idle_since = now if kept is None else place.idle_since
+        case StopAsked(model, why):
+            if (place := state.places.get(model)) is not None:
+                _stop_asked(state, place, why, now, out)
+        case Configured():
+            _configured(state, event, now, out)
+        case Closed():
+            state.closing = True
+            for place in state.places.values():
+                reject_all(state, place, refusals.closing(), out)
+
+
+def _ready(place: Place, now: float) -> None:
+    place.phase, place.idle_since, place.ready_at, place.load_s = Phase.READY, now, now, now - place.started_at
+    place.usual_load_s += (0.3 if place.usual_load_s else 1.0) * (place.load_s - place.usual_load_s)
+    place.error = None
+
+
+def _ended(state: Scheduling, event: Ended, now: float, out: list[Command]) -> None:
+    place = state.places.get(event.model)
+    if place is None or place.generation != event.generation or not place.resident:
+        return
+    failed_start = event.error is not None and place.phase is Phase.STARTING
+    place.phase, place.stop_by, place.stop_why = Phase.ABSENT, None, ""
+    place.leases.clear()
+    place.retry_at, place.error, place.keep_s = event.retry_at, event.error, None
+    memory.freed(state, place, now)
+    if failed_start and event.error is not None:
+        alive = any(unit.phase in (Phase.STARTING, Phase.READY) for unit in state.units_of(place))
+        if not alive:  # else a replica may still serve those who wait
+            reject_all(state, place, event.error, out)
+    if place.removed and not (place.first and place.line):
+        del state.places[event.model]
+
+
+def _stop_asked(state: Scheduling, place: Place, why: str, now: float, out: list[Command]) -> None:
+    state.busy_at = now
+    reject_all(state, place, refusals.stopped(place.model, why), out)
+    for unit in state.units_of(place):
+        unit.retry_at, unit.error, unit.dismissed = 0.0, None, True
+        drain(unit, now + state.policy.drain_s, why, out)
+
+
+def _configured(state: Scheduling, event: Configured, now: float, out: list[Command]) -> None:
+    specs, state.policy = units(event.specs), event.policy
+    for name, place in list(state.places.items()):
+        if name not in specs:
+            place.removed = True
+            if place.first:
+                gone = UnknownModel(f"{name} was removed from the configuration", model=name)
+                reject_all(state, place, gone, out)
+            if place.resident:
+                why = "it was removed from the configuration" if place.first else "it has fewer replicas now"
+                drain(place, INFINITY, why, out)
+            else:
+                del state.places[name]
+    for name, spec in specs.items():
+        known = state.places.get(name)
+        if known is None:
+            known = state.places[name] = Place(spec, name)
+        elif spec.name in event.outdated:
+            known.retry_at, known.error = 0.0, None
+            if known.resident:
+                drain(known, INFINITY, "its configuration changed", out)
+        elif known.measured or not spec.footprint:
+            spec = replace(spec, footprint=known.spec.footprint)
+        if spec.name in event.outdated:
+            known.measured = False
+        known.spec, known.removed = spec, False
+        known.line = state.places[spec.name].line
+    while len(state.waiters) > state.policy.max_queue:
+        waiter = state.waiters[next(reversed(state.waiters))]
+        error = refusals.queue_full(state, state.places[waiter.model], now)
+        forget(state, waiter.id)
+        out.append(Reject(waiter.id, error))
+
+
+def units(specs: Mapping[str, Spec]) -> dict[str, Spec]:
+    """The spec of every unit that there may be, by the unit's name: each model's first unit before its others."""
+    found = dict(specs)
+    for name, spec in specs.items():
+        found.update({f"{name}~{number}": spec for number in range(2, spec.replicas + 1)})
+    return found

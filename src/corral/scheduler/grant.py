@@ -1,0 +1,92 @@
+"""Who of those that wait gets a lease now. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral.scheduler.acts import forget
+from corral.scheduler.evict import make_room
+from corral.scheduler.messages import Command, Grant
+from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    """A model that cannot start because `in_the_way` is resident, and since when somebody waits for it."""
+
+    asked_at: float
+    priority: int
+    in_the_way: frozenset[str]
+
+
+def grant(state: Scheduling, now: float, out: list[Command]) -> float:
+    """Leases on ready units, keys taking turns. Returns when to look again."""
+    wake = INFINITY
+    rivals: list[_Rival] | None = None
+    for place in _by_load(state):
+        if place.phase is not Phase.READY or place.stop_by is not None or not place.line:
+            continue
+        if place.doubted_until > now:
+            wake = min(wake, place.doubted_until)
+            continue
+        for waiter_id in list(place.line.watchers):
+            _give(state, place, waiter_id, now, out)
+        if not place.line or len(place.leases) >= place.spec.capacity:
+            continue
+        if rivals is None:
+            rivals = _rivals(state, now)
+        yields = [r for r in rivals if place.name in r.in_the_way and r.priority >= place.spec.priority]
+
+        def held_until(waiter_id: int, yields: list[_Rival] = yields) -> float:
+            """When the unit stops taking that one's work, because an older request waits for the room it takes."""
+            asked_at = state.waiters[waiter_id].asked_at
+            return min(
+                (r.asked_at + state.policy.max_wait_s for r in yields if r.asked_at < asked_at), default=INFINITY
+            )
+
+        while len(place.leases) < place.spec.capacity:
+            turn = place.line.next(lambda waiter_id: held_until(waiter_id) > now)
+            if turn is None:
+                break
+            wake = min(wake, held_until(turn))
+            place.leases[turn] = now
+            _give(state, place, turn, now, out)
+    return wake
+
+
+def _by_load(state: Scheduling) -> list[Place]:
+    """Every unit; of one model's, the least loaded comes first."""
+    if any(not place.first for place in state.places.values()):
+        return sorted(state.places.values(), key=lambda place: len(place.leases))
+    return list(state.places.values())
+
+
+def _give(state: Scheduling, place: Place, waiter_id: int, now: float, out: list[Command]) -> None:
+    waiter = forget(state, waiter_id)
+    assert waiter is not None
+    if waiter.keep_s is not None:
+        place.keep_s = waiter.keep_s
+    out.append(_granted(place, waiter, now))
+
+
+def _granted(place: Place, waiter: Waiter, now: float) -> Grant:
+    waited_for_load = waiter.asked_at < place.started_at + place.load_s and place.load_s > 0
+    load_s = min(place.load_s, now - waiter.asked_at) if waited_for_load else 0.0
+    swap_s = min(place.swap_s, now - waiter.asked_at) if waited_for_load else 0.0
+    return Grant(waiter.id, place.name, place.generation, now - waiter.asked_at, load_s, swap_s, waiter.position)
+
+
+def _rivals(state: Scheduling, now: float) -> list[_Rival]:
+    """Models that somebody waits for, of which no unit is there."""
+    oldest: dict[str, float] = {}
+    for waiter in state.waiters.values():
+        oldest.setdefault(waiter.model, waiter.asked_at)
+    found = []
+    for model, asked_at in oldest.items():
+        place = state.places[model]
+        if any(unit.resident for unit in state.units_of(place)):
+            continue
+        room = make_room(state, place, now=now, asked_at=asked_at)
+        if room.goes:
+            found.append(_Rival(asked_at, place.spec.priority, room.goes))
+    return found

@@ -1,0 +1,109 @@
+"""Starts for models that somebody waits for, and the room they need. Pure."""
+
+from __future__ import annotations
+
+from corral.scheduler import refusals
+from corral.scheduler.acts import reject_all, start, stop
+from corral.scheduler.evict import Claim, Room, make_room
+from corral.scheduler.memory import confirmed
+from corral.scheduler.messages import Command
+from corral.scheduler.state import INFINITY, Phase, Place, Scheduling
+
+SPARE_IDLE_S = 60.0
+"""What is started without need, such as a further replica, displaces only units that were idle for so long."""
+
+
+def start_wanted(state: Scheduling, now: float, out: list[Command]) -> tuple[float, list[Claim]]:
+    """In order of service: starts what has room, makes room where it may be made, and keeps it for the one it was made
+    for. Returns when to look again, and what was promised."""
+    wake, claims = INFINITY, list[Claim]()
+    crowded: list[Place] = []
+    for asked_at, first in _wanted(state):
+        units = state.units_of(first)
+        alive = [unit for unit in units if unit.phase in (Phase.STARTING, Phase.READY) and not unit.draining]
+        absent = [unit for unit in units if unit.phase is Phase.ABSENT]
+        if alive or not absent:
+            # What starts, or stops to come back, keeps its room.
+            claims += [Claim(unit) for unit in units if unit.resident]
+            if alive and absent:
+                crowded += _one_more(first, alive, absent, now)
+            continue
+        place = min(absent, key=lambda unit: unit.retry_at)
+        if place.retry_at > now:
+            if place.error is not None:
+                reject_all(state, first, refusals.again(place.error, place.retry_at - now), out)
+            else:
+                wake = min(wake, place.retry_at)
+            continue
+        wake = min(wake, _start_one(state, place, claims, asked_at, now, out))
+    for place in crowded:
+        wake = min(wake, start_spare(state, place, claims, now, out, idle_s=SPARE_IDLE_S))
+    return wake, claims
+
+
+def _start_one(
+    state: Scheduling, place: Place, claims: list[Claim], asked_at: float, now: float, out: list[Command]
+) -> float:
+    room = make_room(state, place, claims, now=now, asked_at=asked_at)
+    if room.impossible:
+        reject_all(state, place, refusals.cannot_fit(place, room.impossible), out)
+        return INFINITY
+    wake = room.again_at
+    if room.free:
+        there, wake = confirmed(state, place, now, out)
+        if there:
+            start(place, now, out)
+        elif place.short:
+            room = make_room(state, place, claims, now=now, asked_at=asked_at)
+            wake = min(wake, room.again_at)
+    claims.append(Claim(place, room.goes))
+    if place.phase is Phase.ABSENT and not room.blocked_by:
+        _evict(state, place, room, now, out)
+    return wake
+
+
+def start_spare(
+    state: Scheduling, place: Place, claims: list[Claim], now: float, out: list[Command], *, idle_s: float
+) -> float:
+    """Starts what nobody waits for alone, if that displaces nothing but units idle for `idle_s`."""
+    room = make_room(state, place, claims, now=now, asked_at=now)
+    victims = [state.places[name] for name in room.evict]
+    idle_at = max((unit.idle_since + idle_s for unit in victims), default=now)
+    if room.impossible or room.blocked_by or any(unit.kept is not None for unit in victims):
+        return room.again_at
+    if idle_at > now:
+        return idle_at
+    wake = INFINITY
+    if room.free:
+        there, wake = confirmed(state, place, now, out)
+        if there:
+            start(place, now, out)
+        place.short = {}  # it is not for this that others should go
+    claims.append(Claim(place, room.goes))
+    _evict(state, place, room, now, out)
+    return wake
+
+
+def _evict(state: Scheduling, place: Place, room: Room, now: float, out: list[Command]) -> None:
+    if room.evict or room.waits_for:
+        place.wanted_at = now if place.wanted_at is None else place.wanted_at
+    for victim in room.evict:
+        stop(state.places[victim], f"making room for {place.name}", out)
+
+
+def _one_more(first: Place, alive: list[Place], absent: list[Place], now: float) -> list[Place]:
+    """The next replica, where those that there are cannot take everybody."""
+    if any(unit.phase is Phase.STARTING for unit in alive):
+        return []
+    free = sum(unit.spec.capacity - len(unit.leases) for unit in alive)
+    ready = [unit for unit in absent if unit.retry_at <= now]
+    return ready[:1] if len(first.line) > free else []
+
+
+def _wanted(state: Scheduling) -> list[tuple[float, Place]]:
+    """Models that somebody waits for, and since when: higher priority first, then whoever has waited longest."""
+    oldest: dict[str, float] = {}
+    for waiter in state.waiters.values():
+        oldest.setdefault(waiter.model, waiter.asked_at)
+    order = sorted(oldest, key=lambda name: (-state.places[name].spec.priority, oldest[name]))
+    return [(oldest[name], state.places[name]) for name in order]

@@ -72,6 +72,24 @@ class UnitInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One place that models can be in: the processor, or a GPU. A size is null where nothing tells."""
+
+    name: str  # "cpu", "gpu0" …
+    vendor: str
+    words: str
+    total_bytes: int | None
+    free_bytes: int | None
+    used_bytes: int  # by Corral's own engines
+    others_bytes: int | None  # by everything else
+    budget_bytes: int | None  # of all models together, if one is set
+    headroom_bytes: int  # left free
+    source: str  # who says so
+    shared: bool  # its memory is the machine's own
+    problem: str | None = None  # why it cannot be used
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The server as a whole."""
 
@@ -103,6 +121,35 @@ class EventInfo:
     unit: str | None
     text: str  # the same in words
     data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One thing that happened to a unit, in words."""
+
+    wall_s: float
+    after_s: float  # since its chapter began
+    text: str
+    kind: str  # of the event that it was
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One start of a unit and what became of it."""
+
+    generation: int | None  # None: nothing was started, or it is not known any more
+    began_wall_s: float
+    lines: list[StoryLine]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened to a model's engines, and why; the newest last."""
+
+    model: str
+    chapters: list[Chapter]
+    left_out: int = 0  # older lines that were not asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from corral.api import ActionResult, EventInfo, ModelInfo, ReloadResult, Status, UnitInfo
+from corral.api import ActionResult, EventInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.calls import understood
 from corral.config.paths import Paths
 from corral.connection import Address, error_from, parse_address, request
@@ -141,6 +141,11 @@ class Client(StoreClient):
             for data in answer.events():
                 yield understood(EventInfo, json.loads(data))
         raise self._ended()
+
+    def story(self, model: str, *, last_s: float | None = None, lines: int = 50) -> Story:
+        """What happened to the model's engines in the last `last_s` seconds, or ever: the last `lines` of it."""
+        query = urlencode({"since": max(1, round(last_s)) if last_s is not None else 0, "lines": lines})
+        return self._one(Story, "GET", f"/control/story/{quote(model, safe='')}?{query}")
 
     def chat_stream(
         self, model: str, messages: Sequence[Mapping[str, Any]], **options: Any

@@ -12,11 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from corral import __version__, clock, views
+from corral import __version__, clock, journal, views
 from corral.config.load import Loaded
 from corral.config.paths import Paths
 from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
+from corral.conversations.keeper import KeptConversations
+from corral.conversations.shelf import Shelf
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.stored import FromStore
 from corral.errors import CorralError
@@ -37,7 +39,11 @@ from corral.state_lock import write_daemon_file
 from corral.supervisor import logs
 from corral.supervisor.adopt import adopt_survivors
 from corral.supervisor.fleet import Fleet, Relay
-from corral.supervisor.unit import Means, how
+from corral.supervisor.keep import Keeper
+from corral.supervisor.pulse import Pulses
+from corral.supervisor.reasons import explain
+from corral.supervisor.unit import Means
+from corral.supervisor.watch import Watch
 
 _IDLE_LOOK_S = 1.0
 
@@ -55,6 +61,10 @@ class Daemon:
         self.options, self.paths = options, paths
         self.events = EventLog()
         self._loaded, self._load_again = loaded, load_again
+        self._journal = journal.Journal(paths.state_dir, say=self._journal_fails)
+        before = journal.last(paths.state_dir)
+        self.events.resume(before, journal.next_number(before))
+        self.events.keep = self._journal.take
         self._settings = loaded.settings  # as started; the control plane has the current ones
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -71,6 +81,8 @@ class Daemon:
                 self._spawn(self._idle(parts), name="idle exit"),
                 self._spawn(logs.keep_bounded(parts.fleet.live_logs), name="cap logs"),
                 self._spawn(parts.runner.keep_nursery(self._say_plainly), name="nursery"),
+                self._spawn(self._journal.run(), name="journal"),
+                self._spawn(parts.watch.run(), name="watch engines"),
             ]
             with self._signals(parts.plane):
                 try:
@@ -82,6 +94,8 @@ class Daemon:
                 await self._close(parts)
             for task in background:
                 task.cancel()
+        self.events.post("server.ended", "ended")
+        await self._journal.flush()
         console.flush()
         if failure is not None:
             raise failure
@@ -90,14 +104,15 @@ class Daemon:
     async def _build(self, runner: ProcessRunner) -> _Parts:
         settings = self._settings
         models = ModelPlane(self._library, self.events)
-        from_store = FromStore(LlamaCpp(), models.library.ready, self.paths.cache_dir / "templates")
+        adapter = LlamaCpp(slots_dir=lambda: kept.folder)
+        from_store = FromStore(adapter, models.library.ready, self.paths.cache_dir / "templates")
         adapters = {"llama.cpp": from_store}
         await models.open()
         relay = Relay(from_store.release)
         means = Means(self.paths, self.events, adapters, {"process": runner}, relay, self._spawn, from_store.release)
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)
-        scheduler = relay.to = Scheduler(
+        scheduler = Scheduler(
             facts,
             policy(settings),
             units=fleet,
@@ -106,6 +121,7 @@ class Daemon:
             queue_timeout_s=settings.timeouts.queue_s,
             first_generations={name: logs.last_generation(self.paths, name) for name in settings.models},
         )
+        relay.to = keeper = Keeper(scheduler, fleet.get, scheduler.ensure_ready, events=self.events, spawn=self._spawn)
         plane = ControlPlane(
             self._loaded,
             self._load_again,
@@ -118,10 +134,25 @@ class Daemon:
             specs=facts,
             models=models,
             held=from_store.held,
+            journal=self._journal,
         )
         models.users = plane
-        listeners = plane.listeners = Listeners(build(plane, scheduler, models=models))
-        return _Parts(runner, adapters, from_store, fleet, scheduler, plane, models, listeners)
+        kept = KeptConversations(
+            Shelf(self.paths.conversations_dir),
+            self.events,
+            self._spawn,
+            plan_of=fleet.plan,
+            busy=scheduler.is_busy,
+            most=lambda: plane.settings.conversations_bytes,
+        )
+        await kept.open()
+        scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
+        pulses = Pulses()
+        watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
+        listeners = plane.listeners = Listeners(
+            build(plane, scheduler, models=models, pulses=pulses, conversations=kept)
+        )
+        return _Parts(runner, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept)
 
     def _library(self, listener: Callable[[JobView], None]) -> Library:
         def warn(text: str) -> None:
@@ -140,7 +171,11 @@ class Daemon:
     async def _open(self, parts: _Parts) -> None:
         settings = self._settings
         for departed in await parts.runner.departed():
-            self.events.post("unit.ended", f"{departed.unit} ended while no server ran: {how(departed.exit)}")
+            name = departed.unit.rpartition(".")[0]
+            tail = await asyncio.to_thread(logs.tail, departed.log, 20)
+            why = explain(departed.exit, tail, name).text
+            text = f"{departed.unit} ended while no server ran: {why}"
+            self.events.post("unit.ended", text, model=name, unit=departed.unit, why=why)
         await self._adopt(parts)
         await parts.listeners.open(settings, self.paths.control_socket)
         addresses = parts.plane.addresses
@@ -174,6 +209,8 @@ class Daemon:
     async def _close(self, parts: _Parts) -> None:
         """Drains, then stops every engine. Bounded by the drain and stop timeouts."""
         timeouts = parts.plane.settings.timeouts
+        parts.keeper.close()
+        parts.kept.close()
         parts.scheduler.close()
         closing = asyncio.create_task(parts.listeners.close(timeouts.drain_s), name="close listeners")
         hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
@@ -198,6 +235,9 @@ class Daemon:
                 busy_at = clock.monotonic()
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
+
+    def _journal_fails(self, why: str) -> None:
+        self.events.post("journal.failing", why)
 
     def _say_plainly(self, why: str) -> None:
         self.events.post("warden.nursery", why)
@@ -234,6 +274,9 @@ class _Parts:
     plane: ControlPlane
     models: ModelPlane
     listeners: Listeners
+    keeper: Keeper
+    watch: Watch
+    kept: KeptConversations
 
 
 def _warm(adapters: Adapters, settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from corral import clock
@@ -21,6 +21,12 @@ class EventLog:
         self._entries: deque[EventInfo] = deque(maxlen=kept)
         self._next = 1
         self._changed = asyncio.Event()
+        self.keep: Callable[[EventInfo], None] = lambda entry: None  # told of every entry; must neither block nor raise
+
+    def resume(self, entries: Sequence[EventInfo], number: int) -> None:
+        """Goes on after an earlier daemon's `entries`, the next one having this `number`. Before anything is posted."""
+        self._entries.extend(entries)
+        self._next = number
 
     def post(
         self, kind: str, text: str, *, model: str | None = None, unit: str | None = None, **data: Any
@@ -28,6 +34,7 @@ class EventLog:
         entry = EventInfo(self._next, clock.wall(), kind, model, unit, text, data)
         self._next += 1
         self._entries.append(entry)
+        self.keep(entry)
         self._changed.set()
         return entry
 
@@ -40,8 +47,14 @@ class EventLog:
         """The kept entries with a number above `seq`, oldest first."""
         if not self._entries or seq >= self.last_seq:
             return []
-        skip = max(0, seq + 1 - self._entries[0].seq)
-        return [e for i, e in enumerate(self._entries) if i >= skip and (model is None or e.model == model)]
+        found = []
+        for entry in reversed(self._entries):  # numbers rise, with gaps where an earlier daemon ended
+            if entry.seq <= seq:
+                break
+            if model is None or entry.model == model:
+                found.append(entry)
+        found.reverse()
+        return found
 
     async def follow(self, seq: int = 0, *, model: str | None = None) -> AsyncIterator[EventInfo]:
         """Every entry above `seq`, then new ones as they come, for ever.

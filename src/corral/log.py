@@ -9,7 +9,9 @@ from corral.api import EventInfo
 from corral.events import EventLog
 
 _LEVELS = ("debug", "info", "warning", "error")
-_WARNINGS = ("unit.warning", "config.warning", "config.refused", "unit.dropped", "unit.ended")
+_WARNINGS = (
+    "unit.warning", "unit.hung", "unit.dropped", "unit.ended", "config.warning", "config.refused", "journal.failing",
+)  # fmt: skip
 _ERRORS = ("bug",)
 _DEBUG = ("request.", "scheduler.start")
 
@@ -29,7 +31,7 @@ class Console:
     def __init__(self, events: EventLog, *, level: str = "info", quiet: bool = False) -> None:
         self._events = events
         self._least = max(_LEVELS.index(level), _LEVELS.index("warning") if quiet else 0)
-        self._seen = 0
+        self._seen = events.last_seq  # what an earlier server did was shown by it
 
     async def run(self) -> None:
         async for event in self._events.follow(self._seen):

@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "Show the server as a whole.",
     "logs": "Show what a model's engine wrote.",
     "events": "Show what happened, in order.",
+    "story": "Tell what happened to a model's engines, and why.",
     "reload": "Make the server read its configuration again.",
     "downloads": "List downloads; pause, resume or cancel one.",
     "search": "Look for models on Docker Hub and Hugging Face.",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from corral.api import ActionResult, EventInfo, ModelAction, ModelInfo, ReloadResult, Status, UnitInfo
+from corral.api import ActionResult, EventInfo, ModelAction, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.errors import (
     CallerError,
     CannotFit,
@@ -35,6 +35,8 @@ from corral.supervisor import logs
 _FOLLOW = Param("follow", bool, "1 = stay connected and send what comes, as server-sent events", False)
 _LINES = Param("lines", int, "how many of the newest lines", 100, 0, 100_000)
 _SINCE = Param("since", int, "only entries with a higher number than this", 0, 0, 10**18)
+_LAST = Param("since", int, "only what happened in the last so many seconds; 0 = all that is known", 0, 0, 10**12)
+_STORY_LINES = Param("lines", int, "how many lines at most, the newest", 50, 0, 100_000)
 _OF_MODEL = Param("model", str, "only entries about this model (name or alias)")
 
 _TAIL_BYTES = 4 << 20
@@ -87,6 +89,11 @@ class Control:
                     "its number, and Last-Event-ID counts as `since`.",
                     media=("application/json", "text/event-stream"), params=(_SINCE, _OF_MODEL, _FOLLOW),
                     errors=(CallerError, UnknownModel)),
+            ),
+            Route(
+                "GET", "/control/story/{model}", self._story,
+                Doc("What happened to a model's engines and why, in words, under earlier servers too",
+                    Story, params=(_LAST, _STORY_LINES), errors=(CallerError, UnknownModel)),
             ),
             Route(
                 "GET", "/control/openapi.json", self._openapi,
@@ -162,6 +169,12 @@ class Control:
         else:
             encoded = await asyncio.to_thread(encode, entries)
             await send_text(exchange, encoded, "application/json")
+
+    async def _story(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        asked = query(exchange, (_LAST, _STORY_LINES))
+        await send_json(
+            exchange, await self._host.story(match.rest, last_s=asked["since"] or None, lines=asked["lines"])
+        )
 
 
 def _action(

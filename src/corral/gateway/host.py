@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from corral.api import ActionResult, ModelInfo, ReloadResult, Status, UnitInfo
+from corral.api import ActionResult, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import ModelSettings, Settings
 from corral.events import EventLog
 
@@ -49,6 +49,10 @@ class Host(Protocol):
 
     def log_files(self, name: str) -> list[Path]:
         """The unit's log files, oldest first; the last one is being written. Empty when it never ran."""
+        ...
+
+    async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
+        """What happened to the model's engines in the last `last_s` seconds (None: ever), the last `lines` of it."""
         ...
 
     async def start(self, name: str, *, wait: bool = True) -> ActionResult: ...

@@ -91,9 +91,25 @@ def listing(
     `args` are those that add devices (`--rpc`). What was said is remembered as long as the machine's device nodes stay
     the same; `afresh` asks again. Raises EngineError when the build cannot be asked.
     """
+    asked = _asked_so(build, environment, args)
     environment = _environment(environment or {})
-    key = repr(("devices", sorted(environment.items()), tuple(args), _device_nodes()))
-    return kept(build.path, key, lambda _: _ask_devices(build, environment, args), afresh=afresh)
+    key = repr(("devices", asked, _device_nodes()))
+    found = kept(build.path, key, lambda _: _ask_devices(build, environment, args), afresh=afresh)
+    if found:
+        _had_devices.add(asked)
+    return found
+
+
+_had_devices: set[str] = set()
+
+
+def had_devices(build: Build, environment: Mapping[str, str] | None = None, args: Sequence[str] = ()) -> bool:
+    """Whether `listing` has ever found a GPU for these."""
+    return _asked_so(build, environment, args) in _had_devices
+
+
+def _asked_so(build: Build, environment: Mapping[str, str] | None, args: Sequence[str]) -> str:
+    return repr((str(build.path), sorted(_environment(environment or {}).items()), tuple(args)))
 
 
 def devices(build: Build, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:

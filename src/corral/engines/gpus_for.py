@@ -28,6 +28,7 @@ class Gpus:
 
     listed: tuple[Listed, ...] = ()
     degraded: str = ""
+    awaited: bool = False  # there were some
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def found(build: Build, model: ModelSettings, step: Step, *, afresh: bool = Fals
     Raises EngineError where it finds none that it must have, and nothing else may be used instead.
     """
     if step.cpu:
-        return Gpus(degraded=f"cpu ({step.cpu})")
+        return Gpus(degraded=f"cpu ({step.cpu})", awaited=step.gpu_lost)
     if model.gpu_layers == 0:
         return NONE
     rpc = flags_of_remotes(model)
@@ -53,20 +54,23 @@ def found(build: Build, model: ModelSettings, step: Step, *, afresh: bool = Fals
     except EngineError as error:
         listed, why = (), f"its GPUs cannot be listed: {error.message}"
         if model.gpu_layers == "auto":
-            return _without(model, why)
+            return _without(model, why, awaited=True)
     if listed:
         return Gpus(listed)
-    return NONE if model.gpu_layers == "auto" else _without(model, f"gpu_layers is {model.gpu_layers}, but {why}")
+    gone = executables.had_devices(build, model.env, rpc)
+    if model.gpu_layers == "auto":
+        return _without(model, f"its GPUs are gone: {why} any more", awaited=True) if gone else NONE
+    return _without(model, f"gpu_layers is {model.gpu_layers}, but {why}", awaited=gone)
 
 
-def _without(model: ModelSettings, why: str) -> Gpus:
+def _without(model: ModelSettings, why: str, *, awaited: bool) -> Gpus:
     if not model.cpu_fallback:
         raise EngineError(
             f"{model.name} must not run without a GPU: {why}",
             hint="`corral doctor` looks at GPUs and drivers; cpu_fallback: true goes on without",
             model=model.name,
         )
-    return Gpus(degraded=f"cpu ({why})")
+    return Gpus(degraded=f"cpu ({why})", awaited=awaited)
 
 
 def flags_of_remotes(model: ModelSettings) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ class LlamaCpp:
             left=layout.left,
             placement=layout.words,
             degraded=gpus.degraded,
+            awaits_gpu=gpus.awaited,
         )
 
     def room(self, model: ModelSettings, header: Header | None = None) -> Room:
@@ -227,7 +228,7 @@ def _arguments(
         *gpus_for.arguments(model, build, layout, room, step),
         *_served(build),
         *purpose.arguments(header, model.args, layout.context),
-        *model.args,
+        *(_without_remotes(model) if step.cpu else model.args),
         *(("--batch-size", str(layout.batch), "--ubatch-size", str(layout.batch)) if layout.batch is not None else ()),
     )
 
@@ -237,6 +238,13 @@ def _kept(build: Build, model: ModelSettings, folder: Path | None) -> tuple[str,
     known = build.kind == "embedded" or "--slot-save-path" in build.flags
     own = any(each.startswith("--slot-save-path") for each in model.args)
     return ("--slot-save-path", str(folder)) if folder is not None and known and not own else ()
+
+
+def _without_remotes(model: ModelSettings) -> tuple[str, ...]:
+    """`args` of an engine that must not reach for devices on other machines, which would end it."""
+    remotes = gpus_for.flags_of_remotes(model)
+    at = next((at for at, each in enumerate(model.args) if remotes and each == remotes[0]), None)
+    return model.args if at is None else (*model.args[:at], *model.args[at + 2 :])
 
 
 def _served(build: Build) -> tuple[str, ...]:

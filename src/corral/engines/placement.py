@@ -44,9 +44,10 @@ class Step:
     context: int = 0
     layers: int = 0
     cpu: str = ""  # why it must do without GPUs; "" = it need not
+    gpu_lost: bool = False  # that is since a GPU failed, and may be over when it is back
 
     def __bool__(self) -> bool:
-        return self != _TOP
+        return self != TOP
 
     def down(self, rung: Rung, why: str) -> Step:
         """One rung further."""
@@ -54,9 +55,12 @@ class Step:
             return replace(self, cpu=why)
         return replace(self, **{rung: getattr(self, rung) + 1})
 
+    def without_gpus(self, why: str) -> Step:
+        """The same after a GPU failed."""
+        return replace(self, cpu=why, gpu_lost=True)
 
-_TOP: Final = Step()
-TOP: Final = _TOP
+
+TOP: Final = Step()
 
 
 def next_step(step: Step, left: Sequence[Rung], order: Sequence[Rung] | None, why: str) -> tuple[Step, Rung] | None:

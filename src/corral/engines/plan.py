@@ -83,3 +83,4 @@ class LaunchPlan:
     left: tuple[Rung, ...] = ()  # what could still be made smaller
     placement: str = ""  # where its layers are, in words; "" = the engine decides
     degraded: str = ""  # "cpu (why)" where it does without a GPU that it should have
+    awaits_gpu: bool = False  # one that was there before, and may be back

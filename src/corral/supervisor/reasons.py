@@ -57,9 +57,18 @@ _FLAG_HINT = "look at `args` of this model in models.yaml; flags are spelled as 
 _FILE_HINT = "fetch or copy the file again, and compare its size with the original's"
 _MEMORY_HINT = "use a smaller context, fewer slots or a smaller quantization, or stop other models first"
 
+GPU_MEMORY = "the GPU's memory was not enough"
+"""Stands in the text where it was not the machine's own memory."""
+
 # The first rule that matches any line wins: causes stand before their consequences. Source of the wordings: llama.cpp
 # builds 11434 and 11549, glibc's loader, CPython 3.11, and ggml's CUDA and Vulkan backends.
 _RULES = (
+    _rule(
+        "device",
+        r"\"--device\": (?P<why>invalid device: .+)",
+        "the GPU that it was to use is gone ({why})",
+        "`corral doctor` looks at the GPU and its driver; gpu_layers: 0 does without it",
+    ),
     _rule("flag", r"invalid argument: (?P<flag>\S+)", "it does not know the flag {flag}", _FLAG_HINT),
     _rule(
         "flag",
@@ -110,17 +119,24 @@ _RULES = (
         "a newer build of the engine may; `corral doctor` shows the versions here",
     ),
     _rule(
-        "device",
-        r"(?P<why>CUDA error: (?!out of memory).+|no CUDA-capable device is detected|ErrorDeviceLost)",
-        "the GPU failed ({why})",
-        "`corral doctor` looks at the GPU and its driver; gpu_layers: 0 does without it",
+        "memory",
+        r"(?P<why>(?:CUDA|ROCm|MUSA) error: (?:out of memory|CUBLAS_STATUS_ALLOC_FAILED|the resource allocation failed)"
+        r"|(?:cuda|hip)Malloc failed: out of memory|ErrorOutOfDeviceMemory|UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"
+        r"|CommandBufferCallbackErrorOutOfMemory|Device memory allocation of size \d+ failed"
+        r"|(?:unable|failed) to allocate (?:CUDA|ROCm|MUSA|Vulkan|SYCL|Metal|MTL|RPC)\S* buffer)",
+        GPU_MEMORY + " ({why})",
+        "use fewer gpu_layers, a smaller context or a smaller quantization, or stop other models first",
     ),
     _rule(
-        "memory",
-        r"(?P<why>CUDA error: out of memory|cudaMalloc failed: out of memory|ErrorOutOfDeviceMemory"
-        r"|Device memory allocation of size \d+ failed)",
-        "the GPU's memory was not enough ({why})",
-        "use fewer gpu_layers, a smaller context or a smaller quantization, or stop other models first",
+        "device",
+        r"(?P<why>(?:CUDA|ROCm|MUSA) error: .+"
+        r"|(?<!failed to initialize CUDA: )(?<!failed to initialize ROCm: )no (?:CUDA|ROCm)-capable device is detected"
+        r"|ErrorDeviceLost|ErrorInitializationFailed|ErrorIncompatibleDriver|UR_RESULT_ERROR_DEVICE_LOST"
+        r"|Memory access fault by GPU.*|HW Exception by GPU.*|HSA_STATUS_ERROR_\w+"
+        r"|kIOGPUCommandBufferCallbackError\w+|Remote RPC server crashed or returned malformed response"
+        r"|Failed to connect to \S+:\d+)",
+        "the GPU failed ({why})",
+        "`corral doctor` looks at the GPU and its driver; gpu_layers: 0 does without it",
     ),
     _rule(
         "memory",

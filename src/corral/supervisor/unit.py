@@ -18,15 +18,19 @@ from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Timeouts
 from corral.engines.adapter import Adapter
+from corral.engines.placement import Step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import Bug, CorralError, StartFailed
 from corral.events import EventLog
 from corral.runners.runner import Exit, Runner, Running
 from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
+from corral.supervisor.fallback import Fallback
 from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
 
+MAKING_ROOM = "making room"
+"""How the reason of a stop begins that is made for another model's sake."""
 _LOG_TAIL_LINES = 20
 _PASSING_TRIES = 3
 """Failures in a row from which on a start that was broken off from outside counts as one that failed."""
@@ -87,6 +91,7 @@ class Unit:
         self._ready_at = 0.0
         self._stop_asked = False
         self._hung: str | None = None  # what showed that this process hangs
+        self.fallback = Fallback()
         self._ahead: Ahead | None = None
         self._oom_kills: int | None = None  # the kernel's count when the process was started
         self._means = means
@@ -162,6 +167,8 @@ class Unit:
         Waiting is bounded: of what not even KILL ends within some seconds, an event tells; its end is still awaited.
         """
         self.forgo()
+        if not why.startswith(MAKING_ROOM):  # pushed aside, it comes back as it was
+            self.fallback.rested()
         if self.state in (State.BACKOFF, State.FAILED):
             self._failures = 0
             self._move(Event.STOP_ASKED, why)
@@ -206,6 +213,7 @@ class Unit:
     def adopt(self, plan: LaunchPlan, running: Running, log: Path, started_wall_s: float) -> None:
         """Takes over an engine of an earlier daemon that has just answered its probe."""
         self.generation, self.plan, self.running, self.log = plan.generation, plan, running, log
+        self.fallback.adopted(self.model, plan, clock.monotonic())
         self._ended.clear()
         self._became_ready(Event.ADOPTED, "it was running already")
         self.ready_wall_s = started_wall_s
@@ -215,6 +223,7 @@ class Unit:
         self.plan, self.log = await self._prepare(model, generation).take()
         if self._stop_asked:
             raise StartFailed(f"{model.name} was stopped before it started")
+        self.fallback.gpu_missed(self.plan, clock.monotonic())
         for warning in self.plan.warnings:
             self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
         self.running = await self._means.runners[model.runner].start(self.plan, self.log)
@@ -222,7 +231,7 @@ class Unit:
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
             raise StartFailed(f"{model.name} was stopped before it was ready")
-        self._move(Event.SPAWNED, f"pid {self.running.pid}")
+        self._move(Event.SPAWNED, f"pid {self.running.pid}", pid=self.running.pid)
         await self._until_ready(self.plan, self.running, deadline)
         if self._stop_asked:  # asked in the moment it became ready
             raise StartFailed(f"{model.name} was stopped as it became ready")
@@ -230,16 +239,16 @@ class Unit:
     def _prepare(self, model: ModelSettings, generation: int) -> Ahead:
         if self._ahead is None or not self._ahead.serves(model, generation):
             self.forgo()
-            make = partial(self._make, model, generation)
+            make = partial(self._make, model, generation, self.fallback.for_start(model))
             self._ahead = Ahead(model, generation, make, partial(self._means.forgone, model.name), self._ahead)
             self._means.spawn(self._ahead.run(), name=f"prepare {model.name}.{generation}")
         return self._ahead
 
-    def _make(self, model: ModelSettings, generation: int) -> tuple[LaunchPlan, Path]:
+    def _make(self, model: ModelSettings, generation: int, step: Step) -> tuple[LaunchPlan, Path]:
         socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}.sock"
         socket.unlink(missing_ok=True)
         adapter = self._means.adapters[model.engine]
-        plan = adapter.plan(model, generation=generation, endpoint=Endpoint(socket=socket))
+        plan = adapter.plan(model, generation=generation, endpoint=Endpoint(socket=socket), step=step)
         return plan, logs.prepare(self._means.paths, model.name, generation)
 
     async def _until_ready(self, plan: LaunchPlan, running: Running, deadline: float) -> None:
@@ -268,6 +277,10 @@ class Unit:
             self._finished(Event.EXITED, self.machine.history[-1].why if self.machine.history else "")
             self._means.listener.unit_ended(self.model.name, self.generation, None, 0.0)
             return
+        if self._steps_down(error):
+            self._means.listener.unit_ended(self.model.name, self.generation, None, clock.monotonic())
+            return
+        error = self.fallback.told(error)
         # What was done to it from outside says nothing about the next try: whoever waits goes on waiting.
         passing = error.details.get("kind") in reasons.PASSING and self._failures < _PASSING_TRIES
         retry_at = self._failed(error.message, error, at_once=passing)
@@ -294,9 +307,23 @@ class Unit:
         if clock.monotonic() - self._ready_at > backoff.LONGEST_S:
             self._failures = 0
         self.restarts += 1
+        if self._steps_down(error):
+            self._means.listener.unit_ended(self.model.name, generation, None, clock.monotonic())
+            return
+        error = self.fallback.told(error)
         seen_ms = max(0.0, clock.wall() - exit_.at_wall_s) * 1000 if exit_.at_wall_s else None
         retry_at = self._failed(error.message, error, at_once=True, detected_ms=seen_ms)
         self._means.listener.unit_ended(self.model.name, generation, None, retry_at)
+
+    def _steps_down(self, error: CorralError) -> bool:
+        """Whether the next start is by another plan, and so may come at once."""
+        if (how := self.fallback.after(error, self.plan, clock.monotonic())) is None:
+            return False
+        self.last_error = error
+        self._finished(Event.FAILED, f"{error.message}; next {how}", cause=error.details.get("kind"))
+        text = f"{self.name}: {error.message}; it is started again {how}"
+        self._means.events.post("unit.fallback", text, model=self.model.name, unit=self.name, next=how)
+        return True
 
     async def _why_ended(self, exit_: Exit) -> CorralError:
         tail = await self._log_tail()
@@ -323,7 +350,8 @@ class Unit:
         self.last_error = error
         # The first restart after a crash of a unit that had been ready needs no pause.
         pause = backoff.wait_s(self._failures - 1 if at_once else self._failures, random.random())
-        event = Event.GAVE_UP if backoff.gave_up(self._failures) else Event.FAILED
+        gave_up = self.fallback.exhausted or backoff.gave_up(self._failures)
+        event = Event.GAVE_UP if gave_up else Event.FAILED
         facts = {"detected_ms": None if detected_ms is None else round(detected_ms, 1), "hint": error.hint}
         facts |= {"cause": error.details.get("kind"), "failures": self._failures, "retry_in_s": round(pause, 3)}
         self._finished(event, why, **{name: value for name, value in facts.items() if value is not None})
@@ -349,6 +377,7 @@ class Unit:
             before=str(step.before),
             after=str(step.after),
             event=str(event),
+            why=why,
             **facts,
         )
 

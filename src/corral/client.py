@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from corral.api import ActionResult, EventInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, EventInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.calls import understood
 from corral.config.paths import Paths
 from corral.connection import Address, error_from, parse_address, request
@@ -102,6 +102,9 @@ class Client(StoreClient):
 
     def units(self) -> list[UnitInfo]:
         return self._list(UnitInfo, "/control/units")
+
+    def devices(self) -> list[DeviceInfo]:
+        return self._list(DeviceInfo, "/control/devices")
 
     def status(self) -> Status:
         return self._one(Status, "GET", "/control/status")

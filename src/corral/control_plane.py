@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from corral import __version__, clock, journal, story, views
-from corral.api import ActionResult, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.diff import changes
 from corral.config.load import Loaded
 from corral.config.paths import Paths
@@ -19,6 +19,7 @@ from corral.events import EventLog
 from corral.facts import Adapters, one_spec, policy, specs
 from corral.gateway.listen import Listeners
 from corral.guests import Guests
+from corral.measures import Measures
 from corral.model_plane import ModelPlane
 from corral.models.library import Stored, missing
 from corral.routing.resolve import resolve
@@ -48,6 +49,7 @@ class ControlPlane:
         models: ModelPlane,
         held: Callable[[], dict[str, str]],
         journal: journal.Journal,
+        measures: Measures,
     ) -> None:
         self.settings: Settings = loaded.settings  # the configured models, and those of the store that were asked for
         self.warnings = [str(problem) for problem in loaded.warnings]
@@ -59,7 +61,7 @@ class ControlPlane:
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
         self._spawn = spawn
         self._guests = Guests(models.library, specs)
-        self._models, self._held, self._journal = models, held, journal
+        self._models, self._held, self._journal, self._measures = models, held, journal, measures
         self._configured: Settings = loaded.settings
         self._reloading = asyncio.Lock()
         self._started_wall_s, self._started_at = clock.wall(), clock.monotonic()
@@ -166,6 +168,9 @@ class ControlPlane:
 
     def _notes(self, unit: str) -> list[str]:
         return self.conversations.notes(unit) if self.conversations is not None else []
+
+    async def devices(self) -> list[DeviceInfo]:
+        return await self._measures.devices()
 
     def status(self) -> Status:
         return Status(

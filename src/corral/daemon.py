@@ -19,6 +19,7 @@ from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
 from corral.conversations.keeper import KeptConversations
 from corral.conversations.shelf import Shelf
+from corral.engines.from_ledger import FromLedger
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.stored import FromStore
 from corral.errors import CorralError
@@ -26,7 +27,10 @@ from corral.events import EventLog
 from corral.facts import Adapters, policy, specs
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
+from corral.hardware.watch import Watcher
+from corral.ledger import ledger as ledgers
 from corral.log import Console
+from corral.measures import Measures, listed
 from corral.model_plane import ModelPlane
 from corral.models.job_view import JobView
 from corral.models.library import Library
@@ -69,11 +73,14 @@ class Daemon:
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
         self._group: asyncio.TaskGroup
+        self._plane: ControlPlane | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     async def run(self) -> int:
         """Serves until `end`; everything it started has ended when it returns."""
         console = Console(self.events, level=self.options.log_level, quiet=self.options.quiet)
         failure: CorralError | None = None
+        self._loop = asyncio.get_running_loop()
         async with await WardenLink.connect(self.paths) as link, asyncio.TaskGroup() as self._group:
             parts = await self._build(ProcessRunner(link, self.paths))
             background = [
@@ -83,6 +90,7 @@ class Daemon:
                 self._spawn(parts.runner.keep_nursery(self._say_plainly), name="nursery"),
                 self._spawn(self._journal.run(), name="journal"),
                 self._spawn(parts.watch.run(), name="watch engines"),
+                self._spawn(parts.measures.sample(parts.scheduler_works, parts.scheduler.memory_seen), name="sample"),
             ]
             with self._signals(parts.plane):
                 try:
@@ -104,11 +112,22 @@ class Daemon:
     async def _build(self, runner: ProcessRunner) -> _Parts:
         settings = self._settings
         models = ModelPlane(self._library, self.events)
-        adapter = LlamaCpp(slots_dir=lambda: kept.folder)
+        ledger = ledgers.Ledger(self.paths.state_dir / ledgers.FILE, self._warn_of_ledger)
+        watcher = Watcher(own=lambda: measures.own(), listed=listed)
+        measures = Measures(
+            lambda: fleet,
+            watcher,
+            ledger,
+            settings=lambda: self._settings if self._plane is None else self._plane.settings,
+            events=self.events,
+            spawn=self._spawn,
+            measured=lambda model, footprint, real: scheduler.measured(model, footprint, real=real),
+        )
+        adapter = FromLedger(LlamaCpp(measures.machine, slots_dir=lambda: kept.folder), ledger)
         from_store = FromStore(adapter, models.library.ready, self.paths.cache_dir / "templates")
         adapters = {"llama.cpp": from_store}
         await models.open()
-        relay = Relay(from_store.release)
+        relay = Relay(from_store.release, measures.unit_ready)
         means = Means(self.paths, self.events, adapters, {"process": runner}, relay, self._spawn, from_store.release)
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)
@@ -120,9 +139,10 @@ class Daemon:
             group=self._group,
             queue_timeout_s=settings.timeouts.queue_s,
             first_generations={name: logs.last_generation(self.paths, name) for name in settings.models},
+            look=measures.look,
         )
         relay.to = keeper = Keeper(scheduler, fleet.get, scheduler.ensure_ready, events=self.events, spawn=self._spawn)
-        plane = ControlPlane(
+        self._plane = plane = ControlPlane(
             self._loaded,
             self._load_again,
             paths=self.paths,
@@ -135,6 +155,7 @@ class Daemon:
             models=models,
             held=from_store.held,
             journal=self._journal,
+            measures=measures,
         )
         models.users = plane
         kept = KeptConversations(
@@ -152,7 +173,9 @@ class Daemon:
         listeners = plane.listeners = Listeners(
             build(plane, scheduler, models=models, pulses=pulses, conversations=kept)
         )
-        return _Parts(runner, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept)
+        return _Parts(
+            runner, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept, measures
+        )
 
     def _library(self, listener: Callable[[JobView], None]) -> Library:
         def warn(text: str) -> None:
@@ -189,6 +212,10 @@ class Daemon:
         if nursery.wanted(settings.models.values()):
             parts.runner.expect_embedded()
         self._spawn(asyncio.to_thread(_warm, parts.adapters, settings), name="warm")
+        self._spawn(
+            parts.measures.foresee(lambda: settings.models.values(), lambda m: parts.adapters[m.engine].footprint(m)),
+            name="foresee",
+        )
         for model in settings.models.values():
             if model.preload:
                 self._spawn(_preload(parts.plane, model.name), name=f"preload {model.name}")
@@ -220,6 +247,7 @@ class Daemon:
             await parts.listeners.close(0.0)
         await closing
         await asyncio.gather(parts.models.close(), *(unit.stop("Corral ends") for unit in parts.fleet))
+        await parts.measures.aclose()
         await parts.runner.link.shutdown(timeouts.stop_s)
         await parts.runner.link.aclose()
 
@@ -238,6 +266,10 @@ class Daemon:
 
     def _journal_fails(self, why: str) -> None:
         self.events.post("journal.failing", why)
+
+    def _warn_of_ledger(self, why: str) -> None:
+        """Called in the ledger's thread."""
+        self._loop.call_soon_threadsafe(self.events.post, "ledger.warning", why)
 
     def _say_plainly(self, why: str) -> None:
         self.events.post("warden.nursery", why)
@@ -277,6 +309,11 @@ class _Parts:
     keeper: Keeper
     watch: Watch
     kept: KeptConversations
+    measures: Measures
+
+    def scheduler_works(self) -> bool:
+        """Whether what is free on the devices matters now."""
+        return bool(self.scheduler.resident or self.scheduler.waiting)
 
 
 def _warm(adapters: Adapters, settings: Settings) -> None:

@@ -247,20 +247,6 @@ async def test_no_gpu_no_child(tmp_path: Path) -> None:
     assert not worth_asking([Gpu("nvidia", "x", None, None, problem="no driver")], tmp_path)
 
 
-async def test_watcher_runs_only_when_wanted(tmp_path: Path) -> None:
-    """Sampling tells of looks while something is wanted, and reads nothing while nothing is."""
-    wanted, seen = asyncio.Event(), asyncio.Queue[int]()
-    watcher = Watcher(root=tmp_path)
-    running = asyncio.create_task(watcher.run(wanted.is_set, lambda look: seen.put_nowait(len(look.notes)), 0.01))
-    await asyncio.sleep(0.05)
-    assert watcher.last.at == 0.0
-    wanted.set()
-    assert await asyncio.wait_for(seen.get(), 20) == 1  # there is no memory to be read here, which is a note
-    running.cancel()
-    await asyncio.wait({running})
-    await watcher.aclose()
-
-
 LISTING = """Available devices:
   Vulkan0: AMD Radeon RX 7900 XTX (RADV NAVI31) (24560 MiB, 24000 MiB free)
   Vulkan1: Intel(R) Arc(tm) A770 Graphics (DG2) (16288 MiB, 15000 MiB free)

@@ -26,6 +26,7 @@ COMMANDS = {
     "start": "Start a model's engine now.",
     "stop": "Stop a model's engine.",
     "restart": "Stop a model's engine and start it again.",
+    "devices": "Show the memory of each device, and whose it is.",
     "status": "Show the server as a whole.",
     "logs": "Show what a model's engine wrote.",
     "events": "Show what happened, in order.",

@@ -19,12 +19,13 @@ def command(app: App) -> None:
     from corral.cli import words
     from corral.units import show_bytes, show_duration
 
-    status = app.client().status()
+    client = app.client()
+    status = client.status()
     if app.json:
         app.print_json(status)
         return
+    devices = client.devices()
     limit = "" if status.max_active is None else f" of {status.max_active} at most"
-    budgets = ", ".join(f"{device} {show_bytes(count)}" for device, count in sorted(status.budgets.items()))
     app.print_pairs(
         [
             ("version", status.version),
@@ -35,7 +36,7 @@ def command(app: App) -> None:
             ("state", status.state_dir),
             ("models", f"{status.models}, loaded: {status.resident}{limit}"),
             ("requests", f"{status.in_flight} running, {status.waiting} waiting"),
-            ("memory", budgets or "no budgets set"),
+            *((each.name, words.device(each)) for each in devices),
         ]
     )
     for warning in status.warnings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from corral.api import UnitInfo
+from corral.api import DeviceInfo, UnitInfo
 from corral.cli.table import Cell
 from corral.units import show_bytes, show_duration
 
@@ -84,3 +84,17 @@ def rate(per_s: float | None) -> str:
 
 def milliseconds(ms: float | None) -> str:
     return "-" if ms is None else show_duration(ms / 1000)
+
+
+def device(info: DeviceInfo) -> str:
+    """A device's memory in one line: `"4.1 GiB of 64 GiB free, 12 GiB ours, budget 32 GiB"`."""
+    if info.problem is not None:
+        return f"{info.words}: {info.problem}"
+    if info.total_bytes is None or info.free_bytes is None:
+        return f"{info.words}: nothing tells how much memory it has"
+    said = [f"{show_bytes(info.free_bytes)} of {show_bytes(info.total_bytes)} free"]
+    if info.used_bytes:
+        said.append(f"{show_bytes(info.used_bytes)} held by engines")
+    if info.budget_bytes is not None:
+        said.append(f"budget {show_bytes(info.budget_bytes)}")
+    return ", ".join(said)

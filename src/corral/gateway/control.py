@@ -6,7 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from corral.api import ActionResult, EventInfo, ModelAction, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import (
+    ActionResult,
+    DeviceInfo,
+    EventInfo,
+    ModelAction,
+    ModelInfo,
+    ReloadResult,
+    Status,
+    Story,
+    UnitInfo,
+)
 from corral.errors import (
     CallerError,
     CannotFit,
@@ -65,6 +75,10 @@ class Control:
             Route("GET", "/control/models", self._models, Doc("The configured models", list[ModelInfo])),
             Route("GET", "/control/units", self._units, Doc("The supervised engines", list[UnitInfo])),
             Route("GET", "/control/status", self._status, Doc("The server as a whole", Status)),
+            Route(
+                "GET", "/control/devices", self._devices,
+                Doc("Every device with its memory, and whose that is", list[DeviceInfo]),
+            ),
             _action("start", self._host.start, "Start a model's engine and wait until it is ready", _START_ERRORS),
             _action("stop", self._host.stop, "Stop a model's engine once its requests are done", _ACTION_ERRORS),
             _action("restart", self._host.restart, "Stop a model's engine and start it anew", _START_ERRORS),
@@ -120,6 +134,10 @@ class Control:
     async def _status(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())
         await send_json(exchange, self._host.status())
+
+    async def _devices(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, await self._host.devices())
 
     async def _reload(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from corral.api import ActionResult, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import ModelSettings, Settings
 from corral.events import EventLog
 
@@ -46,6 +46,10 @@ class Host(Protocol):
     def units(self) -> list[UnitInfo]: ...
 
     def status(self) -> Status: ...
+
+    async def devices(self) -> list[DeviceInfo]:
+        """Every device with its memory as it is now."""
+        ...
 
     def log_files(self, name: str) -> list[Path]:
         """The unit's log files, oldest first; the last one is being written. Empty when it never ran."""

@@ -1,4 +1,4 @@
-"""`Watcher`: fresh figures of every device's memory: whenever asked for, and every two seconds while it matters."""
+"""`Watcher`: fresh figures of every device's memory, whenever they are asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from corral.hardware.gpus import Gpu
 from corral.hardware.memory import Memory
 from corral.hardware.probe import read_basics
 
-EVERY_S: Final = 2.0
 _GPUS_EVERY_S: Final = 10.0  # how often the kernel is asked which there are
 
 
@@ -27,7 +26,7 @@ class Look:
 
     devices: tuple[Device, ...] = ()
     notes: tuple[str, ...] = ()  # what could not be found out, and why
-    at: float = 0.0  # on `clock.monotonic`
+    at: float = 0.0  # when it began, on `clock.monotonic`
 
     @property
     def free(self) -> dict[str, int]:
@@ -71,31 +70,29 @@ class Watcher:
         self._gpus_at: float | None = None
         self._listing: Sequence[Listed] | None = None
         self._looking: asyncio.Task[Look] | None = None
-        self._notes: tuple[str, ...] = ()
+        self._closed = False
         self.last = Look()
 
     async def look(self, *, fresh: bool = False) -> Look:
         """The devices now. Takes a millisecond, and seconds at most when a driver hangs. Those who ask at the same time
         share one answer. `fresh`: which GPUs are there is looked up again too. Never raises."""
+        if self._closed:
+            return self.last
         if fresh:
             self._gpus_at = None
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(), name="look at devices")
         return await asyncio.shield(self._looking)
 
-    async def run(self, wanted: Callable[[], bool], tell: Callable[[Look], None], every_s: float = EVERY_S) -> None:
-        """Tells of a look every `every_s` seconds while `wanted()`: a task of whoever owns this, for ever."""
-        while True:
-            if wanted():
-                tell(await self.look())
-            await asyncio.sleep(every_s)
-
     async def aclose(self) -> None:
+        """Ends the child. From then on every look is the last one."""
+        self._closed = True
         if self._looking is not None:
             await asyncio.wait({self._looking})
         await self._asker.aclose()
 
     async def _look(self) -> Look:
+        began = clock.monotonic()
         rescan = self._gpus_at is None or clock.monotonic() - self._gpus_at > _GPUS_EVERY_S
         memory, gpus, notes = await asyncio.to_thread(_read, self._root, rescan)
         if gpus is not None:
@@ -108,7 +105,7 @@ class Watcher:
         devices = complete(devices, await self._list(devices), own.held)
         if answer.notes and not answer.gpus:
             devices = tuple(self._before(each) for each in devices)
-        self.last = Look(devices, (*notes, *answer.notes), clock.monotonic())
+        self.last = Look(devices, (*notes, *answer.notes), began)
         return self.last
 
     def _before(self, device: Device) -> Device:

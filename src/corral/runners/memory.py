@@ -16,14 +16,31 @@ def resident_bytes(pid: int) -> int | None:
     """
     if sys.platform != "linux":
         return _by_ps(pid)
-    pids = _family(pid)
+    pids = family(pid)
     if len(pids) == 1:
         return _rss(pid)
     sizes = [size for each in pids if (size := _pss(each) or _rss(each)) is not None]
     return sum(sizes) if sizes else None
 
 
-def _family(pid: int) -> list[int]:
+def private_bytes(pid: int) -> int | None:
+    """Of the resident memory of `pid` and its descendants, what is no file's: memory that only their end gives back.
+
+    Pages of a mapped model file are not in it. None when it has ended, or where the platform does not tell.
+    """
+    sizes = [size for each in family(pid) if (size := _private(each)) is not None] if sys.platform == "linux" else []
+    return sum(sizes) if sizes else None
+
+
+def _private(pid: int) -> int | None:
+    found = 0
+    for line in (text := _text(Path(f"/proc/{pid}/status")) or "").splitlines():
+        if line.startswith(("RssAnon:", "RssShmem:")):
+            found += int(line.split()[1]) * 1024
+    return found if "RssAnon:" in text else None  # a zombie has no such line
+
+
+def family(pid: int) -> list[int]:
     """`pid` and its descendants, as far as the kernel lists them."""
     found, todo = [], [pid]
     while todo:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from corral.config.settings import Settings
 from corral.engines.adapter import Adapter
 from corral.engines.plan import LaunchPlan
+from corral.engines.report import plain
 from corral.errors import CorralError
 from corral.events import EventLog
 from corral.runners.runner import Runner, Survivor
@@ -34,7 +36,8 @@ async def adopt_survivors(
     for survivor in await runner.survivors():
         why_not = await _why_not(survivor, fleet, settings, adapters, taken=adopted)
         if why_not:
-            events.post("unit.ended", f"{survivor.plan.unit} ran on from before and was stopped: {why_not}")
+            text = f"{survivor.plan.unit} ran on from before and was stopped: {why_not}"
+            events.post("unit.ended", text, model=survivor.plan.model, unit=survivor.plan.unit, why=why_not)
             endings.append(survivor.running.stop(settings.timeouts.stop_s))
             continue
         unit = fleet.get(survivor.plan.model)
@@ -57,7 +60,14 @@ async def _why_not(
         return "another engine of the same model runs"
     try:
         new = await asyncio.to_thread(
-            adapters[model.engine].plan, model, generation=old.generation, endpoint=old.endpoint
+            partial(
+                adapters[model.engine].plan,
+                model,
+                generation=old.generation,
+                endpoint=old.endpoint,
+                room=old.room,
+                step=old.step,
+            )
         )
     except CorralError as error:
         return error.message
@@ -70,4 +80,5 @@ async def _why_not(
 
 def same_launch(one: LaunchPlan, other: LaunchPlan) -> bool:
     """Whether the two would run the same: what is only predicted or said about them does not count."""
+    one, other = replace(one, argv=plain(one.argv)), replace(other, argv=plain(other.argv))
     return replace(one, footprint=other.footprint, warnings=other.warnings) == other

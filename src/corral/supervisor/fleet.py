@@ -84,15 +84,23 @@ class Fleet:
 
 
 class Relay(Listener):
-    """Passes what units report on to a listener that is made after them; `on_ended` hears of each end first."""
+    """Passes what units report on to a listener that is made after them.
 
-    def __init__(self, on_ended: Callable[[str], None] = lambda model: None) -> None:
+    `on_ended` hears of each end before it, `on_ready` of each success after it.
+    """
+
+    def __init__(
+        self,
+        on_ended: Callable[[str], None] = lambda model: None,
+        on_ready: Callable[[str, int], None] = lambda model, generation: None,
+    ) -> None:
         self.to: Listener | None = None
-        self._on_ended = on_ended
+        self._on_ended, self._on_ready = on_ended, on_ready
 
     def unit_ready(self, model: str, generation: int) -> None:
         if self.to is not None:
             self.to.unit_ready(model, generation)
+        self._on_ready(model, generation)
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         self._on_ended(model)

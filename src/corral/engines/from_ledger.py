@@ -1,0 +1,125 @@
+"""An adapter that knows what earlier loads took: its plans have measured figures where there are any."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from corral.config.settings import ModelSettings
+from corral.engines import embedded_host, executables, flags
+from corral.engines.adapter import Adapter
+from corral.engines.placement import TOP, Room, Step
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.report import WORDY, plain
+from corral.errors import CorralError
+from corral.ledger.figures import Figures, Key
+from corral.ledger.ledger import Ledger
+from corral.models.memory.predict import Parts
+
+_OF_NO_WEIGHT: Final = frozenset(
+    {"--host", "--port", "--alias", "--slot-save-path", "--cache-ram", "--log-verbosity", "--api-key", "--api-key-file"}
+)
+"""Flags with one value that the memory of a load does not depend on."""
+
+_ANYWHERE: Final = Endpoint(socket=Path("corral.sock"))
+
+
+class FromLedger:
+    """Another adapter, whose predictions give way to what was measured. Thread-safe.
+
+    A start of which nothing is known yet has the engine say what it allocates.
+    """
+
+    def __init__(self, inner: Adapter, ledger: Ledger) -> None:
+        self._inner, self._ledger = inner, ledger
+
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
+        plan = self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        known = self._ledger.find(key_of(plan))
+        if known is not None:
+            return replace(plan, footprint=merged(plan.footprint, known))
+        return replace(plan, argv=(*plan.argv, *WORDY)) if _may_say_more(plan, model) else plan
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        try:
+            plan = self._inner.plan(model, generation=0, endpoint=_ANYWHERE)
+        except CorralError:
+            return self._inner.footprint(model)  # a start will say what is wrong
+        known = self._ledger.find(key_of(plan))
+        return plan.footprint if known is None else merged(plan.footprint, known)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        return self._inner.has_gpus(model)
+
+
+def _may_say_more(plan: LaunchPlan, model: ModelSettings) -> bool:
+    """Whether the engine can be told how much to say, and nobody else has."""
+    if any(flags.has(model.args, name) for name in ("--verbosity", "--verbose")):
+        return False
+    own = embedded_host.command()
+    return plan.argv[: len(own)] == own or WORDY[0] in executables.llama_server(plan.argv[0]).flags
+
+
+def merged(predicted: Footprint, known: Figures) -> Footprint:
+    """What was measured, by device; a device of which nothing was keeps its prediction."""
+    sizes = {**predicted.bytes_by_device, **known.bytes_by_device}
+    parts = {
+        name: Parts(each.get("weights", 0), each.get("cache", 0), each.get("compute", 0))
+        for name, each in known.devices.items()
+    }
+    return Footprint(MappingProxyType(sizes), "measured", MappingProxyType({**predicted.parts, **parts}))
+
+
+def key_of(plan: LaunchPlan) -> Key:
+    """What the memory of a start of `plan` depends on. Blocks for the status of the files it names."""
+    files = [_identity(mount.source) for mount in plan.mounts]
+    begin = plan.argv.index("--model") if "--model" in plan.argv else 1
+    words = [_identity(Path(word)) if word.startswith("/") else word for word in _of_weight(plain(plan.argv[begin:]))]
+    settings = json.dumps([words, sorted(plan.env.items()), plan.devices, plan.context, plan.slots])
+    return Key(
+        " ".join(files) or plan.model,
+        f"{plan.engine} {plan.engine_version}",
+        hashlib.sha256(settings.encode()).hexdigest(),
+    )
+
+
+def _of_weight(argv: tuple[str, ...]) -> Iterator[str]:
+    skip = False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word in _OF_NO_WEIGHT:
+            skip = True
+        else:
+            yield word
+
+
+def _identity(path: Path) -> str:
+    """The file's content as far as it can be told without reading it: its digest when it is the store's, else where it
+    is, how long, and of when."""
+    try:
+        real = path.resolve()
+        found = real.stat()
+    except OSError:
+        return str(path)
+    if real.parent.name == "sha256" and len(real.name) == 64:
+        return f"sha256:{real.name}"
+    return f"{real}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
+
+
+def names_of(plan: LaunchPlan) -> Mapping[str, str]:
+    """Corral's names of the GPUs by the engine's, for `read_report`; empty where the plan does not say."""
+    return dict(zip(plan.room.engine_names, plan.room.gpus, strict=False))

@@ -1,0 +1,301 @@
+"""`Measures`: what devices have and units hold, read from the running system, for whoever decides by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from corral import clock
+from corral.api import DeviceInfo
+from corral.config.settings import ModelSettings, Settings
+from corral.engines import executables
+from corral.engines.from_ledger import key_of, merged, names_of
+from corral.engines.loaded import figures_of
+from corral.engines.plan import Footprint, LaunchPlan
+from corral.engines.report import Report, is_whole, read_report
+from corral.engines.rooms import HEADROOM, Machine
+from corral.errors import Bug, CorralError, EngineError
+from corral.events import EventLog
+from corral.hardware.devices import CPU, Listed
+from corral.hardware.watch import Look, Own, Watcher
+from corral.ledger.ledger import Ledger
+from corral.runners.memory import family, private_bytes
+from corral.scheduler.messages import MemorySeen
+from corral.supervisor.machine import State
+from corral.supervisor.unit import Spawn, Unit
+from corral.units import show_bytes
+
+_NO_NEWS_S: Final = 0.25
+"""A look this young serves who plans, without another."""
+_LOOK_WITHIN_S: Final = 5.0
+_SETTLE_S: Final = 0.3
+"""After a unit is ready its first request goes first."""
+_TRIES: Final = 20
+_HEAD_BYTES: Final = 1 << 20
+EVERY_S: Final = 2.0
+"""Between two samples, while there is reason for them."""
+_CALM_S: Final = 0.5
+_BETWEEN_S: Final = 0.02
+_RUNNING: Final = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING, State.SLEEPING})
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What single units hold now, in bytes by device; what is not told is missing."""
+
+    by_unit: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def by_device(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for sizes in self.by_unit.values():
+            for device, size in sizes.items():
+                found[device] = found.get(device, 0) + size
+        return found
+
+
+class Measures:
+    """Looks through one watcher. One event loop, but for `machine`.
+
+    `measured` hears what a model takes, in bytes by device, and whether a load of it was seen to.
+    """
+
+    def __init__(
+        self,
+        units: Callable[[], Iterable[Unit]],
+        watcher: Watcher,
+        ledger: Ledger,
+        *,
+        settings: Callable[[], Settings],
+        events: EventLog,
+        spawn: Spawn,
+        measured: Callable[[str, Mapping[str, int], bool], None],
+    ) -> None:
+        self._units, self._watcher, self._ledger = units, watcher, ledger
+        self._settings, self._events, self._spawn, self._measured = settings, events, spawn, measured
+        self._loop = asyncio.get_running_loop()
+        self._held = _Held()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def own(self) -> Own:
+        """For the watcher: our processes, and what they took where nothing else tells."""
+        pids = [unit.running.pid for unit in self._running() if unit.running is not None and unit.running.pid]
+        return Own(pids, _planned(self._running()))
+
+    async def look(self) -> MemorySeen:
+        """A fresh reading, as the scheduler wants it."""
+        look = await self._look()
+        return MemorySeen(look.free, look.totals, look.at, self._held.by_unit)
+
+    async def sample(self, wanted: Callable[[], bool], tell: Callable[[MemorySeen], None]) -> None:
+        """Tells of a reading every two seconds while `wanted()`: a task of the daemon's, for ever."""
+        while True:
+            if wanted():
+                tell(await self.look())
+            await asyncio.sleep(EVERY_S)
+
+    async def foresee(
+        self, models: Callable[[], Iterable[ModelSettings]], footprint: Callable[[ModelSettings], Footprint]
+    ) -> None:
+        """Tells of each model what it will take, one after another and beside everything else: what a start is judged
+        by before the first one. A task of the daemon's, which ends."""
+        await asyncio.sleep(_CALM_S)
+        for model in list(models()):
+            with suppress(CorralError):  # whoever asks for the model will hear of it
+                found = await asyncio.to_thread(footprint, model)
+                self._measured(model.name, found.bytes_by_device, found.origin == "measured")
+            await asyncio.sleep(_BETWEEN_S)
+
+    def machine(self) -> Machine:
+        """The devices, for planning. From any thread; from the event loop's own, those of the last look. Blocks for a
+        look, seconds at most."""
+        look = self._watcher.last
+        if clock.monotonic() - look.at > _NO_NEWS_S or not look.devices:
+            look = self._from_elsewhere(look)
+        settings = self._settings()
+        return Machine(look.devices, settings.memory, settings.headroom, self._held.by_device)
+
+    def unit_ready(self, model: str, generation: int) -> None:
+        """Has the load of a unit that is ready now measured, once its first request is on its way."""
+        task = self._spawn(self._measure(model, generation), name=f"measure {model}.{generation}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Ends what is being measured, and the watcher; writes down what was."""
+        for task in list(self._tasks):
+            task.cancel()
+        await self._watcher.aclose()
+        await asyncio.to_thread(self._ledger.close)
+
+    async def devices(self) -> list[DeviceInfo]:
+        """Every device with its memory now, and whose that is."""
+        look, settings = await self._look(), self._settings()
+        used = self._held.by_device
+        found = []
+        for each in look.devices:
+            ours = used.get(each.name, 0)
+            others = None
+            if each.total_bytes is not None and each.free_bytes is not None:
+                others = max(0, each.total_bytes - each.free_bytes - ours)
+            headroom = settings.headroom
+            found.append(
+                DeviceInfo(
+                    name=each.name,
+                    vendor=each.vendor,
+                    words=each.words,
+                    total_bytes=each.total_bytes,
+                    free_bytes=each.free_bytes,
+                    used_bytes=ours,
+                    others_bytes=others,
+                    budget_bytes=settings.memory.get(each.name),
+                    headroom_bytes=headroom if isinstance(headroom, int) else headroom.get(each.name, HEADROOM),
+                    source=each.source,
+                    shared=each.shared,
+                    problem=each.problem,
+                )
+            )
+        return found
+
+    def notes(self) -> tuple[str, ...]:
+        """What could not be found out about the devices at the last look, and why."""
+        return self._watcher.last.notes
+
+    def _running(self) -> list[Unit]:
+        return [unit for unit in self._units() if unit.state in _RUNNING and unit.plan is not None]
+
+    async def _look(self) -> Look:
+        look = await self._watcher.look()
+        units = [
+            (unit.name.rpartition(".")[0], unit.running.pid, unit.state is State.READY, unit.plan)
+            for unit in self._running()
+            if unit.running is not None and unit.running.pid is not None and unit.plan is not None
+        ]
+        self._held = await asyncio.to_thread(_holdings, look, units)
+        return look
+
+    def _from_elsewhere(self, otherwise: Look) -> Look:
+        with suppress(RuntimeError):
+            if asyncio.get_running_loop() is self._loop:
+                return otherwise
+        asking = self._look()
+        try:
+            return asyncio.run_coroutine_threadsafe(asking, self._loop).result(_LOOK_WITHIN_S)
+        except TimeoutError:
+            return otherwise
+        except RuntimeError:  # the loop has ended
+            asking.close()
+            return otherwise
+
+    async def _measure(self, model: str, generation: int) -> None:
+        try:
+            await self._measured_now(model, generation)
+        except Exception as error:  # noqa: BLE001 - a figure less must not end the server
+            bug = Bug(f"{type(error).__name__}: {error}", model=model)
+            self._events.post("bug", f"{model} could not be measured: {bug}", model=model)
+
+    async def _measured_now(self, model: str, generation: int) -> None:
+        await asyncio.sleep(_SETTLE_S)
+        for _ in range(_TRIES):
+            unit = self._there(model, generation)
+            if unit is None or unit.plan is None or unit.log is None:
+                return
+            log = await asyncio.to_thread(_head, unit.log)
+            if is_whole(log):
+                break
+            await asyncio.sleep(_SETTLE_S)
+        else:
+            return
+        report = read_report(log, names_of(unit.plan) or [each for each in unit.plan.devices if each != CPU])
+        await self._look()
+        if self._there(model, generation) is not unit:
+            return
+        await self._remember(unit, report, self._held.by_unit.get(model, {}))
+
+    async def _remember(self, unit: Unit, report: Report | None, held: Mapping[str, int]) -> None:
+        plan = unit.plan
+        assert plan is not None
+        seconds = unit.load_ms / 1000 if unit.load_ms is not None else None
+        key = await asyncio.to_thread(key_of, plan)
+        known = await asyncio.to_thread(self._ledger.find, key)
+        if report is None and known is None:
+            return  # an engine that says nothing of its buffers: the prediction stands
+        figures = figures_of(plan, report, held, load_s=seconds, at_wall_s=clock.wall())
+        known = await asyncio.to_thread(self._ledger.remember, key, figures)
+        predicted, footprint = plan.footprint, merged(plan.footprint, known)
+        if unit.plan is plan:
+            unit.plan = replace(plan, footprint=footprint)
+        self._measured(plan.model, footprint.bytes_by_device, True)
+        if predicted.origin != "measured":
+            text = (
+                f"{plan.unit} takes {show_bytes(footprint.total_bytes)}, "
+                f"where {show_bytes(predicted.total_bytes)} were expected"
+            )
+            sizes = dict(footprint.bytes_by_device)
+            self._events.post("unit.measured", text, model=plan.model, unit=plan.unit, bytes_by_device=sizes)
+
+    def _there(self, model: str, generation: int) -> Unit | None:
+        return next(
+            (unit for unit in self._running() if unit.name == f"{model}.{generation}" and unit.running is not None),
+            None,
+        )
+
+
+def _planned(units: Iterable[Unit]) -> dict[str, int]:
+    """What running units took by their plans, by device."""
+    found: dict[str, int] = {}
+    for unit in units:
+        if unit.plan is not None and unit.state is State.READY:
+            for device, size in unit.plan.footprint.bytes_by_device.items():
+                found[device] = found.get(device, 0) + size
+    return found
+
+
+def _holdings(look: Look, units: Iterable[tuple[str, int, bool, LaunchPlan]]) -> _Held:
+    """What each unit holds. Where a driver does not tell, a unit that is ready holds what was planned."""
+    found: dict[str, Mapping[str, int]] = {}
+    for name, pid, ready, plan in units:
+        sizes: dict[str, int] = {}
+        private = private_bytes(pid)
+        if private is not None:
+            sizes[CPU] = private
+        elif ready:
+            sizes[CPU] = plan.footprint.bytes_by_device.get(CPU, 0)
+        pids = family(pid)
+        for device in look.devices:
+            if device.name == CPU:
+                continue
+            told = [device.held[each] for each in pids if each in device.held]
+            if told:
+                sizes[device.name] = sum(told)
+            elif ready and device.name in plan.footprint.bytes_by_device:
+                sizes[device.name] = plan.footprint.bytes_by_device[device.name]
+        found[name] = MappingProxyType(sizes)
+    return _Held(MappingProxyType(found))
+
+
+def listed() -> Sequence[Listed]:
+    """The GPUs that the preferred llama.cpp finds, with their memory. Blocks for asking it, once."""
+    for find in (executables.on_path, lambda: None):
+        try:
+            path = find()
+            build = executables.embedded() if path is None else executables.llama_server(str(path))
+            if found := executables.listing(build):
+                return found
+        except EngineError:
+            continue
+    return ()
+
+
+def _head(log: Path) -> str:
+    """The begin of the log, where the load is."""
+    try:
+        with log.open("rb") as file:
+            return file.read(_HEAD_BYTES).decode(errors="replace")
+    except OSError:
+        return ""

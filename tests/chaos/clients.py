@@ -20,6 +20,7 @@ PATIENCE_S = 60.0
 """A client that has waited so long for an answer's end counts as forgotten."""
 
 REFUSED_PAUSE_S = 0.05
+UNANSWERED_PAUSE_S = 0.2
 
 
 class End(StrEnum):
@@ -47,9 +48,9 @@ SHORT = (Want(True, 12, 20), Want(False, 12, 20))
 MIXES: dict[str, Sequence[Want]] = {
     "load": SHORT,
     "idle": SHORT,
-    "swap": (*SHORT, Want(True, 60, 20)),
-    "prefill": (Want(True, 2, 320), Want(False, 2, 320), Want(True, 6, 240)),
-    "stream": (Want(True, 120, 20), Want(True, 200, 20), Want(True, 60, 40), Want(False, 60, 20)),
+    "swap": (*SHORT, Want(True, 30, 20)),
+    "prefill": (Want(True, 2, 160), Want(False, 2, 160), Want(True, 4, 120)),
+    "stream": (Want(True, 50, 20), Want(True, 90, 20), Want(True, 30, 40), Want(False, 30, 20)),
 }
 """What the clients ask for while a fault of that phase is due: most of their time is spent there."""
 
@@ -133,7 +134,8 @@ class Clients:
             await self._running.wait()
             outcome = await self.ask(chance.choice(self.aims), chance.choice(self.mix), chance)
             if outcome.end is not End.WHOLE:
-                await asyncio.sleep(REFUSED_PAUSE_S * (1 + chance.random()))
+                pause_s = REFUSED_PAUSE_S if outcome.end is not End.UNANSWERED else UNANSWERED_PAUSE_S
+                await asyncio.sleep(pause_s * (1 + chance.random()))
 
     async def ask(self, model: str, want: Want, chance: random.Random) -> Outcome:
         """One request, written down."""
@@ -252,8 +254,11 @@ async def get(socket: Any, path: str) -> Any:
     reader, writer = await asyncio.open_unix_connection(str(socket), limit=1 << 20)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: corral\r\nConnection: close\r\n\r\n".encode())
-        _, headers = await read_head(reader)
-        return json.loads(b"".join([part async for part in body_of(reader, headers)]))
+        status, headers = await read_head(reader)
+        body = b"".join([part async for part in body_of(reader, headers)])
+        if status != 200:
+            raise OSError(f"{path} was answered with {status}: {body[:500]!r}")
+        return json.loads(body)
     finally:
         writer.close()
         with suppress(OSError):

@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from chaos.world import World
 
@@ -27,16 +28,16 @@ class Fault:
     victim: str
     moment: float = 0.0  # in [0, 1): what this one draws its details from
 
-    name = "fault"
-    what = ""
-    excused: frozenset[str] = frozenset()
+    name: ClassVar[str] = "fault"
+    what: ClassVar[str] = ""
+    excused: ClassVar[frozenset[str]] = frozenset()
     """Codes with which a request for the victim may be refused while the fault lasts."""
-    lasts_s = 0.0
-    of_daemon = False
+    lasts_s: ClassVar[float] = 0.0
+    of_daemon: ClassVar[bool] = False
     """The daemon dies: connections break, and no event tells of it."""
-    ends_engine = True
+    ends_engine: ClassVar[bool] = True
     """It is noticed as the end of the engine."""
-    everywhere = False
+    everywhere: ClassVar[bool] = False
     """All models are victims."""
 
     @classmethod

@@ -79,6 +79,8 @@ class Feed:
         self.seen.append(happened)
         if happened.after:
             self.states[happened.model], self.units[happened.model] = happened.after, happened.unit
+            if happened.after not in ("ready", "draining", "stopping"):
+                self.pids.pop(happened.model, None)
             if (found := re.search(r"\(pid (\d+)\)", happened.text)) and happened.after == "loading":
                 self.pids[happened.model] = int(found[1])
         self._news.set()

@@ -88,6 +88,7 @@ class Storm:
             await self._strike(record, fault, target)
         except (Late, TimeoutError, AssertionError, OSError) as error:
             record.trouble = f"{type(error).__name__}: {error}"
+            self.world.check_daemon()
         finally:
             await fault.undo()
         self._judge(record, fault)
@@ -108,7 +109,7 @@ class Storm:
                 if elsewhere:
                     await self.world.retire(partner)
                 self.world.aim(at_target)
-                await until(lambda: states.get(target) in ("starting", "loading", "ready"), f"{target} to load", 30)
+                await until(lambda: states.get(target) in ("loading", "ready"), f"{target} to load", 30)
                 await asyncio.sleep(case.moment * 0.08)
             case "idle":
                 self.world.aim(elsewhere or [partner])
@@ -128,6 +129,8 @@ class Storm:
                 if case.moment < 0.5:  # the one that goes; in the second half the one that comes
                     fault.victim = partner
                     await asyncio.sleep(case.moment * 0.8)
+                    if fault.pid is None:
+                        fault.victim = target
                 else:
                     await until(lambda: states.get(target) == "loading", f"{target} to load", 30)
                     await asyncio.sleep((case.moment - 0.5) * 0.16)
@@ -198,7 +201,7 @@ class Storm:
         spawned = next((event for event in later if event.after == "loading"), None)
         ready = next((event for event in later if event.after == "ready"), None)
         begins = max(noticed, aimed) if record.case.phase in ("idle", "swap") or fault.lasts_s else noticed
-        if spawned is not None:
+        if spawned is not None and fault.victim == target:  # else it waits for more than the fault
             record.beyond_s = max(0.0, spawned.wall_s - begins)
         if ready is not None:
             record.ready_s = max(0.0, ready.wall_s - begins)

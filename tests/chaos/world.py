@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -37,8 +38,10 @@ MODEL_MIB = 4
 STATE_BYTES = 32 << 20
 """The size of the file system that holds the state directory, where one may be mounted."""
 
+START_S, STOP_S, HANG_S = 8, 3, 2
+
 CONFIG = """
-timeouts: {{start: 20s, stop: 3s, queue: 50s, drain: 5s}}
+timeouts: {{start: {start}, stop: {stop}, hang: {hang}, queue: 50s, drain: 5s}}
 models:
 {models}
 """
@@ -111,7 +114,8 @@ class World:
                     slots=SLOTS,
                 )
             )
-        self.server = Server(self.paths, CONFIG.format(models="".join(entries)), listen=f"127.0.0.1:{_free_port()}")
+        config = CONFIG.format(start=START_S, stop=STOP_S, hang=HANG_S, models="".join(entries))
+        self.server = Server(self.paths, config, listen=f"127.0.0.1:{_free_port()}")
         self.server.write(self.server.config)
         await self.start_daemon()
         self.clients.aims = [self.models[0]]
@@ -159,6 +163,13 @@ class World:
     async def kill_daemon(self) -> None:
         self.outages.append((time.time(), float("inf")))
         await asyncio.to_thread(self.server.kill)
+
+    def check_daemon(self) -> None:
+        """Raises RuntimeError when it ended and nobody had killed it: nothing that follows would mean anything."""
+        process = self.server.process
+        if process is not None and process.poll() is not None and process.returncode != -signal.SIGKILL:
+            said = self.server.said()[-4000:]
+            raise RuntimeError(f"the daemon ended by itself, with {process.returncode}: {said}")
 
     @property
     def warden_pid(self) -> int:

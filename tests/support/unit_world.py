@@ -11,6 +11,7 @@ from typing import Any
 
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Timeouts
+from corral.engines.adapter import Adapter
 from corral.errors import CorralError
 from corral.events import EventLog
 from corral.runners.link import WardenLink
@@ -62,7 +63,7 @@ class World:
 
 @asynccontextmanager
 async def world(
-    paths: Paths, *args: str, timeouts: Timeouts | None = None, adapter: FakeAdapter | None = None
+    paths: Paths, *args: str, timeouts: Timeouts | None = None, adapter: Adapter | None = None
 ) -> AsyncIterator[World]:
     timeouts = timeouts or Timeouts(start_s=10, stop_s=5)
     model = ModelSettings("m", Path("/nowhere"), args=args)

@@ -128,7 +128,10 @@ class Daemon:
         adapters = {"llama.cpp": from_store}
         await models.open()
         relay = Relay(from_store.release, measures.unit_ready)
-        means = Means(self.paths, self.events, adapters, {"process": runner}, relay, self._spawn, from_store.release)
+        pulses, runners = Pulses(), {"process": runner}
+        means = Means(
+            self.paths, self.events, adapters, runners, relay, self._spawn, from_store.release, pulses.answered
+        )
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)
         scheduler = Scheduler(
@@ -168,7 +171,6 @@ class Daemon:
         )
         await kept.open()
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
-        pulses = Pulses()
         watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
         listeners = plane.listeners = Listeners(
             build(plane, scheduler, models=models, pulses=pulses, conversations=kept)

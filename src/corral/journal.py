@@ -22,8 +22,8 @@ MAX_BYTES = 4 << 20
 WITHIN_S = 1.0
 PENDING = 20_000
 """Entries kept for a disk that takes none; then the oldest go."""
-SAME_REFUSAL_S = 10.0
-"""Of the same refusal of one model, one entry in so long is kept: a full queue must not push out everything else."""
+SAME_REQUEST_S = 10.0
+"""Of the same news of one model's requests, one entry in so long is kept: a full queue must not push out everything."""
 
 RESUMED = 500
 """So many of an earlier daemon's entries are in a new one's event log."""
@@ -44,12 +44,12 @@ class Journal:
         self._pending: deque[EventInfo] = deque(maxlen=PENDING)
         self._some, self._urgent = asyncio.Event(), asyncio.Event()
         self._writing = asyncio.Lock()
-        self._refused: dict[tuple[str | None, Any], float] = {}
+        self._said: dict[tuple[str, str | None, Any], float] = {}
         self._failing = False
 
     def take(self, entry: EventInfo) -> None:
         """Keeps `entry`, unless it is one of many that say the same."""
-        if entry.kind == "journal.failing" or (entry.kind == "request.refused" and self._said_lately(entry)):
+        if entry.kind == "journal.failing" or (entry.kind.startswith("request.") and self._said_lately(entry)):
             return
         self._pending.append(entry)
         self._some.set()
@@ -90,10 +90,12 @@ class Journal:
             return True
 
     def _said_lately(self, entry: EventInfo) -> bool:
-        what, now = (entry.model, entry.data.get("code")), clock.monotonic()
-        if now - self._refused.get(what, float("-inf")) < SAME_REFUSAL_S:
+        what, now = (entry.kind, entry.model, entry.data.get("code")), clock.monotonic()
+        if now - self._said.get(what, float("-inf")) < SAME_REQUEST_S:
             return True
-        self._refused[what] = now
+        if len(self._said) >= PENDING:  # refused names can be any
+            self._said.clear()
+        self._said[what] = now
         return False
 
     def _write(self, batch: list[EventInfo]) -> None:

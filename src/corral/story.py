@@ -60,113 +60,137 @@ class _Teller:
         self._model = model
         self._told: list[_Chapter] = []
         self._state = "stopped"
-        self._asked: EventInfo | None = None  # the scheduler's decision to start, told with the start itself
+        self._led: list[_Line] = []  # what comes before a start, and belongs to it
+        self._asked: str | None = None  # why the scheduler decided to start it
         self._stopped_at: float | None = None
-        self._stop_why: str | None = None
-        self._running = False  # a server runs, as far as is known
-        self._ended_well = True
+        self._server_runs = self._server_vanished = False
 
     def chapters(self, events: Iterable[EventInfo]) -> list[_Chapter]:
         for event in events:
             if event.kind in _SERVER:
                 self._server(event)
-            elif self._is_mine(event):
-                self._own(event)
             elif event.kind == "scheduler.stop" and event.data.get("why") == f"making room for {self._model}":
-                self._tell(event, _made_room(event))
+                self._lead(event, _made_room(event))
+            elif event.model is not None and (event.model == self._model or event.model.startswith(f"{self._model}~")):
+                self._own(event)
+        self._settle_led()
         return [chapter for chapter in self._told if chapter.lines]
 
-    def _is_mine(self, event: EventInfo) -> bool:
-        return event.model is not None and (event.model == self._model or event.model.startswith(f"{self._model}~"))
-
     def _tell(self, event: EventInfo, text: str) -> None:
+        self._settle_led()
         if not self._told:
             self._told.append(_Chapter(None))
         self._told[-1].lines.append(_Line(event, text))
 
+    def _lead(self, event: EventInfo, text: str) -> None:
+        if self._state in _DOWN or self._state == "stopping":
+            self._led.append(_Line(event, text))
+        else:
+            self._tell(event, text)
+
+    def _settle_led(self) -> None:
+        """What should have led to a start led to none."""
+        if self._led:
+            if not self._told:
+                self._told.append(_Chapter(None))
+            self._told[-1].lines += self._led
+            self._led = []
+
     def _begin(self, generation: int | None) -> None:
-        # What was told since the last one ended led to this start.
-        led: list[_Line] = []
-        if self._told and self._state in _DOWN:
-            lines = self._told[-1].lines
-            while lines and lines[-1].event.kind == "scheduler.stop" and lines[-1].event.model != self._model:
-                led.insert(0, lines.pop())
-        self._told.append(_Chapter(generation, led))
+        self._told.append(_Chapter(generation, self._led))
+        self._led = []
 
     def _server(self, event: EventInfo) -> None:
+        up = self._state not in _DOWN
         if event.kind == "server.ready":
-            if self._running and not self._ended_well and self._state not in _DOWN:
+            if self._server_vanished and up:
                 self._tell(event, "Corral ended without a word, and was started again")
-            self._running, self._ended_well = True, False
+            self._server_runs, self._server_vanished = True, False
         elif event.kind == "server.ending":
-            self._ended_well = True
-            if self._state not in _DOWN:
+            self._server_runs = False
+            if up:
                 self._tell(event, f"Corral is {event.text}")
         else:
-            self._running = False
+            self._server_runs = False
 
     def _own(self, event: EventInfo) -> None:
         kind = event.kind
-        if kind == "scheduler.start":
-            self._asked = event
-        elif kind == "scheduler.stop":
-            self._stop_why = event.data.get("why")
-        elif kind == "unit.state":
+        if kind == "unit.state":
             self._step(event)
+        elif kind == "scheduler.start":
+            self._asked = event.data.get("why")
+        elif kind == "unit.wanted":
+            self._lead(event, f"wanted again by itself: it is {event.data.get('why')}")
+        elif kind == "request.waits":
+            if self._state in _DOWN or self._state == "stopping":
+                self._lead(event, "asked for by a request, which waits")
         elif kind == "request.refused":
             self._refused(event)
+        elif kind == "unit.hung":
+            self._tell(event, f"hung: {event.data.get('evidence')}; it was killed")
         elif kind == "unit.warning":
             self._tell(event, f"warning: {self._short(event.text)}")
-        else:
+        elif kind != "scheduler.stop":  # the step that follows says the same
             self._tell(event, self._short(event.text))
 
     def _step(self, event: EventInfo) -> None:
         data = event.data
         what, after, why = data.get("event"), str(data.get("after")), _why(event)
-        text: str | None = None
+        before, self._state = self._state, after
         if what == "start asked":
+            led = bool(self._led)
             self._begin(_generation(event))
-            text = f"asked for{_because(self._asked)}"
+            self._tell(event, "started" if led or not self._asked else f"started: {self._asked}")
             self._asked = None
         elif what == "adopted":
-            if self._state not in ("ready", "draining") or not self._told:
-                self._begin(_generation(event))
-            text = "taken over from the server before: it was running already"
+            self._adopted(event, before)
         elif what == "became ready":
             load_ms = data.get("load_ms")
-            text = f"ready, loaded in {show_duration(load_ms / 1000)}" if isinstance(load_ms, int | float) else "ready"
+            loaded = f", loaded in {show_duration(load_ms / 1000)}" if isinstance(load_ms, int | float) else ""
+            self._tell(event, f"ready{loaded}")
         elif what == "drain asked":
-            text = f"takes no new work: {why}" if why else "takes no new work"
+            self._tell(event, f"takes no new work: {why}" if why else "takes no new work")
         elif what == "stop asked":
-            if self._state in ("backoff", "failed"):
-                text = f"given up for now: {why}" if why else "given up for now"
-            else:
-                text = f"stopped: {why}" if why else "stopped"
-                self._stopped_at = event.wall_s
+            waited = before in ("backoff", "failed")
+            verb = "not tried again" if waited else "stopped"
+            self._stopped_at = None if waited else event.wall_s
+            self._tell(event, f"{verb}: {why}" if why else verb)
         elif what == "exited":
-            took_s = None if self._stopped_at is None else event.wall_s - self._stopped_at
-            text = f"gone after {show_duration(took_s)}, {why}" if took_s is not None and took_s >= 1.0 else None
+            took_s = 0.0 if self._stopped_at is None else event.wall_s - self._stopped_at
             self._stopped_at = None
+            if took_s >= 1.0:
+                self._tell(event, f"gone after {show_duration(took_s)}: {why}")
         elif what in ("failed", "gave up"):
-            text = self._failure(event, why, gave_up=what == "gave up")
+            if text := self._failure(event, why, gave_up=what == "gave up"):
+                self._tell(event, text)
         elif what != "spawned":
-            text = f"{what}: {why}" if why else str(what)
-        if text is not None:
-            self._tell(event, text)
-        self._state = after
+            self._tell(event, f"{what}: {why}" if why else str(what))
+
+    def _adopted(self, event: EventInfo, before: str) -> None:
+        generation = _generation(event)
+        if not self._told or self._told[-1].generation != generation:
+            self._begin(generation)
+        # The server that adopts has not said yet that it is ready; the one before said it was ending, or did not.
+        vanished = self._server_runs and before not in _DOWN
+        self._server_runs = False
+        lost = "Corral ended without a word; its engine ran on and was taken over" if vanished else ""
+        self._tell(event, lost or "taken over from an earlier server: it was running already")
 
     def _failure(self, event: EventInfo, why: str, *, gave_up: bool) -> str:
         was_up = event.data.get("before") in ("ready", "sleeping", "draining")
-        head = "" if event.data.get("cause") == "hang" else "crashed: " if was_up else "did not come up: "
-        text = head + self._short(why).removeprefix("ended: ")
-        if was_up and (seen_ms := event.data.get("detected_ms")) is not None:
-            text += f" (seen after {show_duration(seen_ms / 1000)})"
+        parts = []
+        if event.data.get("cause") != "hang":  # that was told with what showed it
+            seen_ms = event.data.get("detected_ms")
+            seen = f" (seen after {show_duration(seen_ms / 1000)})" if isinstance(seen_ms, int | float) else ""
+            ended = self._short(why).removeprefix("ended: ")
+            parts.append(f"crashed: {ended}{seen}" if was_up else f"did not come up: {self._short(why)}")
         failures, pause_s = event.data.get("failures"), event.data.get("retry_in_s")
         if gave_up:
-            text += f"; that was the {_nth(failures)} failure in a row, so it is left alone until somebody asks for it"
+            parts.append(f"that was the {_nth(failures)} failure in a row; it is left alone until somebody asks for it")
         elif isinstance(pause_s, int | float) and pause_s > 0:
-            text += f"; the next try comes in {show_duration(pause_s)} at the earliest"
+            parts.append(f"it may be tried again in {show_duration(pause_s)}")
         hint = event.data.get("hint")
+        text = "; ".join(parts)
         return f"{text} ({hint})" if hint and (gave_up or not was_up) else text
 
     def _refused(self, event: EventInfo) -> None:
@@ -194,18 +218,17 @@ class _Teller:
 def _made_room(event: EventInfo) -> str:
     idle_s = event.data.get("idle_s")
     idle = f" (idle for {show_duration(idle_s)})" if isinstance(idle_s, int | float) and idle_s >= 1 else ""
-    needs = ", ".join(
-        f"{show_bytes(count)} on {device}"
-        for device, count in (event.data.get("needs") or {}).items()
-        if isinstance(count, int)
+    needs, free = _sizes(event.data.get("needs")), _sizes(event.data.get("free"))
+    wanted = ", ".join(
+        f"{show_bytes(size)} needed on {device}, {show_bytes(free[device])} free"
+        for device, size in needs.items()
+        if free.get(device, size) < size
     )
-    wanted = f"; it needs {needs}" if needs else ""
-    return f"{event.model}{idle} was stopped to make room{wanted}"
+    return f"{event.model}{idle} was stopped to make room{f' ({wanted})' if wanted else ''}"
 
 
-def _because(asked: EventInfo | None) -> str:
-    why = asked.data.get("why") if asked is not None else None
-    return f": {why}" if why else ""
+def _sizes(data: object) -> dict[str, int]:
+    return {name: size for name, size in data.items() if isinstance(size, int)} if isinstance(data, dict) else {}
 
 
 def _why(event: EventInfo) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from corral.api import ActionResult, ModelInfo, ReloadResult, Status, UnitInfo
+from corral.api import ActionResult, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import Listen, ModelSettings, Settings
 from corral.engines.plan import Endpoint
 from corral.errors import ConfigError, QueueFull, Stopping
@@ -25,6 +25,7 @@ from corral.gateway.app import build
 from corral.gateway.listen import Listeners
 from corral.routing.resolve import resolve
 from corral.scheduler.lease import Lease
+from corral.story import tell
 
 FAKE_ENGINE = Path(__file__).parents[1] / "support" / "fake_engine.py"
 
@@ -213,6 +214,9 @@ class Stable:
 
     def log_files(self, name: str) -> list[Path]:
         return sorted(self.directory.glob(f"{self.resolve(name).name}.*.log"))
+
+    async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
+        return tell(self.events.since(), self.resolve(name).name, lines=lines)
 
     async def start(self, name: str, *, wait: bool = True) -> ActionResult:
         if not self.ready:

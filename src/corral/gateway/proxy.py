@@ -99,6 +99,7 @@ class Proxy:
                         pool=self._pool if again else None,
                     ) as response:
                         end = await _relay(exchange, lease, response, pulse)
+                        pulse.whole = True
                         if pulse.learns:
                             self._pulses.learn(pulse, end)
                         if recalled is not None:

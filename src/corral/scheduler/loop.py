@@ -14,6 +14,7 @@ from corral import clock
 from corral.engines.plan import Endpoint
 from corral.errors import Bug, CorralError
 from corral.events import EventLog
+from corral.scheduler import telling
 from corral.scheduler.decide import step
 from corral.scheduler.expect import expected_wait_s, place_in_line
 from corral.scheduler.hours import kept_now
@@ -51,6 +52,9 @@ LOOK_S = 2.0
 
 _HOURS_S = 20.0
 """How often schedules are held against the time of day."""
+
+
+_MAKING_ROOM = "making room for "
 
 
 class Units(Protocol):
@@ -287,10 +291,14 @@ class Scheduler:
                     future.set_exception(error)
                 self._events.post("request.refused", error.message, model=error.details.get("model"), code=error.code)
             case Start(model, generation):
-                self._events.post("scheduler.start", f"start {model}", model=model, generation=generation)
+                facts = telling.of_start(self._state, model)
+                self._events.post("scheduler.start", f"start {model}", model=model, generation=generation, **facts)
                 self._spawn(model, generation, self._units.start(model, generation))
             case Stop(model, generation, why):
-                self._events.post("scheduler.stop", f"stop {model}: {why}", model=model, generation=generation, why=why)
+                rival = why.removeprefix(_MAKING_ROOM) if why.startswith(_MAKING_ROOM) else None
+                facts = {"generation": generation, "why": why}
+                facts |= telling.of_stop(self._state, model, rival, clock.monotonic())
+                self._events.post("scheduler.stop", f"stop {model}: {why}", model=model, **facts)
                 self._spawn(model, generation, self._units.stop(model, generation, why))
             case Drain(model, generation, why):
                 self._units.drain(model, generation, why)

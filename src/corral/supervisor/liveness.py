@@ -138,7 +138,7 @@ class Liveness:
         if self._silent_since is None or self._unanswered < 2:
             return False
         silent_s = now - self._silent_since
-        if silent_s < hang_s - 2 * look_every_s(hang_s):
+        if silent_s < hang_s - 3 * look_every_s(hang_s):  # it may have begun just after a look, and be seen after one
             return False
         self.evidence = (
             f"no answer to {self._unanswered} questions after its health in {show_duration(silent_s)}"

@@ -25,7 +25,7 @@ _TIMINGS = re.compile(
 class Pulse:
     """One request at an engine. Whoever relays counts `chunks`, and says when it is the client that is slow."""
 
-    __slots__ = ("chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit")
+    __slots__ = ("chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit", "whole")
 
     def __init__(self, unit: str, prompt_bytes: int, judged: bool, stream: bool, learns: bool) -> None:
         self.unit = unit
@@ -35,6 +35,7 @@ class Pulse:
         self.learns = learns  # the end of its answer is wanted for `Pulses.learn`
         self.chunks = 0  # pieces of the answer that came so far
         self.held = False  # the client takes no more for now
+        self.whole = False  # the answer has come to its end
 
 
 class Rates:
@@ -89,8 +90,7 @@ class Pulses:
         """That request is over, however it ended."""
         if (traffic := self._by_unit.get(pulse.unit)) is not None:
             traffic.running.discard(pulse)
-            if pulse.chunks:
-                traffic.answered += 1
+            traffic.answered += pulse.whole
 
     def learn(self, pulse: Pulse, answer: bytes) -> None:
         """Takes the engine's own timings from the end of an answer. Nothing where there are none."""
@@ -98,6 +98,11 @@ class Pulses:
         rates.learned_at = clock.monotonic()
         if (found := _TIMINGS.search(answer[-_TAIL_BYTES:])) is not None:
             rates.take(_rate(found[1], found[2]), _rate(found[3], found[4]))
+
+    def answered(self, unit: str) -> int:
+        """How many of its requests have got an answer so far."""
+        traffic = self._by_unit.get(unit)
+        return 0 if traffic is None else traffic.answered
 
     def keep(self, units: Collection[str]) -> None:
         """All others are gone; what still runs of their requests ends in its own time."""

@@ -68,6 +68,7 @@ class Means:
     listener: Listener
     spawn: Spawn
     forgone: Callable[[str], None] = lambda model: None  # told of a model whose plan was made in vain
+    answered: Callable[[str], int] = lambda unit: 0  # how many requests that unit has answered
 
 
 class Unit:
@@ -304,8 +305,8 @@ class Unit:
             self._finished(Event.EXITED, how(exit_))
             self._means.listener.unit_ended(self.model.name, generation, None, 0.0)
             return
-        if clock.monotonic() - self._ready_at > backoff.LONGEST_S:
-            self._failures = 0
+        if clock.monotonic() - self._ready_at > backoff.LONGEST_S or self._means.answered(self.name):
+            self._failures = 0  # it was of use: not one crash after another
         self.restarts += 1
         if self._steps_down(error):
             self._means.listener.unit_ended(self.model.name, generation, None, clock.monotonic())

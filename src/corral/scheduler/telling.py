@@ -1,0 +1,35 @@
+"""Why a start or a stop was decided, as data for the event log. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corral.scheduler.state import Phase, Scheduling
+
+
+def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
+    """Who wants `unit`, in words."""
+    place = state.places.get(unit)
+    if place is None:
+        return {}
+    waiting = sum(map(len, place.line.queues.values()))
+    if waiting:
+        return {"why": "a request asked for it" if waiting == 1 else f"{waiting} requests wait for it"}
+    if place.line.watchers:
+        return {"why": "it was asked to be ready"}
+    if place.kept is not None:
+        return {"why": "its schedule wants it now"}
+    return {"why": "it is the default model"} if place.model == state.policy.default_model else {}
+
+
+def of_stop(state: Scheduling, unit: str, making_room_for: str | None, now: float) -> dict[str, Any]:
+    """How long `unit` was idle; and what the one that it makes room for needs, and was free."""
+    facts: dict[str, Any] = {}
+    place = state.places.get(unit)
+    if place is not None and not place.leases and place.phase in (Phase.READY, Phase.STOPPING) and place.idle_since:
+        facts["idle_s"] = round(now - place.idle_since, 3)
+    rival = state.places.get(making_room_for) if making_room_for is not None else None
+    if rival is not None and rival.spec.footprint:
+        facts["needs"] = dict(rival.spec.footprint)
+        facts["free"] = {device: state.seen.free[device] for device in facts["needs"] if device in state.seen.free}
+    return facts

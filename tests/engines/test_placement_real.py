@@ -146,3 +146,54 @@ def test_remote_devices_are_listed_by_the_engine(tmp_path: Path) -> None:
         one = adapter.plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"))
     again = LlamaCpp().plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"), room=one.room)
     assert one == again
+
+
+async def limited(paths: Paths, source: Path, folder: Path) -> Path:
+    """A `llama-server` that may have 300 MiB more of address space than it takes with a short context."""
+    async with world(paths, adapter=LlamaCpp(lambda: machine())) as w:
+        await w.unit.start(ModelSettings("m", source, executable=str(llama_server()), context=512), 1)
+        assert w.state == "ready", w.unit.last_error
+        assert w.unit.running is not None
+        status = await asyncio.to_thread(Path(f"/proc/{w.unit.running.pid}/status").read_text)
+        await w.unit.stop("enough")
+    most = int(re.findall(r"VmPeak:\s+(\d+) kB", status)[0]) + (300 << 10)
+    program = folder / "llama-server"
+    program.write_text(f'#!/bin/sh\nulimit -v {most}\nexec {llama_server()} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+async def test_an_engine_short_of_memory_comes_back_with_a_shorter_context(paths: Paths, tmp_path: Path) -> None:
+    """A real allocation that fails: the next starts take less of what may be made smaller, until one runs."""
+    source = write(tmp_path / "m.gguf", "llama", MID)
+    program = str(await limited(paths, source, tmp_path))
+    model = ModelSettings("m", source, executable=program, context=131072, on_out_of_memory=("context", "cpu"))
+    async with world(paths, adapter=LlamaCpp(lambda: machine())) as w:
+        await w.unit.start(model, 1)
+        assert (w.state, w.told.ended[-1][2]) == ("backoff", None)
+        assert w.unit.reason is not None
+        assert "the memory was not enough" in w.unit.reason
+        generation = 2
+        while w.state == "backoff" and generation < 8:
+            await w.unit.start(model, generation)
+            generation += 1
+        assert w.state == "ready", w.unit.last_error
+        plan = w.unit.plan
+        assert plan is not None
+        assert plan.context < 131072
+        assert f"context {plan.context} of 131072: memory was not enough for more" in plan.warnings
+        await w.unit.stop("enough")
+
+
+async def test_after_the_last_step_a_real_engine_counts_as_failed(paths: Paths, tmp_path: Path) -> None:
+    """Where a configured context stays as it is and nothing else helps, the unit has failed, with what was tried."""
+    source = write(tmp_path / "m.gguf", "llama", MID)
+    model = ModelSettings("m", source, executable=str(await limited(paths, source, tmp_path)), context=131072)
+    async with world(paths, adapter=LlamaCpp(lambda: machine())) as w:
+        await w.unit.start(model, 1)
+        assert w.state == "backoff"
+        await w.unit.start(model, 2)
+        assert w.state == "failed"
+        error = w.told.ended[-1][2]
+        assert error is not None
+        assert error.message.endswith("tried with a smaller batch")

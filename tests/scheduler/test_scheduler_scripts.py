@@ -17,6 +17,7 @@ from corral.scheduler.messages import (
     Event,
     Grant,
     Left,
+    Look,
     Reject,
     Returned,
     Start,
@@ -60,6 +61,8 @@ class Script:
                 return f"stop {model}.{generation}"
             case Drain(model, generation):
                 return f"drain {model}.{generation}"
+            case Look():
+                return "look"
             case WakeAt():
                 return ""
 

@@ -52,7 +52,7 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
         case Measured(model, footprint, real):
             if (place := state.places.get(model)) is not None and (real or not place.spec.footprint):
                 for unit in state.units_of(place):
-                    unit.spec, unit.measured = replace(place.spec, footprint=footprint), real
+                    unit.spec, unit.measured, unit.short = replace(place.spec, footprint=footprint), real, {}
         case Scheduled(keep):
             for place in state.places.values():
                 kept = keep.get(place.name)
@@ -126,7 +126,7 @@ def _configured(state: Scheduling, event: Configured, now: float, out: list[Comm
             spec = replace(spec, footprint=known.spec.footprint)
         if spec.name in event.outdated:
             known.measured = False
-        known.spec, known.removed = spec, False
+        known.spec, known.removed, known.short = spec, False, {}
         known.line = state.places[spec.name].line
     while len(state.waiters) > state.policy.max_queue:
         waiter = state.waiters[next(reversed(state.waiters))]

@@ -42,11 +42,12 @@ class Room:
     blocked_by: tuple[str, ...] = ()
     impossible: str = ""
     goes: frozenset[str] = field(default_factory=frozenset)
+    short: bool = False  # nothing that may go would free enough
     again_at: float = INFINITY  # when one of `blocked_by` may be stopped after all, by time alone
 
     @property
     def free(self) -> bool:
-        return not (self.evict or self.waits_for or self.blocked_by or self.impossible)
+        return not (self.evict or self.waits_for or self.blocked_by or self.impossible or self.short)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def make_room(
     chosen = _choose(able, _needs(state, place, rest, claims), times, now)
     if chosen is None:
         names = [p.name for p in ahead if not p.resident] + [p.name for p in able]
-        return Room(blocked_by=tuple(names or [p.name for p in rest]), goes=frozenset(p.name for p in must + able))
+        return Room(blocked_by=tuple(names), short=True)
     goes = frozenset(p.name for p in must + chosen)
     held = [p.name for p in ahead if not p.resident and p.line is not place.line and conflict(spec, p.spec)]
     later = {name: at for name, at in times.items() if name in goes and at > now}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from corral.scheduler.acts import forget
-from corral.scheduler.evict import make_room
+from corral.scheduler.evict import make_room, residency_s
 from corral.scheduler.messages import Command, Grant
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Waiter
 
@@ -37,12 +37,8 @@ def grant(state: Scheduling, now: float, out: list[Command]) -> float:
             rivals = _rivals(state, now)
         yields = [r for r in rivals if place.name in r.in_the_way and r.priority >= place.spec.priority]
 
-        def held_until(waiter_id: int, yields: list[_Rival] = yields) -> float:
-            """When the unit stops taking that one's work, because an older request waits for the room it takes."""
-            asked_at = state.waiters[waiter_id].asked_at
-            return min(
-                (r.asked_at + state.policy.max_wait_s for r in yields if r.asked_at < asked_at), default=INFINITY
-            )
+        def held_until(waiter_id: int, place: Place = place, yields: list[_Rival] = yields) -> float:
+            return _held_until(state, place, state.waiters[waiter_id].asked_at, yields)
 
         while len(place.leases) < place.spec.capacity:
             turn = place.line.next(lambda waiter_id: held_until(waiter_id) > now)
@@ -52,6 +48,18 @@ def grant(state: Scheduling, now: float, out: list[Command]) -> float:
             place.leases[turn] = now
             _give(state, place, turn, now, out)
     return wake
+
+
+def _held_until(state: Scheduling, place: Place, asked_at: float, yields: list[_Rival]) -> float:
+    """When the unit stops taking work that was asked for at `asked_at`, because an older request waits for the room it
+    takes. Who waited for this unit's load is served before that, for no longer than `max_wait`: else everybody would
+    wait for so long that each load served one request."""
+    older = min((rival.asked_at for rival in yields if rival.asked_at < asked_at), default=None)
+    if older is None:
+        return INFINITY
+    waited = asked_at <= place.ready_at
+    turn_s = state.policy.max_wait_s if waited else residency_s(state, place)
+    return max(older + state.policy.max_wait_s, place.ready_at + turn_s)
 
 
 def _by_load(state: Scheduling) -> list[Place]:

@@ -57,7 +57,7 @@ def _start_one(
             room = make_room(state, place, claims, now=now, asked_at=asked_at)
             wake = min(wake, room.again_at)
     claims.append(Claim(place, room.goes))
-    if place.phase is Phase.ABSENT and not room.blocked_by:
+    if place.phase is Phase.ABSENT and not (room.blocked_by or room.short):
         _evict(state, place, room, now, out)
     return wake
 
@@ -69,7 +69,7 @@ def start_spare(
     room = make_room(state, place, claims, now=now, asked_at=now)
     victims = [state.places[name] for name in room.evict]
     idle_at = max((unit.idle_since + idle_s for unit in victims), default=now)
-    if room.impossible or room.blocked_by or any(unit.kept is not None for unit in victims):
+    if room.impossible or room.short or room.blocked_by or any(unit.kept is not None for unit in victims):
         return room.again_at
     if idle_at > now:
         return idle_at

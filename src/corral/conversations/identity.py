@@ -16,9 +16,10 @@ _ELSEWHERE = {
     "--threads", "-t", "--threads-batch", "-tb", "--batch-size", "-b", "--ubatch-size", "-ub", "--fit", "-fit",
     "--tensor-split", "-ts", "--device", "-dev", "--split-mode", "-sm", "--main-gpu", "-mg", "--override-tensor", "-ot",
     "--n-cpu-moe", "-ncmoe", "--fit-target", "-fitt", "--fit-ctx", "-fitc",
+    "--log-verbosity", "--verbosity", "-lv", "--log-file",
 }  # fmt: skip
 """Flags with a value that says where or how fast something runs, not what the state is like."""
-_BARE = {"--metrics", "--slots", "--no-ui", "--no-webui"}
+_BARE = {"--metrics", "--slots", "--no-ui", "--no-webui", "--verbose", "-v", "--log-prefix", "--log-timestamps"}
 
 
 @dataclass(frozen=True, slots=True)

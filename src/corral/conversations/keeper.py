@@ -246,7 +246,7 @@ class KeptConversations:
         left = unit.idle_at + unit.quiet_s - clock.monotonic()
         if left > 0.005:
             self._look_in(unit, left)
-        elif self._plan_of(unit.place) is unit.plan:
+        elif self._is_current(unit):
             self._spawn(self._save(unit), name=f"keep {unit.name}")
 
     async def _save(self, unit: _Unit) -> None:
@@ -264,7 +264,7 @@ class KeptConversations:
             else:
                 self._trouble(unit, "saved", refused)
         except talk.TROUBLE as error:
-            if self._plan_of(unit.place) is unit.plan and not self._busy(unit.place):
+            if self._is_current(unit) and not self._busy(unit.place):
                 self._trouble(unit, "saved", error)
 
     async def _save_slots(self, unit: _Unit, of: Identity, most: int) -> None:
@@ -357,6 +357,10 @@ class KeptConversations:
         unit = self._units[place] = _Unit(place, generation, plan, 0)
         unit.tries = unit.allowance if len(self._shelf) else 0
         return unit
+
+    def _is_current(self, unit: _Unit) -> bool:
+        plan = self._plan_of(unit.place)
+        return plan is not None and plan.generation == unit.generation
 
     async def _identity(self, unit: _Unit) -> Identity:
         if unit.identity is None:

@@ -62,7 +62,7 @@ class Shelf:
         self._records: dict[str, Record] = {}
         self._tokens: dict[str, array[int]] = {}
         self._verdicts: dict[str, Verdict] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def open(self) -> None:
         """Reads what is there, and removes what is not whole or has lost its model. Raises OSError."""
@@ -118,7 +118,7 @@ class Shelf:
             )
             with self._lock:
                 for older in self.of(of.key):
-                    if older.tokens <= count and self._begins(older, held, count):
+                    if older.tokens <= count and self._begins(older, held):
                         self._drop(older)
                 for oldest in sorted(self._records.values(), key=lambda each: each.used_wall_s):
                     if self.bytes + size <= most:
@@ -136,7 +136,7 @@ class Shelf:
         found: tuple[Record, int] | None = None
         for record in self.of(key):
             if record.id in among and (held := self._held(record)) is not None:
-                count = tokens.shared(request, held, record.tokens)
+                count = tokens.shared(request, held)
                 if count and (found is None or count > found[1]):
                     found = record, count
         return found
@@ -223,13 +223,9 @@ class Shelf:
                 self.drop(record)
         return held
 
-    def _begins(self, older: Record, held: array[int], count: int) -> bool:
-        try:
-            old = self._tokens.get(older.id) or tokens.read(self.file(older), older.tokens)
-        except (OSError, CorralError):
-            return True
-        around = len(old) - older.tokens  # as many as around the new one's: it is the same engine
-        return any(tokens.shared(old[at : at + older.tokens], held, count) == older.tokens for at in range(around + 1))
+    def _begins(self, older: Record, held: array[int]) -> bool:
+        old = self._held(older)
+        return old is not None and tokens.shared(old, held) == older.tokens
 
     def _drop_if(self, doomed: Callable[[Record], bool]) -> int:
         with self._lock:

@@ -27,8 +27,9 @@ class Fleet:
         return self._units.get(model)
 
     def plan(self, model: str) -> LaunchPlan | None:
-        """By which its engine was started; None when it never was."""
-        return unit.plan if (unit := self._units.get(model)) is not None else None
+        """By which its engine runs; None when none does."""
+        unit = self._units.get(model)
+        return unit.plan if unit is not None and unit.running is not None else None
 
     def live_logs(self) -> list[Path]:
         """The log files that engines write to now."""

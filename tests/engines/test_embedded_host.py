@@ -168,6 +168,20 @@ def test_after_a_fork(model: Path, short_tmp: Path, log: Path) -> None:
         assert parent.wait(5) == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's own")
+def test_a_log_that_takes_no_more(model: Path, short_tmp: Path) -> None:
+    """It serves although not a line of its log can be written."""
+    path = short_tmp / "e.sock"
+    argv = ["-m", str(model), "--host", str(path), "-c", "256", "--no-ui"]
+    with running(*argv, log=Path("/dev/full")) as child:
+        wait_healthy(path, lambda: child.poll() is None)
+        body = {"messages": [{"role": "user", "content": "is it?"}]}
+        for _ in range(3):
+            assert unix_request(path, "POST", "/v1/chat/completions", body)[0] == 200
+        child.terminate()
+        assert child.wait(20) == 0
+
+
 def test_imports_little() -> None:
     """Beyond xllamacpp it imports nothing slow: start-up time is paid at every cold request."""
     code = (

@@ -162,9 +162,12 @@ def _let_it_speak() -> None:
 
 
 def _say(words: str) -> None:
-    """One line in the log, between llama.cpp's own."""
-    sys.stderr.write(f"corral: {words}\n")
-    sys.stderr.flush()
+    """One line in the log, between llama.cpp's own. Where it takes no more (a full disk), the engine runs without."""
+    try:
+        sys.stderr.write(f"corral: {words}\n")
+        sys.stderr.flush()
+    except OSError:
+        return
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from corral.supervisor.pulse import Pulse, Pulses
 HELD_BYTES = 4 << 20
 """A plain answer up to this size is held until it is whole: if its engine dies, nothing of it was sent yet."""
 
-RETRIES = 2
-"""Further tries of one request while no byte of an answer was sent, at most one of them after an engine had it whole:
-a request that kills its engine must not do so for ever."""
+RETRIES = 1
+"""Further tries of a request that an engine may have had whole, while no byte of an answer was sent: one that kills its
+engine must not do so for ever. Those that no engine got are tried until they have waited too long."""
 
 _LARGE_BYTES = 256 << 10
 """From this size on a body is looked at in a thread: it takes milliseconds that streams should not wait."""
@@ -81,7 +81,7 @@ class Proxy:
         deadline = clock.monotonic() + self._host.settings.timeouts.queue_s
         request_headers = fields.upward(exchange.headers, _request_id(exchange), identity=identity)
         judged, again = again, again or exchange.method in _SAFE
-        tries = whole = 0
+        tries = 0
         while True:
             async with self._leases.lease(model, deadline=deadline) as lease:
                 pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
@@ -112,9 +112,8 @@ class Proxy:
                         raise
                     untouched = exc.details.get("untouched", False)
                     self._leases.unit_gone(lease, exc.message)
-                    tries += 1
-                    whole += not untouched
-                    if tries > RETRIES or whole > 1 or not (again or untouched):
+                    tries += not untouched
+                    if tries > RETRIES or not (again or untouched):
                         exchange.extra = exchange.extra + fields.of_lease(lease)
                         raise
                 finally:

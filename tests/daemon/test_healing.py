@@ -1,0 +1,74 @@
+"""What becomes of requests when their engine is hurt: the chaos suite's faults, one at a time and always tried."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from chaos.clients import MIXES, Clients, End
+from chaos.feed import Feed
+from corral.config.paths import Paths
+from support.engines import until
+from support.ggufs import write_chain
+from support.server import Server
+
+WORDS = {"m": ["one", "two", "three"]}
+
+
+@pytest.fixture
+def config(short_tmp: Path) -> str:
+    write_chain(short_tmp / "m.gguf", WORDS["m"], loop=True, mib=2)
+    return f"""
+        timeouts: {{hang: 1s}}
+        models: [{{name: m, source: {short_tmp}/m.gguf, executable: embedded, context: 512, parallel: 2}}]
+    """
+
+
+async def all_answered(server: Server, count: int, hurt: asyncio.Task[None] | None = None) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    clients = Clients(count, dict(WORDS), 0, (host, int(port)), ["m"], MIXES["load"])
+    try:
+        clients.begin()
+        if hurt is not None:
+            await hurt
+        await until(lambda: clients.asked >= count, "everybody to have asked")
+        clients.rest()
+        await clients.settled(clients.of())
+    finally:
+        await clients.close()
+    assert clients.whole >= count
+    assert [str(each) for each in clients.amiss if each.end is not End.BROKEN_OFF] == []
+
+
+async def test_whoever_waits_for_a_load_hears_nothing_of_a_crash(paths: Paths, config: str) -> None:
+    """An engine that is killed while it loads is started again, and all who waited for it are answered."""
+    with Server(paths, config) as server:
+        feed = Feed(paths.control_socket)
+        await feed.open()
+
+        async def hurt() -> None:
+            for _ in range(2):
+                since = len(feed.seen)
+                await feed.event(since, lambda event: event.after == "loading", "a load", 20)
+                os.kill(feed.pids["m"], signal.SIGKILL)
+            await feed.until(lambda: feed.states.get("m") == "ready", "m to be ready", 20)
+
+        try:
+            await all_answered(server, 6, asyncio.create_task(hurt()))
+        finally:
+            await feed.close()
+        assert [after for _, after in server.states("m")].count("loading") >= 3
+
+
+async def test_an_engine_without_its_socket_is_replaced(paths: Paths, config: str) -> None:
+    """Requests that cannot reach an engine wait until it is replaced, however often that was tried meanwhile."""
+    with Server(paths, config) as server:
+        await all_answered(server, 2)
+        for socket in list(paths.units_dir.glob("*.sock")):
+            socket.unlink()
+        await all_answered(server, 6)
+        assert ("m.2", "ready") in server.states("m")

@@ -69,6 +69,8 @@ class UnitInfo:
     restarts: int
     reason: str | None  # why it is in this state, in words
     warnings: list[str] = field(default_factory=list)
+    placement: str = ""  # where its layers are, in words; empty: the engine decided
+    degraded: str | None = None  # "cpu (why)" while it does without a GPU that it should have
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,11 @@ from corral.state_lock import write_daemon_file
 from corral.supervisor import logs
 from corral.supervisor.adopt import adopt_survivors
 from corral.supervisor.fleet import Fleet, Relay
-from corral.supervisor.keep import Keeper
+from corral.supervisor.gpu_return import GpuReturn
+from corral.supervisor.keep import Keeper, why_kept
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.reasons import explain
-from corral.supervisor.unit import Means
+from corral.supervisor.unit import Means, Unit
 from corral.supervisor.watch import Watch
 
 _IDLE_LOOK_S = 1.0
@@ -90,6 +91,7 @@ class Daemon:
                 self._spawn(parts.runner.keep_nursery(self._say_plainly), name="nursery"),
                 self._spawn(self._journal.run(), name="journal"),
                 self._spawn(parts.watch.run(), name="watch engines"),
+                self._spawn(self._gpu_return(parts).run(), name="return to GPUs"),
                 self._spawn(parts.measures.sample(parts.scheduler_works, parts.scheduler.memory_seen), name="sample"),
             ]
             with self._signals(parts.plane):
@@ -144,6 +146,7 @@ class Daemon:
             first_generations={name: logs.last_generation(self.paths, name) for name in settings.models},
             look=measures.look,
         )
+        scheduler.degraded = fleet.degraded
         relay.to = keeper = Keeper(scheduler, fleet.get, scheduler.ensure_ready, events=self.events, spawn=self._spawn)
         self._plane = plane = ControlPlane(
             self._loaded,
@@ -214,10 +217,7 @@ class Daemon:
         if nursery.wanted(settings.models.values()):
             parts.runner.expect_embedded()
         self._spawn(asyncio.to_thread(_warm, parts.adapters, settings), name="warm")
-        self._spawn(
-            parts.measures.foresee(lambda: settings.models.values(), lambda m: parts.adapters[m.engine].footprint(m)),
-            name="foresee",
-        )
+        parts.measures.foresee(settings.models.values(), lambda each: parts.adapters[each.engine].footprint(each))
         for model in settings.models.values():
             if model.preload:
                 self._spawn(_preload(parts.plane, model.name), name=f"preload {model.name}")
@@ -265,6 +265,20 @@ class Daemon:
                 busy_at = clock.monotonic()
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
+
+    def _gpu_return(self, parts: _Parts) -> GpuReturn:
+        def restart(unit: Unit, why: str) -> None:
+            parts.scheduler.stop_unit(unit.model.name, why)
+            if why_kept(unit.model):
+                self._spawn(again(unit.model.name), name=f"start {unit.model.name} again")
+
+        async def again(model: str) -> None:
+            with suppress(CorralError):  # told to everybody already
+                await parts.scheduler.ensure_ready(model)
+
+        return GpuReturn(
+            lambda: parts.fleet, parts.adapters, self.events, is_busy=parts.scheduler.is_busy, restart=restart
+        )
 
     def _journal_fails(self, why: str) -> None:
         self.events.post("journal.failing", why)

@@ -92,6 +92,8 @@ def unit_info(unit: Unit, place: Place | None, now: float, notes: Sequence[str] 
         restarts=unit.restarts,
         reason=unit.reason,
         warnings=[*plan.warnings, *notes],
+        placement=plan.placement,
+        degraded=plan.degraded or None,
     )
 
 

@@ -64,8 +64,11 @@ def downward(fields: Sequence[tuple[bytes, bytes]]) -> Fields:
 
 
 def of_lease(lease: Lease) -> Fields:
-    """Who answered, and what the wait consisted of, in milliseconds."""
-    return [*_of_lease(lease.model, lease.unit, lease.queued_ms, lease.load_ms, lease.swap_ms)]
+    """Who answered, what the wait consisted of, in milliseconds, and what the answer had to do without."""
+    fields = [*_of_lease(lease.model, lease.unit, lease.queued_ms, lease.load_ms, lease.swap_ms)]
+    if lease.degraded:
+        fields.append((b"x-corral-degraded", " ".join(lease.degraded.split()).encode("ascii", "replace")[:200]))
+    return fields
 
 
 @lru_cache(maxsize=128)  # those who did not wait, which are most, all have the same

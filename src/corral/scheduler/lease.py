@@ -19,6 +19,7 @@ class Lease(NamedTuple):
     load_ms: float = 0.0  # of the load this request waited for; 0 when the unit was ready
     swap_ms: float = 0.0  # stopping what had to go first; 0 when nothing had to
     queue_position: int = 0  # when it began to wait; 0 = it did not
+    degraded: str = ""  # what the unit does without, in words
 
 
 class Leases(Protocol):

@@ -100,6 +100,7 @@ class Scheduler:
         self._state = Scheduling(policy, looks=look is not None, busy_at=clock.monotonic())
         self._units, self._events, self._group = units, events, group
         self.queue_timeout_s = queue_timeout_s
+        self.degraded: Callable[[str], str] = lambda unit: ""  # what a unit does without, for its leases
         self.on_idle: Callable[[str, int], None] | None = None  # told of a model whose last lease ended
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
@@ -362,7 +363,9 @@ class _Held(AbstractAsyncContextManager[Lease]):
         self._waiter, self._unit = grant.waiter, grant.model
         unit, endpoint = self._scheduler._endpoint(self._unit)
         queued_ms, load_ms, swap_ms = grant.queued_s * 1000, grant.load_s * 1000, grant.swap_s * 1000
-        return Lease(self._model, unit, grant.generation, endpoint, queued_ms, load_ms, swap_ms, grant.position)
+        degraded = self._scheduler.degraded(self._unit)
+        waits = (queued_ms, load_ms, swap_ms, grant.position)
+        return Lease(self._model, unit, grant.generation, endpoint, *waits, degraded)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

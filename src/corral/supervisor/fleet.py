@@ -31,6 +31,10 @@ class Fleet:
         unit = self._units.get(model)
         return unit.plan if unit is not None and unit.running is not None else None
 
+    def degraded(self, model: str) -> str:
+        """What its engine does without, in words; empty for nothing."""
+        return plan.degraded if (plan := self.plan(model)) is not None else ""
+
     def live_logs(self) -> list[Path]:
         """The log files that engines write to now."""
         return [unit.log for unit in self._units.values() if unit.log is not None and unit.running is not None]

@@ -128,8 +128,10 @@ def went_wrong(entry: EventInfo) -> bool:
 
 
 def read(directory: Path, *, about: str | None = None) -> Iterator[EventInfo]:
-    """Every kept entry, oldest first; with `about`, those that name it anywhere, and the server's own. Blocks. What is
-    damaged is left out; nothing is raised."""
+    """Every kept entry, oldest first; with `about`, at least those that name it anywhere, and the server's own.
+
+    Blocks. What is damaged is left out; nothing is raised.
+    """
     name = None if about is None else json.dumps(about, ensure_ascii=False)[1:-1].encode()
     for file in reversed(files(directory)):
         try:

@@ -29,28 +29,24 @@ class _Chapter:
 def tell(events: Iterable[EventInfo], model: str, *, since_wall_s: float = 0.0, lines: int | None = None) -> Story:
     """The story of `model` from `events`, which may have others too. Only what happened after `since_wall_s`, and of
     that the last `lines`."""
-    chapters = _Teller(model).chapters(events)
-    made = [
-        StoryLine(
-            line.event.wall_s,
-            max(0.0, line.event.wall_s - chapter.lines[0].event.wall_s),
-            line.text if line.times == 1 else f"{line.text} ({line.times} times)",
-            line.event.kind,
-            line.event.seq,
-        )
-        for chapter in chapters
-        for line in chapter.lines
-    ]
-    wanted = [line for line in made if line.wall_s >= since_wall_s]
-    shown = wanted if lines is None else wanted[len(wanted) - min(lines, len(wanted)) :]
-    numbers = {line.seq for line in shown}
-    told = []
-    for chapter in chapters:
-        own = {each.event.seq for each in chapter.lines}
-        kept = [line for line in shown if line.seq in own and line.seq in numbers]
-        if kept:
-            told.append(Chapter(chapter.generation, chapter.lines[0].event.wall_s, kept))
-    return Story(model, told, len(wanted) - len(shown))
+    told: list[Chapter] = []
+    left, left_out = lines, 0
+    for chapter in reversed(_Teller(model).chapters(events)):
+        began = chapter.lines[0].event.wall_s
+        wanted = [line for line in chapter.lines if line.event.wall_s >= since_wall_s]
+        shown = wanted if left is None else wanted[len(wanted) - min(left, len(wanted)) :]
+        left_out += len(wanted) - len(shown)
+        if left is not None:
+            left -= len(shown)
+        if shown:
+            told.append(Chapter(chapter.generation, began, [_shown(line, began) for line in shown]))
+    return Story(model, told[::-1], left_out)
+
+
+def _shown(line: _Line, began: float) -> StoryLine:
+    text = line.text if line.times == 1 else f"{line.text} ({line.times} times)"
+    event = line.event
+    return StoryLine(event.wall_s, round(max(0.0, event.wall_s - began), 3), text, event.kind, event.seq)
 
 
 class _Teller:
@@ -80,7 +76,7 @@ class _Teller:
         self._settle_led()
         if not self._told:
             self._told.append(_Chapter(None))
-        self._told[-1].lines.append(_Line(event, text))
+        self._told[-1].lines.append(_Line(event, text or event.kind))
 
     def _lead(self, event: EventInfo, text: str) -> None:
         if self._state in _DOWN or self._state == "stopping":
@@ -145,8 +141,8 @@ class _Teller:
         elif what == "adopted":
             self._adopted(event, before)
         elif what == "became ready":
-            load_ms = data.get("load_ms")
-            loaded = f", loaded in {show_duration(load_ms / 1000)}" if isinstance(load_ms, int | float) else ""
+            load_ms = _number(data.get("load_ms"))
+            loaded = f", loaded in {show_duration(load_ms / 1000)}" if load_ms is not None else ""
             self._tell(event, f"ready{loaded}")
         elif what == "drain asked":
             self._tell(event, f"takes no new work: {why}" if why else "takes no new work")
@@ -180,14 +176,14 @@ class _Teller:
         was_up = event.data.get("before") in ("ready", "sleeping", "draining")
         parts = []
         if event.data.get("cause") != "hang":  # that was told with what showed it
-            seen_ms = event.data.get("detected_ms")
-            seen = f" (seen after {show_duration(seen_ms / 1000)})" if isinstance(seen_ms, int | float) else ""
+            seen_ms = _number(event.data.get("detected_ms"))
+            seen = f" (seen after {show_duration(seen_ms / 1000)})" if seen_ms is not None else ""
             ended = self._short(why).removeprefix("ended: ")
             parts.append(f"crashed: {ended}{seen}" if was_up else f"did not come up: {self._short(why)}")
-        failures, pause_s = event.data.get("failures"), event.data.get("retry_in_s")
+        failures, pause_s = event.data.get("failures"), _number(event.data.get("retry_in_s"))
         if gave_up:
             parts.append(f"that was the {_nth(failures)} failure in a row; it is left alone until somebody asks for it")
-        elif isinstance(pause_s, int | float) and pause_s > 0:
+        elif pause_s:
             parts.append(f"it may be tried again in {show_duration(pause_s)}")
         hint = event.data.get("hint")
         text = "; ".join(parts)
@@ -216,8 +212,8 @@ class _Teller:
 
 
 def _made_room(event: EventInfo) -> str:
-    idle_s = event.data.get("idle_s")
-    idle = f" (idle for {show_duration(idle_s)})" if isinstance(idle_s, int | float) and idle_s >= 1 else ""
+    idle_s = _number(event.data.get("idle_s")) or 0.0
+    idle = f" (idle for {show_duration(idle_s)})" if idle_s >= 1 else ""
     needs, free = _sizes(event.data.get("needs")), _sizes(event.data.get("free"))
     wanted = ", ".join(
         f"{show_bytes(size)} needed on {device}, {show_bytes(free[device])} free"
@@ -228,7 +224,14 @@ def _made_room(event: EventInfo) -> str:
 
 
 def _sizes(data: object) -> dict[str, int]:
-    return {name: size for name, size in data.items() if isinstance(size, int)} if isinstance(data, dict) else {}
+    found = data.items() if isinstance(data, dict) else ()
+    return {name: int(size) for name, value in found if (size := _number(value)) is not None}
+
+
+def _number(value: object) -> float | None:
+    """A figure as it should be; journals may be of other builds."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
+    return float(value) if usable and isinstance(value, int | float) else None
 
 
 def _why(event: EventInfo) -> str:

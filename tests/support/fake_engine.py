@@ -44,6 +44,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     flags.add_argument("--drop-requests", type=int, default=0, help="close the first N requests without an answer")
     flags.add_argument("--answer-status", type=int, default=200, help="answer inference requests with this status")
     flags.add_argument("--first-byte-s", type=float, default=0.0, help="wait so long before each answer's first byte")
+    flags.add_argument(
+        "--health-status", type=int, default=200, help="from SIGUSR1 on, answer /health with this status"
+    )
     return flags.parse_known_args(argv)[0]
 
 
@@ -54,6 +57,7 @@ class FakeEngine:
         self.flags = flags
         self.ready_at = time.monotonic() + flags.load_s
         self.to_drop: int = flags.drop_requests
+        self.odd = False
         self.stats = {"requests": 0, "active": 0, "max_active": 0, "aborted": 0, "finished": 0, "chunks": 0}
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +78,8 @@ class FakeEngine:
         if time.monotonic() < self.ready_at:
             return await answer(writer, 503, {"error": {"code": 503, "message": "Loading model"}})
         if path == "/health":
-            return await answer(writer, 200, {"status": "ok"})
+            status = self.flags.health_status if self.odd else 200
+            return await answer(writer, status, {"status": "ok" if status == 200 else "odd"})
         if path in ("/v1/models", "/models"):
             return await answer(writer, 200, {"object": "list", "data": [{"id": "fake", "object": "model"}]})
         if self.to_drop > 0:
@@ -213,6 +218,11 @@ def leave_child(own_session: bool) -> None:
 async def serve(flags: argparse.Namespace) -> NoReturn:
     await asyncio.sleep(flags.listen_after_s)
     engine = FakeEngine(flags)
+
+    def become_odd() -> None:
+        engine.odd = True
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, become_odd)
     if flags.listen:
         await asyncio.start_unix_server(engine.connection, flags.listen, limit=1 << 20)
         print(f"listening on {flags.listen}", flush=True)

@@ -56,6 +56,7 @@ class ControlPlane:
         self.events = events
         self.ready = False
         self.listeners: Listeners | None = None
+        self.give_over: Callable[[], str] | None = None  # set by the daemon
         self.conversations: KeptConversations | None = None
         self._load_again = load_again
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
@@ -278,6 +279,11 @@ class ControlPlane:
         if self._state(model) is not State.STOPPED:  # else nothing runs, and those who wait for it go on waiting
             await self.stop(model)
         return await self._ask(model)
+
+    async def hand_over(self) -> str:
+        if not self.ready or self.give_over is None:
+            raise Stopping("Corral cannot hand over now", hint="it is starting, ending or handing over already")
+        return self.give_over()
 
     async def reload(self) -> ReloadResult:
         async with self._reloading:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from corral import __version__, clock, journal, views
@@ -22,11 +22,14 @@ from corral.conversations.shelf import Shelf
 from corral.engines.from_ledger import FromLedger
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.stored import FromStore
-from corral.errors import CorralError
+from corral.errors import CorralError, Stopping
 from corral.events import EventLog
 from corral.facts import Adapters, policy, specs
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
+from corral.handover.give import GivingOver
+from corral.handover.go_on import GoingOn
+from corral.handover.take import Taken, connect
 from corral.hardware.watch import Watcher
 from corral.ledger import ledger as ledgers
 from corral.log import Console
@@ -39,31 +42,53 @@ from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
 from corral.scheduler.loop import Scheduler
 from corral.serve_options import ServeOptions
-from corral.state_lock import write_daemon_file
+from corral.state_lock import StateLock, write_daemon_file
 from corral.supervisor import logs
 from corral.supervisor.adopt import adopt_survivors
 from corral.supervisor.fleet import Fleet, Relay
 from corral.supervisor.gpu_return import GpuReturn
 from corral.supervisor.keep import Keeper, why_kept
+from corral.supervisor.machine import State
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.reasons import explain
 from corral.supervisor.unit import Means, Unit
 from corral.supervisor.watch import Watch
+from corral.tasks import Tasks, done_before, loop_factory
 
 _IDLE_LOOK_S = 1.0
 
 
-def run(options: ServeOptions, paths: Paths, loaded: Loaded, load_again: Callable[[], Loaded]) -> int:
-    """Runs a server to its end, and gives its exit code. The caller holds the state directory's lock."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Daemon(options, paths, loaded, load_again).run())
+def run(
+    options: ServeOptions,
+    paths: Paths,
+    loaded: Loaded,
+    load_again: Callable[[], Loaded],
+    lock: StateLock,
+    taken: Taken | None = None,
+) -> int:
+    """Runs a server to its end, and gives its exit code. `lock` is the state directory's; `taken` is what an earlier
+    server handed over."""
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(Daemon(options, paths, loaded, load_again, lock, taken).run())
 
 
 class Daemon:
     """One server's life, from the warden's link to the last engine's end."""
 
-    def __init__(self, options: ServeOptions, paths: Paths, loaded: Loaded, load_again: Callable[[], Loaded]) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        paths: Paths,
+        loaded: Loaded,
+        load_again: Callable[[], Loaded],
+        lock: StateLock,
+        taken: Taken | None = None,
+    ) -> None:
         self.options, self.paths = options, paths
+        self._lock, self._taken = lock, taken
+        self._giving: GivingOver | None = None  # while another server takes over
+        self._going_on: GoingOn | None = None
+        self._engines_stay = False
         self.events = EventLog()
         self._loaded, self._load_again = loaded, load_again
         self._journal = journal.Journal(paths.state_dir, say=self._journal_fails)
@@ -73,7 +98,7 @@ class Daemon:
         self._settings = loaded.settings  # as started; the control plane has the current ones
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._group: asyncio.TaskGroup
+        self._group: Tasks
         self._plane: ControlPlane | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -82,10 +107,10 @@ class Daemon:
         console = Console(self.events, level=self.options.log_level, quiet=self.options.quiet)
         failure: CorralError | None = None
         self._loop = asyncio.get_running_loop()
-        async with await WardenLink.connect(self.paths) as link, asyncio.TaskGroup() as self._group:
+        async with await WardenLink.connect(self.paths) as link, Tasks() as self._group:
             parts = await self._build(ProcessRunner(link, self.paths))
             background = [
-                self._spawn(console.run(), name="console"),
+                asyncio.create_task(console.run(), name="console"),  # to the very end
                 self._spawn(self._idle(parts), name="idle exit"),
                 self._spawn(logs.keep_bounded(parts.fleet.live_logs), name="cap logs"),
                 self._spawn(parts.runner.keep_nursery(self._say_plainly), name="nursery"),
@@ -101,7 +126,11 @@ class Daemon:
                 except CorralError as error:
                     failure = error  # raised below: out of the group it would come wrapped
                 parts.plane.ready = False
-                await self._close(parts)
+                giving = self._giving if self._giving is not None and self._giving.is_ready else None
+                if giving is not None or self._engines_stay:
+                    await self._leave(parts, giving)
+                else:
+                    await self._close(parts)
             for task in background:
                 task.cancel()
         self.events.post("server.ended", "ended")
@@ -196,6 +225,10 @@ class Daemon:
             self.events.post("server.ending", f"ending: {why}")
             self._end.set()
 
+    def _end_without_engines(self) -> None:
+        self._engines_stay = True
+        self.end("SIGUSR1: the engines stay for the next server")
+
     async def _open(self, parts: _Parts) -> None:
         settings = self._settings
         for departed in await parts.runner.departed():
@@ -205,9 +238,11 @@ class Daemon:
             text = f"{departed.unit} ended while no server ran: {why}"
             self.events.post("unit.ended", text, model=name, unit=departed.unit, why=why)
         await self._adopt(parts)
-        await parts.listeners.open(settings, self.paths.control_socket)
+        given = self._taken.listening if self._taken is not None else {}
+        await parts.listeners.open(settings, self.paths.control_socket, given)
         addresses = parts.plane.addresses
         facts = {"pid": os.getpid(), "socket": str(self.paths.control_socket), "listen": addresses}
+        self._go_on(parts)
         write_daemon_file(self.paths, {**facts, "version": __version__, "started_wall_s": clock.wall()})
         parts.plane.ready = True
         for warning in parts.plane.warnings:
@@ -235,23 +270,89 @@ class Daemon:
             if name not in adopted:
                 parts.from_store.release(name)
 
+    def _go_on(self, parts: _Parts) -> None:
+        """Goes on with what an earlier server handed over."""
+        parts.plane.give_over = partial(self._give_over, parts)
+        if (taken := self._taken) is None:
+            if self.options.handover:
+                self.events.post("server.handover", "no server runs that could hand over: started as ever")
+            return
+        running = [unit.name for unit in parts.fleet if unit.state is State.READY]
+        held = {
+            model: count for model, count in taken.held.items() if (unit := parts.fleet.get(model)) and unit.running
+        }
+        taken.held = held
+        text = f"took over from process {taken.pid} (version {taken.version}) with {', '.join(running) or 'no engines'}"
+        still = f"; {sum(held.values())} answers still run there" if held else ""
+        self.events.post("server.handover", text + still, pid=taken.pid)
+        self._going_on = GoingOn(taken, parts.listeners, parts.scheduler.lease, self._spawn)
+
+    def _give_over(self, parts: _Parts) -> str:
+        """Begins a handover to the server that waits for it. Raises StateInUse, Stopping."""
+        if self._giving is not None or self._end.is_set():
+            raise Stopping("Corral is handing over or ending already", hint="try again when it has")
+        moving = (State.STARTING, State.LOADING, State.STOPPING, State.DRAINING)
+        self._giving = giving = GivingOver(
+            connect(self.paths),
+            parts.listeners,
+            parts.scheduler,
+            lambda: not any(unit.state in moving for unit in parts.fleet),
+        )
+        self._spawn(self._hand_over(parts, giving), name="hand over")
+        return "another server takes over"
+
+    async def _hand_over(self, parts: _Parts, giving: GivingOver) -> None:
+        if not await giving.prepare(parts.plane.settings.timeouts.drain_s):
+            self.events.post("server.handover", "the server that was to take over went away: this one goes on")
+            self._giving = None
+        elif not self._end.is_set():
+            self.end("another server takes over, with the engines")
+
+    async def _leave(self, parts: _Parts, giving: GivingOver | None) -> None:
+        """Leaves the engines to the next server; to one that takes over, everything but the running answers. Bounded
+        by the drain timeout."""
+        parts.keeper.close()
+        parts.kept.close()
+        parts.scheduler.let_go()
+        if giving is None:
+            await self._drain(parts)
+        self._group.cancel()
+        await parts.models.close()
+        await parts.measures.aclose()
+        await self._journal.flush()
+        self.events.keep = lambda entry: None  # the journal is the other's
+        if self._going_on is not None:
+            self._going_on.close()
+        self._lock.release()
+        if giving is not None:
+            giving.give()
+            await done_before(self._hurry, giving.until_answered(parts.plane.settings.timeouts.drain_s))
+            giving.close()
+            await parts.listeners.close(0.0)
+        with suppress(CorralError):
+            await parts.runner.link.bye()
+        await parts.runner.link.aclose()
+
     async def _close(self, parts: _Parts) -> None:
         """Drains, then stops every engine. Bounded by the drain and stop timeouts."""
         timeouts = parts.plane.settings.timeouts
+        if self._giving is not None:
+            self._giving.close()
+        if self._going_on is not None:
+            self._going_on.close()
         parts.keeper.close()
         parts.kept.close()
         parts.scheduler.close()
-        closing = asyncio.create_task(parts.listeners.close(timeouts.drain_s), name="close listeners")
-        hurry = asyncio.create_task(self._hurry.wait(), name="hurry")
-        await asyncio.wait({closing, hurry}, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        if not closing.done():
-            await parts.listeners.close(0.0)
-        await closing
+        await self._drain(parts)
         await asyncio.gather(parts.models.close(), *(unit.stop("Corral ends") for unit in parts.fleet))
         await parts.measures.aclose()
         await parts.runner.link.shutdown(timeouts.stop_s)
         await parts.runner.link.aclose()
+
+    async def _drain(self, parts: _Parts) -> None:
+        """Lets running answers end, unless somebody hurries."""
+        if not await done_before(self._hurry, parts.listeners.close(parts.plane.settings.timeouts.drain_s)):
+            await parts.listeners.close(0.0)
 
     async def _idle(self, parts: _Parts) -> None:
         """Ends the server once nothing was asked of it for the time given by `--idle-exit`."""
@@ -299,6 +400,7 @@ class Daemon:
         handled: dict[int, Callable[[], Any]] = {
             signal.SIGINT: lambda: self.end("Ctrl-C"),
             signal.SIGTERM: lambda: self.end("SIGTERM"),
+            signal.SIGUSR1: self._end_without_engines,
             signal.SIGHUP: lambda: self._spawn(plane.reload_quietly(), name="reload"),
         }
         for number, action in handled.items():
@@ -344,11 +446,3 @@ async def _preload(plane: ControlPlane, name: str) -> None:
         await plane.start(name)
     except CorralError as error:
         plane.events.post("unit.warning", f"{name} is not preloaded: {error.message}", model=name)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop

@@ -7,14 +7,18 @@ the warden, a process of its own, comes up meanwhile.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import subprocess
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corral.config.load import load
 from corral.config.paths import Paths, find_paths
 from corral.serve_options import ServeOptions
 from corral.state_lock import hold_state
+
+if TYPE_CHECKING:
+    from corral.handover.take import Taken
 
 WARDEN_WITHIN_S = 5.0
 
@@ -29,14 +33,27 @@ def serve(options: ServeOptions) -> int:
     load_again = partial(load, options.config, flags=flags, insecure=options.insecure, paths=paths)
     loaded = load_again()
     paths.make()
-    with hold_state(paths):
-        warden = _begin_warden(paths)
-        from corral.daemon import run  # only now, see above
+    taken = _take_over(paths) if options.handover else None
+    try:
+        with hold_state(paths) as lock:
+            warden = _begin_warden(paths)
+            from corral.daemon import run  # only now, see above
 
-        if warden is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                warden.wait(WARDEN_WITHIN_S)  # the process that we started ends once the lasting one listens
-        return run(options, paths, loaded, load_again)
+            if warden is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    warden.wait(WARDEN_WITHIN_S)  # the process that we started ends once the lasting one listens
+            return run(options, paths, loaded, load_again, lock, taken)
+    finally:
+        if taken is not None:
+            taken.close()
+
+
+def _take_over(paths: Paths) -> Taken | None:
+    """Everything is loaded before the running server is disturbed."""
+    importlib.import_module("corral.daemon")
+    from corral.handover.take import take_over
+
+    return take_over(paths)
 
 
 def _begin_warden(paths: Paths) -> subprocess.Popen[bytes] | None:

@@ -13,6 +13,7 @@ class ServeOptions:
     config: Path | None = None  # None = the search order of the configuration
     listen: tuple[str, ...] = ()  # as written by the user; empty = as configured
     insecure: bool = False  # may listen beyond loopback without keys
+    handover: bool = False  # takes over from the server that runs, with its engines
     idle_exit_s: float | None = None  # end after so many seconds without work; None = never
     log_level: str = "info"
     quiet: bool = False  # no greeting; warnings and errors still show

@@ -17,9 +17,26 @@ except ImportError:  # a platform without flock is not supported as a server; th
     fcntl = None  # type: ignore[assignment]
 
 
+class StateLock:
+    """The lock, held."""
+
+    def __init__(self, paths: Paths, descriptor: int) -> None:
+        self._paths = paths
+        self._descriptor: int | None = descriptor
+
+    def release(self, *, tidy: bool = True) -> None:
+        """Lets the next one have it; `tidy` removes the file that says where we are. A second call does nothing."""
+        if self._descriptor is not None:
+            if tidy:
+                self._paths.daemon_file.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 @contextmanager
-def hold_state(paths: Paths) -> Iterator[None]:
-    """Holds the state directory's lock while the block runs. Raises StateInUse or ConfigError."""
+def hold_state(paths: Paths) -> Iterator[StateLock]:
+    """Holds the state directory's lock while the block runs, or until it is released. Raises StateInUse or
+    ConfigError."""
     if fcntl is None:
         raise ConfigError("this platform has no file locks", hint="run Corral on Linux, macOS or WSL2")
     try:
@@ -28,15 +45,16 @@ def hold_state(paths: Paths) -> Iterator[None]:
         raise ConfigError(
             f"cannot open {paths.lock_file}: {error.strerror}", hint="set CORRAL_STATE_DIR to a directory of yours"
         ) from error
+    lock = StateLock(paths, descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise _in_use(paths) from error
-        yield
-        paths.daemon_file.unlink(missing_ok=True)
+        yield lock
+        lock.release()
     finally:
-        os.close(descriptor)
+        lock.release(tidy=False)
 
 
 def write_daemon_file(paths: Paths, facts: dict[str, Any]) -> None:

@@ -237,6 +237,9 @@ class Stable:
         await self.stop(name)
         return await self.start(name)
 
+    async def hand_over(self) -> str:
+        raise Stopping("this one never hands over", hint="")
+
     async def reload(self) -> ReloadResult:
         if self.bad_config:
             raise ConfigError("models.yaml, line 3: unknown key `contxt`", hint="did you mean `context`?")

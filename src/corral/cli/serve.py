@@ -39,6 +39,11 @@ def _idle_time(ctx: click.Context, param: click.Parameter, value: str | None) ->
     show_default=True,
     help="How much to tell on standard error.",
 )
+@click.option(
+    "--handover",
+    is_flag=True,
+    help="Take over from the server that runs, without unloading its models or refusing a request.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No greeting; warnings and errors still show.")
 @click.pass_obj
 def command(
@@ -48,6 +53,7 @@ def command(
     insecure: bool,
     idle_exit: float | None,
     log_level: str,
+    handover: bool,
     quiet: bool,
 ) -> int:
     """Run the server in this terminal until Ctrl-C.
@@ -58,6 +64,7 @@ def command(
     \b
     Example:
       corral serve --config models.yaml --listen 127.0.0.1:8642
+      corral serve --handover    (a new version takes the place of the one that runs)
     """
     from corral.serve import serve
     from corral.serve_options import ServeOptions
@@ -67,6 +74,7 @@ def command(
             config=config,
             listen=listen,
             insecure=insecure,
+            handover=handover,
             idle_exit_s=idle_exit,
             log_level=log_level,
             quiet=quiet,

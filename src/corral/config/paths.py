@@ -55,6 +55,11 @@ class Paths:
         return self.runtime_dir / "corral.sock"
 
     @property
+    def handover_socket(self) -> Path:
+        """Where a server that is to take over waits for the one that runs."""
+        return self.runtime_dir / "handover.sock"
+
+    @property
     def warden_socket(self) -> Path:
         return self.runtime_dir / "warden.sock"
 

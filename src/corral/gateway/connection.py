@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Protocol, cast
@@ -18,6 +20,7 @@ from corral.gateway.head import Head
 from corral.gateway.wire import STATUS_LINES, WireExchange
 
 NEVER = float("inf")
+_PASS_ON_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,13 @@ class Answers(Protocol):
     def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]: ...
 
 
+Heir = Callable[[socket.socket, bytes], None]
+"""Takes a connection that waits for a request, and what of it came already: another server goes on with it."""
+
+
 class Connections:
-    """The connections of one listener, with what they share."""
+    """The connections of one listener, with what they share. Once there is an `heir`, whichever waits for a request is
+    passed on to it."""
 
     def __init__(self, answers: Answers, limits: Limits) -> None:
         self.answers = answers
@@ -57,6 +65,7 @@ class Connections:
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._fields = b""
+        self.heir: Heir | None = None
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open))
@@ -95,7 +104,8 @@ class Connection(asyncio.Protocol):
     requests are kept unparsed until then.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, early: bytes = b"") -> None:
+        """`early` came before, to the server that had the connection."""
         self._all = connections
         self._limits = connections.limits
         self.standing_fields = connections.standing_fields
@@ -104,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._head: Head | None = None
         self._exchange: WireExchange | None = None
-        self._early = b""
+        self._early = early
         self._reading = True
         self._writable: asyncio.Future[None] | None = None  # while the client is behind
         self._began = 0.0  # when the present body began to come
@@ -116,6 +126,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.deadline = clock.monotonic() + self._limits.head_s
         self._all.add(self)
+        if self._early:
+            self._go_on()
+        if self._all.heir is not None:
+            self.pass_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
@@ -242,6 +256,9 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Takes up what came early, or waits for the next request."""
         self.deadline = clock.monotonic() + self._limits.keep_alive_s
+        if self._all.heir is not None:
+            self.pass_on()
+            return
         if not self._early:
             return
         data, self._early = self._early, b""
@@ -309,6 +326,26 @@ class Connection(asyncio.Protocol):
         self.keep_alive = False
         if self._exchange is None or self._exchange.ended:
             self._close()
+
+    @property
+    def is_half_way(self) -> bool:
+        """A request has begun to come and is not there yet."""
+        return self._head is not None or (self._exchange is not None and not self._exchange.whole)
+
+    def pass_on(self) -> None:
+        """Gives the connection to the heir, unless it has a request. Nothing that the client sends is lost: what we
+        have not read waits in the kernel."""
+        heir, transport = self._all.heir, self._transport
+        if heir is None or transport is None or self._closing or self._exchange is not None or self._head is not None:
+            return
+        if transport.get_write_buffer_size() or self._writable is not None:
+            self._all.loop.call_later(_PASS_ON_S, self.pass_on)  # the end of its last answer first
+            return
+        transport.pause_reading()
+        self._closing = True
+        early, self._early = self._early, b""
+        heir(socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())), early)
+        transport.abort()
 
     def expire(self) -> None:
         """`deadline` has passed."""

@@ -24,11 +24,13 @@ from corral.errors import (
     DeadlinePassed,
     EngineFlagError,
     EngineMissing,
+    LocalOnly,
     ModelFileError,
     NotJson,
     PortInUse,
     QueueFull,
     StartFailed,
+    StateInUse,
     Stopping,
     TooLarge,
     UnknownArchitecture,
@@ -86,6 +88,12 @@ class Control:
                 "POST", "/control/reload", self._reload,
                 Doc("Read the configuration again; a bad one changes nothing", ReloadResult,
                     errors=(ConfigError, PortInUse, Stopping)),
+            ),
+            Route(
+                "POST", "/control/handover", self._hand_over,
+                Doc("Let a server that waits for it take over; see `corral serve --handover`", dict[str, str],
+                    errors=(LocalOnly, StateInUse, Stopping)),
+                local=True,
             ),
             Route(
                 "GET", "/control/logs/{model}", self._logs,
@@ -158,6 +166,9 @@ class Control:
         from corral.gateway.page import api_page
 
         return api_page(self._described()).encode()
+
+    async def _hand_over(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_json(exchange, {"text": await self._host.hand_over()})
 
     async def _logs(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = query(exchange, (_LINES, _FOLLOW))

@@ -65,6 +65,10 @@ class Host(Protocol):
 
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult: ...
 
+    async def hand_over(self) -> str:
+        """Begins to hand over to the server that waits for it; what is done, in words. Raises StateInUse, Stopping."""
+        ...
+
     async def reload(self) -> ReloadResult:
         """Reads the configuration again. Raises ConfigError and changes nothing when it is bad."""
         ...

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from corral import clock
 from corral.config.settings import Listen, Settings
 from corral.errors import CorralError, Stopping
 from corral.gateway.app import App, MakeApp
-from corral.gateway.connection import LIMITS, Connection, Connections, Limits
+from corral.gateway.connection import LIMITS, Connection, Connections, Heir, Limits
 from corral.gateway.sockets import BACKLOG, bound
 
+_NONE: Mapping[str, list[socket.socket]] = MappingProxyType({})
 _LAST_WORDS_S = 1.0
 """How long an interrupted answer may take to say so."""
 
@@ -32,9 +35,9 @@ class Listener:
         self._inode: int | None = None
         self.addresses: list[Listen] = []  # as bound: with real ports
 
-    async def open(self) -> None:
-        """Raises PortInUse, ConfigError."""
-        sockets = await asyncio.to_thread(bound, self.where)
+    async def open(self, given: Sequence[socket.socket] = ()) -> None:
+        """Opens the address, or goes on with the sockets of an earlier server. Raises PortInUse, ConfigError."""
+        sockets = list(given) or await asyncio.to_thread(bound, self.where)
         loop = asyncio.get_running_loop()
         try:
             for sock in sockets:
@@ -49,6 +52,38 @@ class Listener:
 
     def _connection(self) -> Connection:
         return Connection(self._connections)
+
+    async def take(self, sock: socket.socket, early: bytes) -> None:
+        """Goes on with a connection of an earlier server."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: Connection(self._connections, early), sock)
+        except OSError:
+            sock.close()  # its client is gone
+
+    def lend(self) -> list[socket.socket]:
+        """Takes no new connection, and gives the sockets, on which they gather until somebody opens them again."""
+        sockets = [socket.socket(fileno=os.dup(each.fileno())) for server in self._servers for each in server.sockets]
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self.addresses.clear()
+        return sockets
+
+    def pass_on(self, heir: Heir | None) -> None:
+        """Has every connection passed on, now or after the answer that is being given; None ends that."""
+        self._connections.heir = heir
+        for connection in self._connections:
+            connection.pass_on()
+
+    @property
+    def is_half_way(self) -> bool:
+        """A request has begun to come and is not there yet."""
+        return any(connection.is_half_way for connection in self._connections)
+
+    def forget_path(self) -> None:
+        """The socket's file belongs to another server."""
+        self._inode = None
 
     def _address(self, sock: socket.socket) -> Listen:
         if self.where.path is not None:
@@ -106,16 +141,27 @@ class Listeners:
         self._app = app
         self._limits = limits
         self._open: dict[Listen, Listener] = {}
-        self._draining: set[asyncio.Task[None]] = set()
+        self._draining: dict[asyncio.Task[None], Listener] = {}
+        self._given: dict[str, list[socket.socket]] = {}
         self._control: Listen | None = None
 
-    async def open(self, settings: Settings, control_socket: Path | None = None) -> None:
+    async def open(
+        self, settings: Settings, control_socket: Path | None = None, given: Mapping[str, list[socket.socket]] = _NONE
+    ) -> None:
         """Opens every address of `settings`, its models' own ports, and the control socket: all, or none.
 
-        Raises PortInUse, ConfigError.
+        `given` are listening sockets of an earlier server, by address; those of no use are closed. Raises PortInUse,
+        ConfigError.
         """
         self._control = Listen(path=control_socket) if control_socket is not None else None
-        await self.update(settings)
+        self._given = dict(given)
+        try:
+            await self.update(settings)
+        finally:
+            for sockets in self._given.values():
+                for each in sockets:
+                    each.close()
+            self._given.clear()
 
     async def update(self, settings: Settings) -> None:
         """Makes the open addresses those of `settings`. When one cannot be opened, nothing changes.
@@ -128,7 +174,7 @@ class Listeners:
             for where, default in wanted.items():
                 if where not in self._open:
                     fresh[where] = Listener(where, self._app(default, where.path is not None), self._limits)
-                    await fresh[where].open()
+                    await fresh[where].open(self._given.pop(str(where), ()))
         except BaseException:
             for listener in fresh.values():
                 listener.stop_accepting()
@@ -144,8 +190,8 @@ class Listeners:
         listener.stop_accepting()
         listener.end_endless(error)
         task = asyncio.create_task(listener.drain(deadline, error), name=f"drain {listener.where}")
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._draining[task] = listener
+        task.add_done_callback(self._draining.pop)
 
     @property
     def addresses(self) -> list[Listen]:
@@ -157,17 +203,58 @@ class Listeners:
         """Requests that are being answered."""
         return sum(len(listener.app.active) for listener in self._open.values())
 
+    # Handing over.
+
+    def lend(self) -> dict[str, list[socket.socket]]:
+        """Takes no new connection, and gives the listening sockets, by address."""
+        return {str(where): listener.lend() for where, listener in self._open.items()}
+
+    async def resume(self, lent: Mapping[str, list[socket.socket]]) -> None:
+        """Takes connections again, on what was lent."""
+        for where, listener in self._open.items():
+            listener.pass_on(None)
+            await listener.open(lent[str(where)])
+
+    def pass_on(self, heir: Callable[[str, socket.socket, bytes], None]) -> None:
+        """Has every connection passed on as soon as it waits for a request, with the address that it came to."""
+        for where, listener in self._open.items():
+            listener.pass_on(partial(heir, str(where)))
+
+    async def take(self, where: str, sock: socket.socket, early: bytes) -> None:
+        """Goes on with a connection of an earlier server."""
+        for each, listener in self._open.items():
+            if str(each) == where:
+                await listener.take(sock, early)
+                return
+        sock.close()  # no longer served
+
+    def leave(self, error: CorralError) -> None:
+        """The addresses are another server's from now on; what follows logs or events is ended with `error`."""
+        for listener in self._open.values():
+            listener.forget_path()
+            listener.end_endless(error)
+
+    @property
+    def is_half_way(self) -> bool:
+        """A request has begun to come and is not there yet."""
+        return any(listener.is_half_way for listener in self._open.values())
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that are being answered and would not go on for ever."""
+        return sum(not each.endless for listener in self._open.values() for each in listener.app.active)
+
     async def close(self, grace_s: float) -> None:
         """Takes no new connection, lets running answers end for `grace_s`, then ends each with an error of its kind.
 
-        Idempotent. Answers in `grace_s` plus a few seconds at most.
+        Answers in `grace_s` plus a few seconds at most. A second call may only hasten the first.
         """
         deadline = clock.monotonic() + grace_s
-        for listener in self._open.values():
+        for listener in {*self._open.values(), *self._draining.values()}:
             self._retire(listener, deadline, _stopping())
         self._open.clear()
-        if self._draining:
-            await asyncio.gather(*self._draining)
+        while self._draining:
+            await asyncio.wait(self._draining)
 
 
 def _stopping() -> Stopping:

@@ -107,6 +107,7 @@ class Scheduler:
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # when that is, on `clock.monotonic`
         self._look = look
+        self._let_go = False
         self._kept: dict[str, Keep] | None = None  # by schedule; None = they are not looked at yet
         self._hours: asyncio.TimerHandle | None = None
         self.configure(specs, policy, frozenset())
@@ -186,6 +187,19 @@ class Scheduler:
             if timer is not None:
                 timer.cancel()
         self._timer = self._hours = None
+
+    def let_go(self) -> None:
+        """As `close`; and the units are another server's from now on, so that nothing is done to them any more."""
+        self._let_go = True
+        self.close()
+
+    def held(self) -> dict[str, int]:
+        """Leases by model, of those that have any."""
+        found: dict[str, int] = {}
+        for place in self._state.places.values():
+            if place.leases:
+                found[place.model] = found.get(place.model, 0) + len(place.leases)
+        return found
 
     @property
     def waiting(self) -> int:
@@ -278,6 +292,8 @@ class Scheduler:
             if kind is Grant:
                 if (future := self._waiting.get(command.waiter)) is not None and not future.done():  # type: ignore[union-attr]
                     future.set_result(command)  # type: ignore[arg-type]
+            elif self._let_go and kind is not Reject:
+                continue
             elif kind is WakeAt:
                 self._wake_at(command.at)  # type: ignore[union-attr]
             elif kind is Look:

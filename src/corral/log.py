@@ -13,7 +13,7 @@ _WARNINGS = (
     "unit.warning", "unit.hung", "unit.dropped", "unit.ended", "config.warning", "config.refused", "journal.failing",
 )  # fmt: skip
 _ERRORS = ("bug",)
-_DEBUG = ("request.", "scheduler.start")
+_DEBUG = ("request.", "scheduler.start", "conversation.kept")
 
 
 def level_of(event: EventInfo) -> str:

@@ -30,11 +30,16 @@ _LONGEST_QUIET_S = 60.0
 _CALM = 20.0
 """Saving may take this part of the time: after a save of half a second the next quiet has to last ten."""
 _SAVE_WITHIN_S = 120.0
-_SPARE_BYTES = 512 << 20
+_MOST_SAVING_S = 3.0
+"""An engine answers nobody while it saves: what is expected to take longer is not saved."""
+SPARE_BYTES = 512 << 20
 """Of the disk, left to others."""
+_OWN_WAY = (b'"cache_prompt"', b'"id_slot"')
+"""What a request has in it that says itself which slot it wants, or that nothing is to be used again."""
 _STRIKES = 2
 _OVERHEAD_S = 0.002
 _PATHS = (b"/v1/chat/completions", b"/v1/completions")
+_TELLING_BYTES = 16 << 20
 _FIRST_RATE = 500e6  # bytes per second, until one was measured
 
 
@@ -59,6 +64,8 @@ class _Unit:
     quiet_s: float = QUIET_S
     idle_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
+    off: bool = False  # nothing of it is kept
+    saving: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -91,14 +98,18 @@ class KeptConversations:
         plan_of: Callable[[str], LaunchPlan | None],
         busy: Callable[[str], bool],
         most: Callable[[], int | None],
+        spare_bytes: int = SPARE_BYTES,
+        quiet_s: float = QUIET_S,
     ) -> None:
         """`plan_of` gives the plan a unit (`lease.unit` without its generation) runs by; `busy` says whether it has
-        anything to do; `most` are the bytes that may be kept, None for not at all."""
+        anything to do; `most` are the bytes that may be kept, None for not at all; `spare_bytes` of the disk stay
+        free; slots are saved after `quiet_s` without work."""
         self._shelf, self._events, self._spawn = shelf, events, spawn
         self._plan_of, self._busy, self._most = plan_of, busy, most
         self._units: dict[str, _Unit] = {}
         self._opened = self._full = False
-        self._rate = _FIRST_RATE
+        self._spare_bytes, self._quiet_s = spare_bytes, quiet_s
+        self._rate = self._save_rate = _FIRST_RATE  # bytes per second
 
     async def open(self) -> None:
         """Nothing is kept when the directory cannot be used; an event says so."""
@@ -157,7 +168,9 @@ class KeptConversations:
     async def recall(self, lease: Lease, target: bytes, body: bytes) -> Recall | None:
         """Puts back the conversation that this request goes on from, where there is one and it is worth it."""
         unit = self._units.get(_place(lease))
-        if unit is None or target.partition(b"?")[0] not in _PATHS or len(body) < LEAST_TOKENS:
+        if unit is None or unit.saving or len(body) < LEAST_TOKENS or target.partition(b"?")[0] not in _PATHS:
+            return None
+        if any(each in body for each in _OWN_WAY):
             return None
         try:
             async with unit.lock:
@@ -207,7 +220,7 @@ class KeptConversations:
             unit.restored.add(slot)  # perhaps
             raise
         now = clock.monotonic()
-        self._rate += (record.bytes / max(now - before, 1e-4) - self._rate) / 4
+        self._rate = _towards(self._rate, record.bytes, now - before)
         unit.saved.pop(slot, None)
         unit.restored.add(slot)
         await asyncio.to_thread(self._shelf.used, record)
@@ -230,8 +243,8 @@ class KeptConversations:
         unit = self._units.get(place)
         if unit is None or unit.generation != generation:
             unit = self._begin(place, generation)
-            if unit is None:
-                return
+        if unit is None or unit.off:
+            return
         unit.idle_at = clock.monotonic()
         if unit.timer is None and self._opened:
             self._look_in(unit, unit.quiet_s)
@@ -253,19 +266,20 @@ class KeptConversations:
         most = self._most()
         if most is None or self._full:
             return
+        unit.saving = True
         try:
             async with unit.lock:
                 of = await self._identity(unit)
                 if self._shelf.verdict(of.build).off is None:
                     await self._save_slots(unit, of, most)
-        except talk.Refused as refused:
-            if refused.details.get("status") == 501:  # as for models with images
-                await self._give_up(unit, refused.message)
-            else:
-                self._trouble(unit, "saved", refused)
         except talk.TROUBLE as error:
-            if self._is_current(unit) and not self._busy(unit.place):
+            if isinstance(error, talk.Refused) and error.details.get("status") == 501:  # as for models with images
+                await self._give_up(unit, error.message)
+            elif self._is_current(unit):
+                unit.off = True
                 self._trouble(unit, "saved", error)
+        finally:
+            unit.saving = False
 
     async def _save_slots(self, unit: _Unit, of: Identity, most: int) -> None:
         pace = await talk.pace(unit.endpoint)
@@ -279,16 +293,13 @@ class KeptConversations:
             if self._busy(unit.place):
                 return
             wanted = int((slot.tokens or 0) * self._shelf.bytes_per_token(of.key))
-            if wanted > most:
+            if wanted > most or wanted / self._save_rate > _MOST_SAVING_S:
                 unit.saved[slot.id] = mark
                 continue
-            if await asyncio.to_thread(self._shelf.room) < wanted + _SPARE_BYTES:
+            if await asyncio.to_thread(self._shelf.room) < wanted + self._spare_bytes:
                 self._full = True
-                self._events.post(
-                    "conversation.off",
-                    f"conversations are not kept any more: less than {show_bytes(_SPARE_BYTES)} of the disk are free",
-                    model=unit.model,
-                )
+                text = f"conversations are not kept any more: less than {show_bytes(self._spare_bytes)} of the disk"
+                self._events.post("conversation.off", f"{text} would stay free", model=unit.model)
                 return
             await self._save_slot(unit, of, slot.id, pace.s_per_token, most)
             unit.saved[slot.id] = mark
@@ -298,7 +309,9 @@ class KeptConversations:
         try:
             count = await talk.save(unit.endpoint, slot, part, _SAVE_WITHIN_S)
             took_s = clock.monotonic() - began
-            unit.quiet_s = min(max(QUIET_S, _CALM * took_s), _LONGEST_QUIET_S)
+            unit.quiet_s = min(max(self._quiet_s, _CALM * took_s), _LONGEST_QUIET_S)
+            wrote = await asyncio.to_thread(self._shelf.size, part)
+            self._save_rate = _towards(self._save_rate, wrote, took_s)
             if count < LEAST_TOKENS:
                 return
             record = await asyncio.to_thread(self._shelf.take, part, unit.model, of, count, s_per_token, most)
@@ -350,12 +363,13 @@ class KeptConversations:
         if not self._opened or self._most() is None:
             return None
         plan = self._plan_of(place)
-        if plan is None or plan.generation != generation or save_dir(plan) != self._shelf.folder:
+        if plan is None or plan.generation != generation:
             return None
         if (old := self._units.get(place)) is not None and old.timer is not None:
             old.timer.cancel()
-        unit = self._units[place] = _Unit(place, generation, plan, 0)
-        unit.tries = unit.allowance if len(self._shelf) else 0
+        unit = self._units[place] = _Unit(place, generation, plan, 0, quiet_s=self._quiet_s)
+        unit.off = save_dir(plan) != self._shelf.folder
+        unit.tries = unit.allowance if len(self._shelf) and not unit.off else 0
         return unit
 
     def _is_current(self, unit: _Unit) -> bool:
@@ -371,6 +385,11 @@ class KeptConversations:
     def _trouble(self, unit: _Unit, what: str, error: Exception) -> None:
         text = f"{unit.name}: a conversation could not be {what}: {error or type(error).__name__}"
         self._events.post("conversation.failed", text, model=unit.model, unit=unit.name)
+
+
+def _towards(rate: float, size: int, took_s: float) -> float:
+    """Bytes per second, with one more measurement; a small file says nothing about that."""
+    return rate + (size / took_s - rate) / 4 if size >= _TELLING_BYTES and took_s > 0 else rate
 
 
 def _place(lease: Lease) -> str:

@@ -98,6 +98,13 @@ class Shelf:
         """Free bytes of the disk."""
         return shutil.disk_usage(self.folder).free
 
+    def size(self, part: str) -> int:
+        """Bytes of what an engine wrote; 0 when it wrote nothing."""
+        try:
+            return (self.folder / part).stat().st_size
+        except OSError:
+            return 0
+
     # Taking in and giving out.
 
     def take(self, part: str, model: str, of: Identity, count: int, s_per_token: float, most: int) -> Record | None:

@@ -1,0 +1,240 @@
+"""Keeping conversations of one real engine: what goes wrong, and what is not worth it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.conversations.identity import SAVE_FLAG
+from corral.conversations.keeper import SPARE_BYTES, KeptConversations
+from corral.conversations.shelf import Shelf
+from corral.engines import embedded_host
+from corral.engines.plan import Endpoint, LaunchPlan, Mount
+from corral.events import EventLog
+from corral.scheduler.lease import Lease
+from support.engines import plan_of, until
+from support.ggufs import write_random
+from support.http import unix_request, wait_healthy
+
+TARGET = b"/v1/chat/completions"
+MESSAGES = [{"role": "system", "content": "be kind " * 120}, {"role": "user", "content": "hello"}]
+
+
+class Engine:
+    """The embedded engine with one random model, started again under a new generation as often as is wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.child = folder, None
+        self.model = write_random(folder / "m.gguf", context=4096)
+        self.plan: LaunchPlan
+        self.generation = 0
+
+    def start(self, *flags: str) -> Lease:
+        self.stop()
+        self.generation += 1
+        socket = self.folder / f"{self.generation}.sock"
+        argv = [*embedded_host.command(), "--model", str(self.model), "--host", str(socket)]
+        argv += ["--ctx-size", "4096", "--parallel", "1", "--metrics", "--slots", *flags]
+        endpoint = Endpoint(socket=socket)
+        plan = plan_of(*argv, model="m", generation=self.generation, endpoint=endpoint)
+        self.plan = replace(plan, mounts=(Mount(self.model, str(self.model)),))
+        with (self.folder / "log").open("ab") as log:
+            self.child = child = subprocess.Popen(argv, stdout=log, stderr=log)
+        wait_healthy(socket, lambda: child.poll() is None)
+        return Lease("m", f"m.{self.generation}", self.generation, endpoint)
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+            self.child = None
+
+    child: subprocess.Popen[bytes] | None
+
+
+@pytest.fixture
+def engine(short_tmp: Path) -> Iterator[Engine]:
+    made = Engine(short_tmp)
+    yield made
+    made.stop()
+
+
+class World:
+    """A keeper over one engine, and what it has said."""
+
+    def __init__(self, engine: Engine, group: asyncio.TaskGroup) -> None:
+        self.engine, self.group = engine, group
+        self.events, self.shelf = EventLog(), Shelf(engine.folder / "kept")
+        self.busy, self.most = False, 1 << 30
+        self.looks = 0
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def keeper(self, spare_bytes: int = SPARE_BYTES) -> KeptConversations:
+        return KeptConversations(
+            self.shelf,
+            self.events,
+            self.group_task,
+            plan_of=lambda place: self.engine.plan,
+            busy=self.is_busy,
+            most=lambda: self.most,
+            spare_bytes=spare_bytes,
+            quiet_s=0.05,
+        )
+
+    def group_task(self, work: Any, *, name: str) -> asyncio.Task[Any]:
+        self.tasks.append(self.group.create_task(work, name=name))
+        return self.tasks[-1]
+
+    def is_busy(self, place: str) -> bool:
+        self.looks += 1
+        return self.busy
+
+    def said(self, kind: str) -> list[str]:
+        return [event.text for event in self.events.since() if event.kind == f"conversation.{kind}"]
+
+    def start(self) -> Lease:
+        return self.engine.start(SAVE_FLAG, str(self.shelf.folder))
+
+
+@pytest.fixture
+async def world(engine: Engine) -> AsyncIterator[World]:
+    async with asyncio.TaskGroup() as group:
+        yield World(engine, group)
+
+
+def body(*more: dict[str, str], **keys: Any) -> bytes:
+    return json.dumps({"messages": [*MESSAGES, *more], "max_tokens": 8, "temperature": 0, **keys}).encode()
+
+
+async def answer(lease: Lease, asked: bytes) -> bytes:
+    socket = lease.endpoint.socket
+    assert socket is not None
+    return (await asyncio.to_thread(unix_request, socket, "POST", TARGET.decode(), asked))[2]
+
+
+async def kept(world: World, keeper: KeptConversations) -> None:
+    """One conversation, kept."""
+    lease = world.start()
+    await answer(lease, body())
+    keeper.idle("m", lease.generation)
+    await until(lambda: len(world.shelf) == 1, "the conversation to be kept")
+
+
+async def test_an_answer_is_the_verdict(world: World) -> None:
+    """What is put back is judged by the answer; without a word of it there is no verdict."""
+    keeper = world.keeper()
+    await keeper.open()
+    await kept(world, keeper)
+    lease = world.start()
+    assert keeper.wanted(lease)
+    recall = await keeper.recall(lease, TARGET, body({"role": "user", "content": "more"}))
+    assert recall is not None
+    assert not keeper.wanted(lease)  # there is no other to be put back
+    recall.answered(b"no timings here")
+    assert not world.said("restored")
+    recall.answered(await answer(lease, body({"role": "user", "content": "more"})))
+    (text,) = world.said("restored")
+    assert "tokens need not be read again" in text
+
+
+async def test_an_engine_that_dies_over_it(world: World) -> None:
+    """A conversation over whose request an engine died is not put back a second time; one that cannot be reached costs
+    the request nothing but an event."""
+    keeper = world.keeper()
+    await keeper.open()
+    await kept(world, keeper)
+    lease = world.start()
+    assert keeper.wanted(lease)
+    world.engine.stop()
+    assert await keeper.recall(lease, TARGET, body()) is None
+    assert len(world.said("failed")) == 1
+    assert not keeper.wanted(lease)
+    lease = world.start()
+    assert keeper.wanted(lease)
+    recall = await keeper.recall(lease, TARGET, body())
+    assert recall is not None
+    recall.died()
+    await until(lambda: len(world.shelf) == 0, "it to be dropped")
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        (TARGET, body(cache_prompt=False)),
+        (TARGET, body(id_slot=0)),
+        (TARGET, b'{"messages": []}'),
+        (b"/v1/embeddings", json.dumps({"input": "be kind " * 120}).encode()),
+        (b"/v1/completions", json.dumps({"prompt": "something else " * 40}).encode()),
+        (b"/v1/completions", json.dumps({"prompt": [["no", "text"]], "x": "y" * 300}).encode()),
+    ],
+)
+async def test_what_goes_on_from_nothing(world: World, target: bytes, asked: bytes) -> None:
+    """Requests that go their own way, are short, or begin otherwise have nothing put back, and nothing is said."""
+    keeper = world.keeper()
+    await keeper.open()
+    await kept(world, keeper)
+    lease = world.start()
+    assert keeper.wanted(lease)
+    assert await keeper.recall(lease, target, asked) is None
+    assert not world.said("failed")
+
+
+async def test_looking_in_vain_has_an_end(world: World) -> None:
+    """After some requests that go on from nothing, no more are looked at."""
+    keeper = world.keeper()
+    await keeper.open()
+    await kept(world, keeper)
+    lease = world.start()
+    other = json.dumps({"prompt": "something else " * 40}).encode()
+    looks = 0
+    while keeper.wanted(lease):
+        assert await keeper.recall(lease, b"/v1/completions", other) is None
+        looks += 1
+    assert looks == 6
+
+
+async def test_a_full_disk_is_said_once(world: World) -> None:
+    """Where the disk would become too full nothing is kept, and that is said once."""
+    keeper = world.keeper(spare_bytes=1 << 60)
+    await keeper.open()
+    for _ in range(2):
+        lease = world.start()
+        await answer(lease, body())
+        keeper.idle("m", lease.generation)
+        await until(lambda: world.said("off"), "the disk to be found full")
+    assert len(world.said("off")) == 1
+    assert len(world.shelf) == 0
+
+
+@pytest.mark.parametrize("why", ["busy", "short", "not ours"])
+async def test_what_is_not_saved(world: World, why: str) -> None:
+    """Nothing is saved while the engine is busy, of a short prompt, or where the model's own flags say where to."""
+    keeper = world.keeper()
+    await keeper.open()
+    lease = world.engine.start(SAVE_FLAG, str(world.engine.folder)) if why == "not ours" else world.start()
+    asked = body() if why != "short" else json.dumps({"prompt": "be kind", "max_tokens": 4}).encode()
+    world.busy = why == "busy"
+    await answer(lease, asked)
+    keeper.idle("m", lease.generation)
+    if why != "not ours":  # that is not even looked at
+        await until(lambda: world.looks, "it to be looked at")
+        await asyncio.gather(*world.tasks)
+    assert len(world.shelf) == 0
+    assert not world.said("failed")
+
+
+async def test_a_directory_that_cannot_be_used(world: World) -> None:
+    """Where the directory is a file, nothing is kept and one event says so."""
+    world.shelf.folder.write_text("not a directory")
+    keeper = world.keeper()
+    await keeper.open()
+    assert keeper.folder is None
+    (text,) = world.said("off")
+    assert "conversations are not kept" in text

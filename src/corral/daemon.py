@@ -238,6 +238,7 @@ class Daemon:
             text = f"{departed.unit} ended while no server ran: {why}"
             self.events.post("unit.ended", text, model=name, unit=departed.unit, why=why)
         await self._adopt(parts)
+        await parts.measures.recall()
         given = self._taken.listening if self._taken is not None else {}
         await parts.listeners.open(settings, self.paths.control_socket, given)
         addresses = parts.plane.addresses

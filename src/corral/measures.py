@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from corral import clock
 from corral.api import DeviceInfo
@@ -99,14 +99,27 @@ class Measures:
                 tell(await self.look())
             await asyncio.sleep(EVERY_S)
 
-    async def foresee(
-        self, models: Callable[[], Iterable[ModelSettings]], footprint: Callable[[ModelSettings], Footprint]
-    ) -> None:
-        """Tells of each model what it will take, one after another and beside everything else: what a start is judged
-        by before the first one. A task of the daemon's, which ends."""
+    async def recall(self) -> None:
+        """Has adopted units' plans show what is known of their loads."""
+        for unit in self._running():
+            plan = unit.plan
+            if plan is None:
+                continue
+            key = await asyncio.to_thread(key_of, plan)
+            known = await asyncio.to_thread(self._ledger.find, key)
+            if known is not None and unit.plan is plan:
+                unit.plan = replace(plan, footprint=merged(plan.footprint, known))
+                self._measured(plan.model, unit.plan.footprint.bytes_by_device, True)
+
+    def foresee(self, models: Iterable[ModelSettings], footprint: Callable[[ModelSettings], Footprint]) -> None:
+        """Begins to tell of each model what it will take, one after another and beside everything else: what its first
+        start is judged by."""
+        self._begin(self._foresee(list(models), footprint), "foresee")
+
+    async def _foresee(self, models: list[ModelSettings], footprint: Callable[[ModelSettings], Footprint]) -> None:
         await asyncio.sleep(_CALM_S)
-        for model in list(models()):
-            with suppress(CorralError):  # whoever asks for the model will hear of it
+        for model in models:
+            with suppress(CorralError, OSError):  # whoever asks for the model will hear of it
                 found = await asyncio.to_thread(footprint, model)
                 self._measured(model.name, found.bytes_by_device, found.origin == "measured")
             await asyncio.sleep(_BETWEEN_S)
@@ -122,7 +135,10 @@ class Measures:
 
     def unit_ready(self, model: str, generation: int) -> None:
         """Has the load of a unit that is ready now measured, once its first request is on its way."""
-        task = self._spawn(self._measure(model, generation), name=f"measure {model}.{generation}")
+        self._begin(self._measure(model, generation), f"measure {model}.{generation}")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._spawn(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from corral.api import dump
-from support.small_server import SmallServer, unit_info
+from support.small_server import DEVICES, SmallServer, unit_info
 
 Corral = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -52,6 +52,21 @@ def test_json_anywhere(corral: Corral, server: SmallServer, args: tuple[str, ...
     """`--json` before or after the command prints the wire types."""
     run = corral(*args)
     assert json.loads(run.stdout) == dump(server.units)
+
+
+def test_devices(corral: Corral, server: SmallServer) -> None:
+    """`devices` shows whose each device's memory is, and what is wrong with one that cannot be used; `status` has it
+    in a line each."""
+    run = corral("devices")
+    rows = [" ".join(line.split()) for line in run.stdout.splitlines()]
+    assert rows[0] == "DEVICE TOTAL FREE ENGINES OTHERS BUDGET LEFT FREE SOURCE WHAT"
+    assert rows[1] == "cpu 64.0 GiB 32.0 GiB 8.0 GiB 24.0 GiB 48.0 GiB 512 MiB cgroup the processor"
+    assert rows[2] == "gpu0 16.0 GiB - 0 B - - 512 MiB NVML NVIDIA B"
+    assert "gpu0 cannot be used: it was lost" in run.stderr
+    assert json.loads(corral("devices", "--json").stdout) == dump(DEVICES)
+    said = corral("status").stdout
+    assert "cpu       32.0 GiB of 64.0 GiB free, 8.0 GiB held by engines, budget 48.0 GiB" in said
+    assert "gpu0      NVIDIA B: it was lost" in said
 
 
 def test_status_and_version(corral: Corral, server: SmallServer) -> None:

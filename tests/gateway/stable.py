@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from corral.api import ActionResult, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import Listen, ModelSettings, Settings
 from corral.engines.plan import Endpoint
 from corral.errors import ConfigError, QueueFull, Stopping
@@ -61,6 +61,7 @@ class Stable:
         self.gate = asyncio.Event()  # leases wait for it
         self.gate.set()
         self.waiting = self.held = self.granted = 0
+        self.keep_alives: list[float | None] = []
         self.lease_error: Exception | None = None
         self.bad_config = False
         self.next_settings: Settings | None = None
@@ -103,7 +104,10 @@ class Stable:
     # Leases
 
     @asynccontextmanager
-    async def lease(self, model: str, *, deadline: float | None = None) -> AsyncIterator[Lease]:
+    async def lease(
+        self, model: str, *, deadline: float | None = None, key: str = "", keep_alive_s: float | None = None
+    ) -> AsyncIterator[Lease]:
+        self.keep_alives.append(keep_alive_s)
         if self.lease_error is not None:
             raise self.lease_error
         if self.waiting >= self._settings.max_queue:
@@ -204,6 +208,9 @@ class Stable:
             )
             for unit in self.units_by_name.values() if unit.running
         ]  # fmt: skip
+
+    async def devices(self) -> list[DeviceInfo]:
+        return [DeviceInfo("cpu", "", "the processor", 8, 4, 1, 3, None, 0, "/proc/meminfo", False)]
 
     def status(self) -> Status:
         return Status(

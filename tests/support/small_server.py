@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from corral.api import ActionResult, ErrorInfo, EventInfo, ModelInfo, ReloadResult, Status, UnitInfo, dump
+from corral.api import ActionResult, DeviceInfo, ErrorInfo, EventInfo, ModelInfo, ReloadResult, Status, UnitInfo, dump
 
 ANSWER = ["Corral ", "runs ", "models."]
 NAMES = ("demo", "endless", "cut", "ill", "thinker", "stuck", "org/model:7b")
@@ -42,6 +42,12 @@ def unit_info(name: str, **changes: Any) -> UnitInfo:
         "reason": None,
     }  # fmt: skip
     return UnitInfo(model=name, unit=f"{name}.1", **(known | changes))
+
+
+DEVICES = [
+    DeviceInfo("cpu", "", "the processor", 64 << 30, 32 << 30, 8 << 30, 24 << 30, 48 << 30, 512 << 20, "cgroup", False),
+    DeviceInfo("gpu0", "nvidia", "NVIDIA B", 16 << 30, None, 0, None, None, 512 << 20, "NVML", False, "it was lost"),
+]
 
 
 class _Server(ThreadingHTTPServer):
@@ -111,6 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json([])
         elif url.path == "/control/units":
             self._json(state.units)
+        elif url.path == "/control/devices":
+            self._json(DEVICES)
         elif url.path == "/control/status":
             self._json(Status("9.9", 77, 1.0, 61.0, ["127.0.0.1:1"], None, "/state", 1, 1, 0, 0, 50 << 20, 2, {}))
         elif url.path.startswith("/control/logs/"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from corral.cli.app import App
+from corral.errors import CorralError
 
 
 @click.command("status")
@@ -24,7 +25,10 @@ def command(app: App) -> None:
     if app.json:
         app.print_json(status)
         return
-    devices = client.devices()
+    try:
+        devices = client.devices()
+    except CorralError:  # a server of an earlier version has no such route
+        devices = []
     limit = "" if status.max_active is None else f" of {status.max_active} at most"
     app.print_pairs(
         [

@@ -13,20 +13,24 @@ from corral.config.load import load
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
 from corral.engines import layout
+from corral.engines.from_ledger import key_of
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.placement import Room
+from corral.engines.plan import Endpoint
 from corral.engines.probing import probed
 from corral.engines.rooms import HEADROOM as HEADROOM
 from corral.engines.rooms import Machine, room_of
-from corral.errors import CallerError, EngineError, ModelFileError, UnknownModel
+from corral.errors import CallerError, CorralError, EngineError, ModelFileError, UnknownModel
 from corral.hardware.probe import Hardware, probe
+from corral.ledger.figures import Figures
+from corral.ledger.ledger import read_ledger
 from corral.models.content import read_content, read_stored_header
 from corral.models.gguf import Header
 from corral.models.library import Library, missing
 from corral.models.memory.fit import Fit
 from corral.models.shards import read_model
 from corral.routing.resolve import resolve
-from corral.units import show_bytes
+from corral.units import show_bytes, show_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Share:
     weights_bytes: int
     cache_bytes: int
     compute_bytes: int
-    total_bytes: int
+    total_bytes: int  # where it was measured, with what the engine takes beside the three
     origin: str
 
 
@@ -107,12 +111,14 @@ def look(
     wanted, doubts = layout.wanted_context(model, header)
     found = layout.best(model, header, room, longest=max(wanted, header.context_length or wanted))
     notes += doubts
-    return _answer(name, model, header, wanted, _devices(room, machine), found, notes, ask_engine=ask_engine)
+    known = None if ask_engine or found.place is None else _remembered(model, room, paths)
+    devices = _devices(room, machine)
+    return _answer(name, model, header, wanted, devices, found, known, notes, ask_engine=ask_engine)
 
 
 def _answer(
-    name: str, model: ModelSettings, header: Header, wanted: int, devices: list[Device], found: Fit, notes: list[str],
-    *, ask_engine: bool,
+    name: str, model: ModelSettings, header: Header, wanted: int, devices: list[Device], found: Fit,
+    known: Figures | None, notes: list[str], *, ask_engine: bool,
 ) -> Answer:  # fmt: skip
     last = found.least_bad
     predicted, origin = last.prediction, "estimated"
@@ -126,6 +132,11 @@ def _answer(
         for device, parts in predicted.devices.items()
         if parts.total
     )
+    if known is not None:
+        shares = _measured(shares, known)
+        took = f", the last time in {show_duration(known.load_s)}" if known.load_s is not None else ""
+        often = "once" if known.loads == 1 else f"{known.loads} times"
+        notes.append(f"it was loaded so {often}{took}")
     if last.context < wanted:
         notes.append(f"a longer context than {last.context} tokens does not fit; the model was made for {wanted}")
     notes += _now(shares, devices) if found.place is not None else []
@@ -146,6 +157,24 @@ def _answer(
         devices=tuple(devices),
         notes=tuple(notes),
     )
+
+
+def _remembered(model: ModelSettings, room: Room, paths: Paths) -> Figures | None:
+    """What such a start of it took, as servers here have measured it."""
+    try:
+        plan = LlamaCpp().plan(model, generation=0, endpoint=Endpoint(socket=Path("fit.sock")), room=room)
+    except CorralError:
+        return None
+    return read_ledger(paths.state_dir).get(key_of(plan))
+
+
+def _measured(shares: tuple[Share, ...], known: Figures) -> tuple[Share, ...]:
+    predicted = {share.device: share for share in shares}
+    found = []
+    for device, parts in known.devices.items():
+        weights, cache, compute = (parts.get(part, 0) for part in ("weights", "cache", "compute"))
+        found.append(Share(device, weights, cache, compute, sum(parts.values()), "measured"))
+    return (*found, *(share for name, share in predicted.items() if name not in known.devices))
 
 
 def _find(name: str, paths: Paths, settings: Settings) -> tuple[ModelSettings, Header]:

@@ -11,11 +11,18 @@ from pathlib import Path
 import pytest
 
 from corral.config.paths import Paths
+from corral.config.settings import ModelSettings
 from corral.demo.where import demo_model
+from corral.engines.from_ledger import key_of
+from corral.engines.llamacpp import LlamaCpp
+from corral.engines.plan import Endpoint
+from corral.engines.rooms import Machine, room_of
 from corral.fitting import HEADROOM, look
 from corral.hardware.cpu import Cpu
 from corral.hardware.memory import Memory
 from corral.hardware.probe import Hardware
+from corral.ledger.figures import Figures
+from corral.ledger.ledger import FILE, Ledger
 from corral.models.gguf import read_header
 from support.architecture_files import write
 from support.architectures import MID
@@ -106,3 +113,35 @@ def test_probe_agrees(paths: Paths, tmp_path: Path, slots: int) -> None:
     assert (asked.origin, told.notes) == ("probed", ())
     assert (asked.weights_bytes, asked.cache_bytes) == (estimated.weights_bytes, estimated.cache_bytes)
     assert asked.compute_bytes == pytest.approx(estimated.compute_bytes, abs=MIB // 20)
+
+
+def test_what_was_measured_is_shown(paths: Paths, tmp_path: Path) -> None:
+    """Once such a start was measured, its figures stand where predictions were, with how long it took."""
+    source = write(tmp_path / "m.gguf", "llama", MID)
+    here = machine(8 * 1024 * MIB)
+    room = room_of(Machine(here.devices), ())
+    model = ModelSettings(source.stem, source, context=2048)
+    plan = LlamaCpp().plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"), room=room)
+    paths.state_dir.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(paths.state_dir / FILE)
+    took = {"cpu": {"weights": 40 * MIB, "cache": 6 * MIB, "compute": 10 * MIB, "other": 30 * MIB}}
+    ledger.remember(key_of(plan), Figures(took, load_s=1.5))
+    ledger.close()
+    answer = look(str(source), paths, context=2048, hardware=here)
+    (share,) = answer.shares
+    assert (share.origin, share.weights_bytes, share.total_bytes) == ("measured", 40 * MIB, 86 * MIB)
+    assert answer.notes[0] == "it was loaded so once, the last time in 1.5 s"
+    assert look(str(source), paths, context=1024, hardware=here).shares[0].origin == "estimated"
+
+
+def test_an_auto_context_is_as_long_as_fits(paths: Paths, tmp_path: Path) -> None:
+    """Without a context the answer is what a start would take: the model's own, or the longest that fits."""
+    model = str(write(tmp_path / "m.gguf", "llama", MID))
+    own = look(model, paths, hardware=machine(64 * 1024 * MIB))
+    assert (own.context, own.fits) == (own.model_context, True)
+    half = own.shares[0].total_bytes - own.shares[0].cache_bytes // 2
+    short = look(model, paths, hardware=machine(half + HEADROOM))
+    assert short.fits
+    assert 2048 <= short.context < own.context
+    assert short.largest_context == short.context
+    assert any("a longer context than" in note for note in short.notes)

@@ -150,11 +150,11 @@ def last(directory: Path) -> list[EventInfo]:
         try:
             with file.open("rb") as lines:
                 lines.seek(max(0, lines.seek(0, os.SEEK_END) - _TAIL_BYTES))
-                found = [entry for line in lines.read().split(b"\n") if (entry := _entry(line)) is not None]
+                ending = lines.read().split(b"\n")[-RESUMED - 1 :]
         except OSError:
             continue
-        if found:
-            return found[-RESUMED:]
+        if found := [entry for line in ending if (entry := _entry(line)) is not None]:
+            return found
     return []
 
 

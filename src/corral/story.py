@@ -69,6 +69,8 @@ class _Teller:
                 self._lead(event, _made_room(event))
             elif event.model is not None and (event.model == self._model or event.model.startswith(f"{self._model}~")):
                 self._own(event)
+            elif event.kind.startswith("download.") and event.data.get("name") == self._model:
+                self._tell(event, f"download: {event.text.removeprefix(self._model).removeprefix(': ')}")
         self._settle_led()
         return [chapter for chapter in self._told if chapter.lines]
 

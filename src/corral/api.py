@@ -71,6 +71,9 @@ class UnitInfo:
     warnings: list[str] = field(default_factory=list)
     placement: str = ""  # where its layers are, in words; empty: the engine decided
     degraded: str | None = None  # "cpu (why)" while it does without a GPU that it should have
+    expected_wait_s: float | None = None  # of a request that would join the queue now; None: nobody waits
+    waits_for: str | None = None  # what those who wait lack, in words, where that is memory
+    kept: str | None = None  # "pin" or "ready" while its schedule keeps it
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,13 @@ class ControlPlane:
     def units(self) -> list[UnitInfo]:
         now = clock.monotonic()
         return [
-            views.unit_info(unit, self._scheduler.place(unit.model.name), now, self._notes(unit.model.name))
+            views.unit_info(
+                unit,
+                self._scheduler.place(unit.model.name),
+                now,
+                self._notes(unit.model.name),
+                self._scheduler.expected_wait_s(unit.model.name),
+            )
             for unit in self._fleet
             if unit.generation > 0 and unit.plan is not None
         ]

@@ -60,9 +60,11 @@ def _size(model: ModelSettings, library: Library) -> tuple[int | None, str | Non
         return None, f"{model.source}: {error.strerror}"
 
 
-def unit_info(unit: Unit, place: Place | None, now: float, notes: Sequence[str] = ()) -> UnitInfo:
+def unit_info(
+    unit: Unit, place: Place | None, now: float, notes: Sequence[str] = (), expected_wait_s: float | None = None
+) -> UnitInfo:
     """`unit` with what the scheduler knows of it, and with `notes`; `now` is on `clock.monotonic`. It must have had a
-    plan."""
+    plan. `expected_wait_s` is shown where somebody waits."""
     plan = unit.plan
     assert plan is not None
     footprint = plan.footprint
@@ -94,6 +96,9 @@ def unit_info(unit: Unit, place: Place | None, now: float, notes: Sequence[str] 
         warnings=[*plan.warnings, *notes],
         placement=plan.placement,
         degraded=plan.degraded or None,
+        expected_wait_s=expected_wait_s if place is not None and place.first and place.line else None,
+        waits_for=(place.short_why or None) if place is not None and place.short else None,
+        kept=str(place.kept) if place is not None and place.kept is not None else None,
     )
 
 

@@ -39,6 +39,26 @@ async def stats(unit: Unit) -> dict[str, int]:
         return found
 
 
+@pytest.mark.parametrize(("said", "means"), [("5m", 300.0), ("0", 0.0), ("-1", float("inf"))])
+async def test_a_request_says_how_long_its_model_stays(stable: Stable, said: str, means: float) -> None:
+    """X-Corral-Keep-Alive is the model's idle time from then on; the engine does not see it."""
+    stable.add("m")
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(), {"x-corral-keep-alive": said})
+    assert answer.status == 200
+    assert (await ask(stable.address, "POST", CHAT, chat())).status == 200
+    assert stable.keep_alives == [means, None]
+
+
+async def test_a_keep_alive_that_is_no_duration_is_refused(stable: Stable) -> None:
+    """A senseless X-Corral-Keep-Alive is a 400 that says what would be right."""
+    stable.add("m")
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(), {"x-corral-keep-alive": "soon"})
+    assert answer.status == 400
+    assert "X-Corral-Keep-Alive" in answer.json["error"]["message"]
+
+
 async def test_a_unary_answer_comes_whole_with_our_headers(stable: Stable) -> None:
     """The engine's body is relayed byte for byte, and who answered and what it cost is in the headers."""
     stable.add("m")

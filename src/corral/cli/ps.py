@@ -28,6 +28,7 @@ def command(app: App, everything: bool) -> None:
         return
     from corral.cli import words
     from corral.cli.table import Column
+    from corral.units import show_duration
 
     columns = [
         Column("MODEL", cut=True),
@@ -62,5 +63,9 @@ def command(app: App, everything: bool) -> None:
     for u in units:
         if u.reason and u.state in ("failed", "backoff", "stopped"):
             app.warn(f"{u.model} is {u.state}: {u.reason}")
+        if u.expected_wait_s is not None:
+            app.note(f"{u.model}: {u.queued} waiting, about {show_duration(u.expected_wait_s)} for one more")
+        if u.waits_for:
+            app.warn(f"{u.model} cannot start yet: it {u.waits_for}")
         for warning in u.warnings:
             app.warn(f"{u.model}: {warning}")

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from corral.errors import CallerError
 from corral.scheduler.lease import Lease
+from corral.units import parse_duration
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -25,6 +27,7 @@ _NOT_UP = _HOP | {
     b"proxy-authorization",
     b"x-api-key",
     b"cookie",
+    b"x-corral-keep-alive",
 }
 _NOT_DOWN = _HOP | {b"content-length", b"date", b"server", b"proxy-authenticate"}
 # llama.cpp lets every web page read its answers; who may read Corral's is not for an engine to say.
@@ -66,6 +69,8 @@ def downward(fields: Sequence[tuple[bytes, bytes]]) -> Fields:
 def of_lease(lease: Lease) -> Fields:
     """Who answered, what the wait consisted of, in milliseconds, and what the answer had to do without."""
     fields = [*_of_lease(lease.model, lease.unit, lease.queued_ms, lease.load_ms, lease.swap_ms)]
+    if lease.queue_position:
+        fields.append((b"x-corral-queue-position", b"%d" % lease.queue_position))
     if lease.degraded:
         fields.append((b"x-corral-degraded", " ".join(lease.degraded.split()).encode("ascii", "replace")[:200]))
     return fields
@@ -82,6 +87,24 @@ def _of_lease(
         (b"x-corral-load-ms", b"%.1f" % load_ms),
         (b"x-corral-swap-ms", b"%.1f" % swap_ms),
     )
+
+
+def keep_alive_s(value: bytes | None) -> float | None:
+    """What a request says of its model's idle time: a duration, 0 for none, -1 for never; None when it says nothing.
+
+    Raises CallerError.
+    """
+    if value is None:
+        return None
+    text = value.decode("ascii", "replace").strip()
+    if text in ("-1", "never"):
+        return float("inf")
+    try:
+        return parse_duration(text)
+    except (ValueError, OverflowError):
+        raise CallerError(
+            f"X-Corral-Keep-Alive is no duration: {text[:40]!r}", hint="send such as 5m, 0 for none, or -1 for never"
+        ) from None
 
 
 def sane_id(value: bytes | None) -> bytes | None:

@@ -80,10 +80,11 @@ class Proxy:
         """
         deadline = clock.monotonic() + self._host.settings.timeouts.queue_s
         request_headers = fields.upward(exchange.headers, _request_id(exchange), identity=identity)
+        keep_s = fields.keep_alive_s(fields.first(exchange.headers, b"x-corral-keep-alive"))
         judged, again = again, again or exchange.method in _SAFE
         tries = 0
         while True:
-            async with self._leases.lease(model, deadline=deadline) as lease:
+            async with self._leases.lease(model, deadline=deadline, keep_alive_s=keep_s) as lease:
                 pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
                 recalled: Recalled | None = None
                 try:

@@ -23,9 +23,10 @@ Kind = Literal[
     "signal",
     "exit",
     "unseen",
+    "hang",
 ]
 
-PASSING: frozenset[Kind] = frozenset({"signal", "unseen", "address"})
+PASSING: frozenset[Kind] = frozenset({"signal", "unseen", "address", "hang"})
 """Of ends that most likely have nothing to do with the model: each start has an address of its own."""
 
 LINES_KEPT = 5

@@ -28,6 +28,7 @@ from corral.supervisor.ahead import Ahead
 from corral.supervisor.fallback import Fallback
 from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
+from corral.supervisor.stuck import until_stuck
 
 MAKING_ROOM = "making room"
 """How the reason of a stop begins that is made for another model's sake."""
@@ -197,10 +198,13 @@ class Unit:
         """
         if self.state not in (State.READY, State.SLEEPING, State.DRAINING) or self.running is None or self._hung:
             return
+        self._says_it_hangs(evidence)
+        await self.running.stop(0.0)
+
+    def _says_it_hangs(self, evidence: str) -> None:
         self._hung = evidence
         text = f"{self.name} hangs and is killed: {evidence}"
         self._means.events.post("unit.hung", text, model=self.model.name, unit=self.name, evidence=evidence)
-        await self.running.stop(0.0)
 
     async def wait_stopped(self) -> None:
         """Returns once there is no process."""
@@ -255,10 +259,14 @@ class Unit:
     async def _until_ready(self, plan: LaunchPlan, running: Running, deadline: float) -> None:
         probing = asyncio.create_task(wait_ready(plan.endpoint, plan.probe, deadline), name=f"probe {plan.unit}")
         dying = asyncio.create_task(running.wait(), name=f"wait {plan.unit}")
+        sticking = asyncio.create_task(until_stuck(running.pid, self.timeouts.hang_s), name=f"stuck {plan.unit}")
         try:
-            await asyncio.wait({probing, dying}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({probing, dying, sticking}, return_when=asyncio.FIRST_COMPLETED)
             if dying.done():
                 raise await self._why_ended(dying.result())
+            if sticking.done() and not probing.done():
+                self._says_it_hangs(sticking.result())
+                raise await self._why_ended(await running.stop(0.0))
             if not probing.result():
                 raise StartFailed(
                     f"{plan.model} was not ready within {self.timeouts.start_s:.0f} s",
@@ -267,9 +275,9 @@ class Unit:
                     log_tail=await self._log_tail(),
                 )
         finally:
-            for task in (probing, dying):
+            for task in (probing, dying, sticking):
                 task.cancel()
-            await asyncio.gather(probing, dying, return_exceptions=True)
+            await asyncio.gather(probing, dying, sticking, return_exceptions=True)
 
     async def _start_failed(self, error: CorralError) -> None:
         if self.running is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 import signal
@@ -161,25 +160,12 @@ class Disk(Fault):
 
 
 class SocketGone(Fault):
-    name = "engine's socket taken away"
-    what = "the engine's socket is removed, or somebody else listens under its name"
-    _thief: asyncio.Server | None = None
-    lasts_s = 0.2
+    name = "engine's socket removed"
+    what = "the name of the engine's socket is gone: no new connection reaches it, those that are open go on"
 
     async def inject(self) -> None:
-        units = self.world.paths.units_dir
-        for entry in list(units.glob(f"{self.victim}-*.sock")):
+        for entry in list(self.world.paths.units_dir.glob(f"{self.victim}-*.sock")):
             entry.unlink(missing_ok=True)
-            if self.moment < 0.5:
-                self._thief = await asyncio.start_unix_server(self._mock, str(entry))
-
-    async def _mock(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async def undo(self) -> None:
-        if self._thief is not None:
-            self._thief.close()
-            self._thief = None
 
 
 class Warden(Fault):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chaos.clients import MIXES, End, Outcome
-from chaos.faults import ENGINE_ENDS, PHASES, Fault, Hang
+from chaos.faults import ENGINE_ENDS, PHASES, Fault
 from chaos.feed import Happened, Late
 from chaos.world import PARTNER, World
 
@@ -155,22 +155,21 @@ class Storm:
         record.hit = len(hit)
         struck = time.time()
         await fault.inject()
-        noticed = struck
         if fault.ends_engine and not fault.of_daemon and fault.pid is not None:
             victims = self.world.models if fault.everywhere else [fault.victim]
-            noticed = await self._noticed(record, victims, since, struck)
+            await self._noticed(record, victims, since, struck)
         if fault.lasts_s:
             await asyncio.sleep(fault.lasts_s)
         self.clients.go_on()
         self.world.aim([target] * 3 + self.world.other_side(target))
-        aimed = time.time()
         under_way = self.clients.of()
         await fault.undo()
+        undone = time.time()
         await self.world.answers(target, self._chance, RECOVERED_WITHIN_S)
         await self.clients.settled(hit | under_way)
-        self._look_back(record, fault, target, since, struck, noticed, aimed)
+        self._look_back(record, fault, target, since, struck, undone)
 
-    async def _noticed(self, record: Record, victims: Sequence[str], since: int, struck: float) -> float:
+    async def _noticed(self, record: Record, victims: Sequence[str], since: int, struck: float) -> None:
         def told(event: Happened) -> bool:
             return event.model in victims and event.after in ENGINE_ENDS
 
@@ -178,33 +177,34 @@ class Storm:
             event = await self.feed.event(since, told, f"the end of {victims}", DETECTED_WITHIN_S)
         except Late as late:
             record.trouble = str(late)
-            return time.time()
+            return
         record.detected_s = max(0.0, event.wall_s - struck)
-        return event.wall_s
 
-    def _look_back(
-        self, record: Record, fault: Fault, target: str, since: int, struck: float, noticed: float, aimed: float
-    ) -> None:
+    def _look_back(self, record: Record, fault: Fault, target: str, since: int, struck: float, undone: float) -> None:
         """The times of the recovery, from the daemon's own events."""
         if fault.of_daemon:
             record.ready_s = self.world.outages[-1][1] - struck
             return
-        seen = [event for event in self.feed.seen[since:] if event.model == target and event.wall_s >= struck]
-        if record.detected_s is None:
-            ended = next((event for event in seen if event.after in ("backoff", "failed")), None)
-            if ended is None:
-                return
-            noticed = ended.wall_s
-            if not isinstance(fault, Hang) and "start" not in ended.data.get("before", ""):
-                record.detected_s = None
-        later = [event for event in seen if event.wall_s >= noticed]
-        spawned = next((event for event in later if event.after == "loading"), None)
-        ready = next((event for event in later if event.after == "ready"), None)
-        begins = max(noticed, aimed) if record.case.phase in ("idle", "swap") or fault.lasts_s else noticed
-        if spawned is not None and fault.victim == target:  # else it waits for more than the fault
+        seen = [event for event in self.feed.seen[since:] if event.wall_s >= struck]
+        crashes = [event for event in seen if event.model == fault.victim and "detected_ms" in event.data]
+        if record.detected_s is None and crashes and not fault.ends_engine:
+            record.detected_s = crashes[0].data["detected_ms"] / 1000
+        if fault.victim != target:  # its replacement is not what is waited for
+            return
+        mine = [event for event in seen if event.model == target]
+        ends = [i for i, event in enumerate(mine) if event.after in ("backoff", "failed", "stopped")]
+        ready = next((i for i, event in enumerate(mine) if event.after == "ready" and ends and i > ends[0]), None)
+        if ready is None:
+            return
+        ended = max(i for i in ends if i < ready)
+        spawned = next((event for event in mine[ended:ready] if event.after == "loading"), None)
+        begins = mine[ended].wall_s
+        if spawned is not None:
+            # Until the cause is gone, and somebody asks, there is nothing to be done.
+            if (fault.lasts_s or record.case.phase == "idle") and undone < spawned.wall_s:
+                begins = max(begins, undone)
             record.beyond_s = max(0.0, spawned.wall_s - begins)
-        if ready is not None:
-            record.ready_s = max(0.0, ready.wall_s - begins)
+        record.ready_s = max(0.0, mine[ready].wall_s - begins)
 
     # What the clients saw.
 

@@ -7,32 +7,34 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from chaos.faults import PHASES, Fault, Hang
+from chaos.faults import PHASES, Fault, Hang, SocketGone
 from chaos.storm import Record
+from chaos.world import HANG_S, STOP_S
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "chaos.md"
 CRASH_SEEN_S = 0.05
 BEYOND_S = 0.25
+HANG_SLACK = 1.25
+"""An eighth of `hang` lies between two looks, and as much again may pass in one."""
 HEAD = (
     "fault", "phase", "faults", "noticed p50 / max ms", "beyond the load p50 / max ms", "ready again p50 / max ms",
     "under way", "ended with an error event", "refused", "over a bound",
 )  # fmt: skip
 
 
-def rows(records: Sequence[Record], hang_bound_s: float) -> list[tuple[str, ...]]:
+def rows(records: Sequence[Record]) -> list[tuple[str, ...]]:
     found = []
     kinds: dict[type[Fault], None] = dict.fromkeys(record.case.kind for record in records)
     for kind in sorted(kinds, key=lambda each: each.name):
         for phase in PHASES:
             mine = [record for record in records if record.case.kind is kind and record.case.phase == phase]
             if mine:
-                found.append(_row(kind, phase, mine, hang_bound_s))
+                found.append(_row(kind, phase, mine))
     return found
 
 
-def _row(kind: type[Fault], phase: str, mine: Sequence[Record], hang_bound_s: float) -> tuple[str, ...]:
-    bound = hang_bound_s if kind is Hang else CRASH_SEEN_S
-    over = sum(over_bound(record, bound) for record in mine)
+def _row(kind: type[Fault], phase: str, mine: Sequence[Record]) -> tuple[str, ...]:
+    over = sum(over_bound(record) for record in mine)
     return (
         kind.name,
         phase,
@@ -47,8 +49,16 @@ def _row(kind: type[Fault], phase: str, mine: Sequence[Record], hang_bound_s: fl
     )
 
 
-def over_bound(record: Record, bound_s: float) -> bool:
-    late = record.detected_s is not None and record.detected_s > bound_s
+def bound_s(record: Record) -> float:
+    """How soon this fault must be noticed."""
+    if not issubclass(record.case.kind, (Hang, SocketGone)):
+        return CRASH_SEEN_S
+    # What is being stopped is killed after `stop`; everything else gives no sign of life within `hang`.
+    return HANG_S * HANG_SLACK + (STOP_S if record.case.phase == "swap" else 0.0)
+
+
+def over_bound(record: Record) -> bool:
+    late = record.detected_s is not None and record.detected_s > bound_s(record)
     return late or (record.beyond_s is not None and record.beyond_s > BEYOND_S)
 
 

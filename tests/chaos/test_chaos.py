@@ -30,7 +30,6 @@ RECORD = bool(os.environ.get("CORRAL_TEST_RECORD"))
 CONCURRENT = 64
 SERVER_SHARE = 0.2
 """The share of faults that are done to the daemon and the warden."""
-HANG_BOUND_S = 10.0
 KEPT_S = 2.5
 """Connections to engines are kept for a moment, and counted as descriptors meanwhile."""
 GROWTH_BYTES = 48 << 20
@@ -116,7 +115,7 @@ def _tell(record: Record, of: int) -> None:
 
 
 def _show(records: list[Record], clients: Clients, took_s: float, world: World) -> None:
-    made = table.rows(records, HANG_BOUND_S)
+    made = table.rows(records)
     engines = "embedded engine and llama-server" if world.llama_server else "embedded engine"
     about = (
         f"{len(records)} faults in {took_s / 60:.0f} minutes, seed {SEED}, {CONCURRENT} requests at a time, {engines}:"

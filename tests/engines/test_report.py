@@ -137,8 +137,8 @@ def test_adapter(tmp_path: Path) -> None:
     ledger.remember(key_of(first), Figures({"cpu": {"weights": 7, "cache": 2}}))
     second = adapter.plan(model, generation=2, endpoint=end)
     assert second.argv[-2:] != WORDY
-    assert (second.footprint.origin, second.footprint.total_bytes) == ("measured", 9)
-    assert adapter.footprint(model).bytes_by_device == {"cpu": 9}
+    assert (second.footprint.origin, second.footprint.total_bytes) == ("measured", 9 + first.footprint.growth)
+    assert adapter.footprint(model).bytes_by_device == {"cpu": 9 + first.footprint.growth}
     assert adapter.footprint(replace(model, context=512)).origin == "estimated"
     own = adapter.plan(replace(model, context=512, args=("--verbosity", "2")), generation=1, endpoint=end)
     assert own.argv[-2:] != WORDY

@@ -19,7 +19,7 @@ from corral.engines.report import WORDY, plain
 from corral.errors import CorralError
 from corral.ledger.figures import Figures, Key
 from corral.ledger.ledger import Ledger
-from corral.models.memory.predict import Parts
+from corral.models.memory.predict import PROCESSOR, Parts
 
 _OF_NO_WEIGHT: Final = frozenset(
     {"--host", "--port", "--alias", "--slot-save-path", "--cache-ram", "--log-verbosity", "--api-key", "--api-key-file"}
@@ -76,11 +76,15 @@ def _may_say_more(plan: LaunchPlan, model: ModelSettings) -> bool:
 def merged(predicted: Footprint, known: Figures) -> Footprint:
     """What was measured, by device; a device of which nothing was keeps its prediction."""
     sizes = {**predicted.bytes_by_device, **known.bytes_by_device}
+    if PROCESSOR in known.devices:
+        sizes[PROCESSOR] += predicted.growth  # measured just after the load, when there were no prompts yet
     parts = {
         name: Parts(each.get("weights", 0), each.get("cache", 0), each.get("compute", 0))
         for name, each in known.devices.items()
     }
-    return Footprint(MappingProxyType(sizes), "measured", MappingProxyType({**predicted.parts, **parts}))
+    return Footprint(
+        MappingProxyType(sizes), "measured", MappingProxyType({**predicted.parts, **parts}), predicted.growth
+    )
 
 
 def key_of(plan: LaunchPlan) -> Key:

@@ -16,6 +16,7 @@ from corral.engines.executables import Build
 from corral.engines.layout import Layout
 from corral.engines.placement import TOP, UNKNOWN, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
+from corral.engines.prompts import Prompts, prompts_of
 from corral.engines.rooms import Machine, room_of
 from corral.errors import EngineError, EngineFlagError, ModelFileError
 from corral.models.gguf import Header
@@ -58,6 +59,7 @@ class LlamaCpp:
         if room is None:
             room = self._room(model, gpus)
         layout = _layout(model, header, room, gpus, step)
+        prompts = _prompts(model, header, build, layout.footprint, room)
         if gpus.degraded:
             warnings = (*warnings, f"degraded: {gpus.degraded}")
         return LaunchPlan(
@@ -68,17 +70,17 @@ class LlamaCpp:
             engine_version=build.version,
             argv=(
                 *_program(build),
-                *_arguments(model, header, build, endpoint, layout, room, step),
+                *_arguments(model, header, build, endpoint, layout, room, step, prompts),
                 *_kept(build, model, self._slots_dir()),
             ),
             endpoint=endpoint,
-            footprint=layout.footprint,
+            footprint=prompts.counted(layout.footprint),
             env=MappingProxyType({**_QUIET, **model.env, **(gpus_for.HIDDEN if step.cpu else {})}),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=layout.devices,
             context=layout.context,
             slots=model.parallel,
-            warnings=(*warnings, *layout.warnings, *_foreign_config(build)),
+            warnings=(*warnings, *layout.warnings, *prompts.warnings, *_foreign_config(build)),
             room=room,
             step=step,
             left=layout.left,
@@ -97,11 +99,15 @@ class LlamaCpp:
 
     def footprint(self, model: ModelSettings) -> Footprint:
         header = _header(model)
+        build, gpus = None, gpus_for.NONE
         try:
-            gpus = gpus_for.found(_choose(model, header)[0], model, TOP)
+            build, _ = _choose(model, header)
+            gpus = gpus_for.found(build, model, TOP)
         except EngineError:
-            gpus = gpus_for.NONE  # planning a start will say what is wrong with the engine
-        return layouts.predicted(model, header, self._room(model, gpus), gpus.names)
+            pass  # planning a start will say what is wrong with the engine
+        room = self._room(model, gpus)
+        predicted = layouts.predicted(model, header, room, gpus.names)
+        return predicted if build is None else _prompts(model, header, build, predicted, room).counted(predicted)
 
     def has_gpus(self, model: ModelSettings) -> bool:
         try:
@@ -216,13 +222,14 @@ def _arguments(
     layout: Layout,
     room: Room,
     step: Step,
+    prompts: Prompts,
 ) -> tuple[str, ...]:
     where = (str(endpoint.socket),) if endpoint.socket is not None else (endpoint.host, "--port", str(endpoint.port))
     return (
         "--model",
         str(model.source),
         "--alias",
-        model.name,
+        model.name.partition("~")[0],  # a replica's unit has a name of its own
         "--host",
         *where,
         "--ctx-size",
@@ -231,6 +238,7 @@ def _arguments(
         str(model.parallel),
         *gpus_for.arguments(model, build, layout, room, step),
         *_served(build),
+        *prompts.arguments,
         *purpose.arguments(header, model.args, layout.context),
         *(_without_remotes(model) if step.cpu else model.args),
         *(("--batch-size", str(layout.batch), "--ubatch-size", str(layout.batch)) if layout.batch is not None else ()),
@@ -249,6 +257,12 @@ def _without_remotes(model: ModelSettings) -> tuple[str, ...]:
     remotes = gpus_for.flags_of_remotes(model)
     at = next((at for at, each in enumerate(model.args) if remotes and each == remotes[0]), None)
     return model.args if at is None else (*model.args[:at], *model.args[at + 2 :])
+
+
+def _prompts(model: ModelSettings, header: Header, build: Build, footprint: Footprint, room: Room) -> Prompts:
+    known = build.kind == "embedded" or "--cache-ram" in build.flags
+    generates = (purpose.asked(model.args) or purpose.purpose(header)) == "text"
+    return prompts_of(model.args, footprint, room) if known and generates else Prompts()
 
 
 def _served(build: Build) -> tuple[str, ...]:

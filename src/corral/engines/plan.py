@@ -22,6 +22,7 @@ class Footprint:
     bytes_by_device: Mapping[str, int]
     origin: Origin = "estimated"
     parts: Mapping[str, Parts] = field(default_factory=lambda: MappingProxyType({}))  # the same by component, if known
+    growth: int = 0  # of the processor's: what it comes to while it runs, the engine's cache of earlier prompts
 
     @property
     def total_bytes(self) -> int:

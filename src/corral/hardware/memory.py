@@ -132,10 +132,14 @@ def read_memory(root: Path = Path("/")) -> Memory:
 
 
 def parse_stat(text: str) -> int:
-    """The page cache in `memory.stat` that the kernel would give up first, in bytes."""
+    """The page cache in `memory.stat`, in bytes: what the kernel gives up before it refuses memory, mapped model files
+    among it, as MemAvailable counts it outside of control groups."""
     found = dict(line.split(" ", 1) for line in text.splitlines() if line.count(" ") == 1)
-    value = found.get("total_inactive_file", found.get("inactive_file", "0"))
-    return int(value) if value.isdecimal() else 0
+    total = 0
+    for name in ("inactive_file", "active_file"):
+        value = found.get(f"total_{name}", found.get(name, "0"))
+        total += int(value) if value.isdecimal() and value.isascii() else 0
+    return total
 
 
 def read_cgroup_directories(root: Path, controller: str) -> list[PurePosixPath]:

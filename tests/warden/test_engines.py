@@ -70,6 +70,17 @@ async def test_kill_follows_an_ignored_term(client: RawClient, spawn: Spawn, pat
     assert (listed["exit"]["signal"], listed["exit"]["asked"]) == (signal.SIGKILL, True)
 
 
+async def test_a_stopped_engine_hears_term(client: RawClient, spawn: Spawn, paths: Paths) -> None:
+    """An engine that SIGSTOP has frozen ends by TERM like any other: nobody waits for KILL."""
+    pid = spawn(client, "a.1", *SH, "echo up; exec sleep 60")["pid"]
+    await said(paths.state_dir / "a.1.log", "up")
+    os.kill(pid, signal.SIGSTOP)
+    client.ask("stop", unit="a.1", grace_s=3600)
+    await until(lambda: client.ask("list")["engines"][0]["state"] == "exited", "the exit to be listed")
+    (listed,) = client.ask("list")["engines"]
+    assert listed["exit"]["signal"] == signal.SIGTERM
+
+
 @pytest.mark.parametrize("flag", ["--fork-child", "--fork-session"])
 async def test_nothing_is_left_of_one_that_forks(client: RawClient, spawn: Spawn, paths: Paths, flag: str) -> None:
     """When an engine ends, children it left are killed, in its group or (on Linux) in a session of their own."""

@@ -147,6 +147,7 @@ class Engines:
             if not engine.stopping:
                 engine.asked = engine.stopping = True
                 self._signal(engine, signal.SIGTERM)
+                self._signal(engine, signal.SIGCONT)  # one that was stopped could not hear it
         return engine
 
     def forget(self, unit: str) -> None:

@@ -45,7 +45,7 @@ from corral.serve_options import ServeOptions
 from corral.state_lock import StateLock, write_daemon_file
 from corral.supervisor import logs
 from corral.supervisor.adopt import adopt_survivors
-from corral.supervisor.fleet import Fleet, Relay
+from corral.supervisor.fleet import Fleet, Relay, units_in
 from corral.supervisor.gpu_return import GpuReturn
 from corral.supervisor.keep import Keeper, why_kept
 from corral.supervisor.machine import State
@@ -149,11 +149,20 @@ class Daemon:
             lambda: fleet,
             watcher,
             ledger,
-            settings=lambda: self._settings if self._plane is None else self._plane.settings,
+            settings=lambda: self._current,
             events=self.events,
             spawn=self._spawn,
             measured=lambda model, footprint, real: scheduler.measured(model, footprint, real=real),
         )
+        kept = KeptConversations(
+            Shelf(self.paths.conversations_dir),
+            self.events,
+            self._spawn,
+            plan_of=lambda model: fleet.plan(model),
+            busy=lambda model: scheduler.is_busy(model),
+            most=lambda: self._current.conversations_bytes,
+        )
+        await kept.open()
         adapter = FromLedger(LlamaCpp(measures.machine, slots_dir=lambda: kept.folder), ledger)
         from_store = FromStore(adapter, models.library.ready, self.paths.cache_dir / "templates")
         adapters = {"llama.cpp": from_store}
@@ -172,7 +181,7 @@ class Daemon:
             events=self.events,
             group=self._group,
             queue_timeout_s=settings.timeouts.queue_s,
-            first_generations={name: logs.last_generation(self.paths, name) for name in settings.models},
+            first_generations={name: logs.last_generation(self.paths, name) for name in units_in(settings)},
             look=measures.look,
         )
         scheduler.degraded = fleet.degraded
@@ -193,15 +202,6 @@ class Daemon:
             measures=measures,
         )
         models.users = plane
-        kept = KeptConversations(
-            Shelf(self.paths.conversations_dir),
-            self.events,
-            self._spawn,
-            plan_of=fleet.plan,
-            busy=scheduler.is_busy,
-            most=lambda: plane.settings.conversations_bytes,
-        )
-        await kept.open()
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
         watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
         listeners = plane.listeners = Listeners(
@@ -210,6 +210,10 @@ class Daemon:
         return _Parts(
             runner, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept, measures
         )
+
+    @property
+    def _current(self) -> Settings:
+        return self._settings if self._plane is None else self._plane.settings
 
     def _library(self, listener: Callable[[JobView], None]) -> Library:
         def warn(text: str) -> None:
@@ -257,6 +261,7 @@ class Daemon:
         for model in settings.models.values():
             if model.preload:
                 self._spawn(_preload(parts.plane, model.name), name=f"preload {model.name}")
+        parts.scheduler.keep_hours()
 
     async def _adopt(self, parts: _Parts) -> None:
         """Takes over the engines that ran on, those of stored models too."""

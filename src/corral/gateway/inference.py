@@ -64,7 +64,7 @@ class Inference:
         await self._proxy.forward(exchange, model.name, target, body, again=again)
 
     async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        entries = await asyncio.to_thread(_entries, self._host.settings)
+        entries = openai.with_meta(await asyncio.to_thread(_entries, self._host.settings), self._host.units())
         entries += openai.stored_entries(await self._host.stored_names())
         await send_json(exchange, {"object": "list", "data": entries})
 
@@ -74,7 +74,8 @@ class Inference:
             await send_json(exchange, stored[0])
             return
         model = self._host.resolve(match.rest)
-        entries = openai.model_entries([(model, await asyncio.to_thread(_created, model))])
+        created = await asyncio.to_thread(_created, model)
+        entries = openai.with_meta(openai.model_entries([(model, created)]), self._host.units())
         await send_json(exchange, next((entry for entry in entries if entry["id"] == match.rest), entries[0]))
 
     async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from corral.api import UnitInfo
 from corral.config.settings import ModelSettings
 from corral.errors import CorralError
 from corral.gateway import sse
@@ -44,6 +45,20 @@ def model_entries(models: Iterable[tuple[ModelSettings, int]]) -> list[dict[str,
         entries.append({**entry, "aliases": list(model.aliases)})
         entries.extend({**entry, "id": alias, "alias_of": model.name} for alias in model.aliases)
     return entries
+
+
+def with_meta(entries: list[dict[str, Any]], units: Iterable[UnitInfo]) -> list[dict[str, Any]]:
+    """`entries` with how those that are loaded are served: the context each request has, and in what that is less than
+    it could be."""
+    known = {
+        unit.model: {"n_ctx": unit.context, "notes": unit.warnings, "degraded": unit.degraded}
+        for unit in units
+        if unit.state == "ready"
+    }
+    return [
+        {**entry, "meta": known[name]} if (name := entry.get("alias_of", entry["id"])) in known else entry
+        for entry in entries
+    ]
 
 
 def stored_entries(names: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:

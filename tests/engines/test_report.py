@@ -103,6 +103,8 @@ def test_key(tmp_path: Path) -> None:
     one = plan(mounts=(Mount(file, str(file)),), argv=("/bin/x", "--model", str(file), "--host", "/run/1.sock"))
     again = replace(one, argv=("/other/x", "--model", str(file), "--host", "/run/2.sock", *WORDY), generation=2)
     assert key_of(one) == key_of(again)
+    for more in (("--temp", "0.5"), ("--jinja",), ("-lv", "5"), ("--no-ui", "--slots"), ("--cache-ram", "9")):
+        assert key_of(replace(one, argv=(*one.argv, *more))) == key_of(one)
     for other in (
         replace(one, engine_version="b2"), replace(one, context=1024), replace(one, devices=("cpu",)),
         replace(one, argv=(*one.argv, "--ubatch-size", "64")), replace(one, env={"A": "b"}),

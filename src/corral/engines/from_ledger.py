@@ -21,10 +21,15 @@ from corral.ledger.figures import Figures, Key
 from corral.ledger.ledger import Ledger
 from corral.models.memory.predict import PROCESSOR, Parts
 
-_OF_NO_WEIGHT: Final = frozenset(
-    {"--host", "--port", "--alias", "--slot-save-path", "--cache-ram", "--log-verbosity", "--api-key", "--api-key-file"}
-)
-"""Flags with one value that the memory of a load does not depend on."""
+_OF_NO_WEIGHT: Final = (
+    "--host", "--port", "--alias", "--slot-save-path", "--cache-ram", "--verbosity", "--verbose", "--api-key",
+    "--metrics", "--slots", "--ui", "--jinja", "--chat-template", "--chat-template-file", "--reverse-prompt",
+    "--temp", "--top-k", "--top-p", "--min-p", "--typical", "--repeat-last-n", "--repeat-penalty",
+    "--presence-penalty", "--frequency-penalty", "--seed", "--predict", "--keep", "--mirostat",
+    "--mirostat-ent", "--mirostat-lr",
+)  # fmt: skip
+"""Flags that the memory of a load does not depend on."""
+_IGNORED: Final = frozenset(id(flags.BY_NAME[name][0]) for name in _OF_NO_WEIGHT if name in flags.BY_NAME)
 
 _ANYWHERE: Final = Endpoint(socket=Path("corral.sock"))
 
@@ -103,10 +108,11 @@ def key_of(plan: LaunchPlan) -> Key:
 def _of_weight(argv: tuple[str, ...]) -> Iterator[str]:
     skip = False
     for word in argv:
+        flag, _ = flags.BY_NAME.get(flags.canonical(word), (None, True))
         if skip:
             skip = False
-        elif word in _OF_NO_WEIGHT:
-            skip = True
+        elif flag is not None and id(flag) in _IGNORED:
+            skip = flag.value is not None
         else:
             yield word
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 import subprocess
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,7 @@ from corral.engines import embedded_host
 from corral.engines.plan import Endpoint, LaunchPlan, Mount
 from corral.events import EventLog
 from corral.scheduler.lease import Lease
+from support.architecture_files import write_projector
 from support.engines import plan_of, until
 from support.ggufs import write_random
 from support.http import unix_request, wait_healthy
@@ -74,10 +78,11 @@ class World:
         self.events, self.shelf = EventLog(), Shelf(engine.folder / "kept")
         self.busy, self.most = False, 1 << 30
         self.looks = 0
+        self.made: KeptConversations | None = None
         self.tasks: list[asyncio.Task[Any]] = []
 
     def keeper(self, spare_bytes: int = SPARE_BYTES) -> KeptConversations:
-        return KeptConversations(
+        self.made = KeptConversations(
             self.shelf,
             self.events,
             self.group_task,
@@ -87,6 +92,7 @@ class World:
             spare_bytes=spare_bytes,
             quiet_s=0.05,
         )
+        return self.made
 
     def group_task(self, work: Any, *, name: str) -> asyncio.Task[Any]:
         self.tasks.append(self.group.create_task(work, name=name))
@@ -106,11 +112,25 @@ class World:
 @pytest.fixture
 async def world(engine: Engine) -> AsyncIterator[World]:
     async with asyncio.TaskGroup() as group:
-        yield World(engine, group)
+        world = World(engine, group)
+        yield world
+        if world.made is not None:
+            world.made.close()
 
 
-def body(*more: dict[str, str], **keys: Any) -> bytes:
+def body(*more: dict[str, Any], **keys: Any) -> bytes:
     return json.dumps({"messages": [*MESSAGES, *more], "max_tokens": 8, "temperature": 0, **keys}).encode()
+
+
+def png() -> bytes:
+    """A red square of 56 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes([200, 0, 0]) * 56) * 56
+    head = struct.pack(">IIBBBBB", 56, 56, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 async def answer(lease: Lease, asked: bytes) -> bytes:
@@ -228,6 +248,27 @@ async def test_what_is_not_saved(world: World, why: str) -> None:
         await asyncio.gather(*world.tasks)
     assert len(world.shelf) == 0
     assert not world.said("failed")
+
+
+async def test_a_conversation_with_an_image(world: World) -> None:
+    """With an image in it, what stands before the image is enough to find it, and all of it needs no reading again."""
+    keeper = world.keeper()
+    await keeper.open()
+    projector = write_projector(world.engine.folder / "p.gguf", width=128, image=56, out=128)
+    flags = (SAVE_FLAG, str(world.shelf.folder), "--mmproj", str(projector))
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(png()).decode()}}
+    asked = body({"role": "user", "content": [{"type": "text", "text": "see: "}, image]})
+    lease = world.engine.start(*flags)
+    first = json.loads(await answer(lease, asked))["timings"]
+    keeper.idle("m", lease.generation)
+    await until(lambda: len(world.shelf) == 1, "the conversation to be kept")
+    lease = world.engine.start(*flags)
+    assert keeper.wanted(lease)
+    recall = await keeper.recall(lease, TARGET, asked)
+    assert recall is not None
+    assert recall.count < first["prompt_n"] - 10
+    again = json.loads(await answer(lease, asked))["timings"]
+    assert again["cache_n"] == first["prompt_n"] - 1
 
 
 async def test_a_directory_that_cannot_be_used(world: World) -> None:

@@ -22,10 +22,11 @@ from corral.scheduler.lease import Lease
 from corral.units import show_bytes
 
 QUIET_S = 1.0
-"""A unit has to be idle for so long before its slots are saved."""
+"""A unit has to be idle for so long before its slots are saved, as long as nobody knows how long that takes."""
 LEAST_TOKENS = 256
 """A shorter conversation is read again sooner than it is looked for."""
 
+_SHORTEST_QUIET_S = 0.2
 _LONGEST_QUIET_S = 60.0
 _CALM = 20.0
 """Saving may take this part of the time: after a save of half a second the next quiet has to last ten."""
@@ -309,7 +310,7 @@ class KeptConversations:
         try:
             count = await talk.save(unit.endpoint, slot, part, _SAVE_WITHIN_S)
             took_s = clock.monotonic() - began
-            unit.quiet_s = min(max(self._quiet_s, _CALM * took_s), _LONGEST_QUIET_S)
+            unit.quiet_s = min(max(_SHORTEST_QUIET_S, _CALM * took_s), _LONGEST_QUIET_S)
             wrote = await asyncio.to_thread(self._shelf.size, part)
             self._save_rate = _towards(self._save_rate, wrote, took_s)
             if count < LEAST_TOKENS:
@@ -365,9 +366,11 @@ class KeptConversations:
         plan = self._plan_of(place)
         if plan is None or plan.generation != generation:
             return None
-        if (old := self._units.get(place)) is not None and old.timer is not None:
+        old = self._units.get(place)
+        if old is not None and old.timer is not None:
             old.timer.cancel()
-        unit = self._units[place] = _Unit(place, generation, plan, 0, quiet_s=self._quiet_s)
+        quiet_s = self._quiet_s if old is None else old.quiet_s
+        unit = self._units[place] = _Unit(place, generation, plan, 0, quiet_s=quiet_s)
         unit.off = save_dir(plan) != self._shelf.folder
         unit.tries = unit.allowance if len(self._shelf) and not unit.off else 0
         return unit

@@ -16,6 +16,7 @@ from corral.client import Finished, Piece
 from corral.config.paths import Paths
 from corral.errors import CorralError
 from support.ggufs import write_chain, write_random
+from support.llama import llama_server
 from support.server import Server, until
 
 WORDS = ["to", "be", "or", "not"]
@@ -113,6 +114,18 @@ def test_one_that_freezes_over_a_prompt_is_replaced_unseen(paths: Paths, slow: s
         assert len(events(server, "unit.hung")) == 1
 
 
+@pytest.mark.engines
+def test_a_llama_server_that_freezes_over_a_prompt_is_replaced_unseen(paths: Paths, slow: str) -> None:
+    """The same with a `llama-server` of the user's own, whose counters are those of its slots."""
+    test_one_that_freezes_over_a_prompt_is_replaced_unseen(paths, slow.replace("embedded", str(llama_server())))
+
+
+@pytest.mark.engines
+def test_a_long_prompt_is_no_hang_for_llama_server(paths: Paths, slow: str) -> None:
+    """Nor does it kill a `llama-server` that reads for a while."""
+    test_a_long_prompt_is_no_hang(paths, slow.replace("embedded", str(llama_server())))
+
+
 def test_one_that_freezes_in_a_stream_ends_it_with_an_error(paths: Paths, slow: str) -> None:
     """A stream that is cut ends in an error event; the next request is answered."""
     with Server(paths, slow) as server:
@@ -179,6 +192,10 @@ def test_a_preloaded_one_that_cannot_stay_up_ends_in_failed(paths: Paths, quick:
         story = server.client.story("a")
         last = story.chapters[-1].lines[-1].text
         assert last.startswith("crashed: ") and "left alone until somebody asks for it" in last
+        with pytest.raises(CorralError, match=r"failed 6 times in a row within .* killed it .*6 times") as refused:
+            say(server, "a", max_tokens=9)
+        assert refused.value.code == "start_failed"
+        server.client.start("a")
         assert say(server, "a", max_tokens=9) == " ".join(WORDS)
 
 

@@ -15,9 +15,9 @@ EVERY_S = look_every_s(HANG_S)
 class Looking:
     """One engine, looked at again and again. `now` is when the last look was begun."""
 
-    def __init__(self, hang_s: float = HANG_S) -> None:
+    def __init__(self, hang_s: float = HANG_S, speaks_while_busy: bool = True) -> None:
         self.hang_s, self.every_s, self.now = hang_s, look_every_s(hang_s), 100.0
-        self.liveness = Liveness(self.now)
+        self.liveness = Liveness(self.now, speaks_while_busy=speaks_while_busy)
 
     def look(
         self,
@@ -73,6 +73,12 @@ def test_one_silence_is_none() -> None:
     assert looking.look(status=None) is not Verdict.HANGS
     assert looking.look() is Verdict.LIVES
     assert hung_after_s(looking) is None
+
+
+def test_one_without_threads_to_spare_may_be_silent_at_work() -> None:
+    """Where requests take every thread, silence counts only while nothing runs."""
+    assert hung_after_s(Looking(speaks_while_busy=False), Request(1, 30, False, 0), status=None) is None
+    assert hung_after_s(Looking(speaks_while_busy=False), status=None) is not None
 
 
 def test_bytes_on_a_stream_are_an_answer() -> None:

@@ -54,7 +54,9 @@ def look_every_s(hang_s: float) -> float:
 class Liveness:
     """What was seen of one engine since it became ready. Times are on one clock that never goes back."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, speaks_while_busy: bool = True) -> None:
+        """`speaks_while_busy`: requests that run do not take all its threads, so that silence says something then."""
+        self._speaks_while_busy = speaks_while_busy
         self.evidence = ""  # in words, after `HANGS` or `DOUBT`
         self._silent_since: float | None = None  # when the first question without an answer was asked
         self._unanswered = 0
@@ -118,6 +120,8 @@ class Liveness:
         self._answers, self._chunks = answers, {each.key: each.chunks for each in running}
         if moved:
             self._moved()
+            self._silent_since, self._unanswered = None, 0
+        if running and not self._speaks_while_busy:
             self._silent_since, self._unanswered = None, 0
         # Of a plain answer nothing is seen until it is whole: only counters tell whether it is being made.
         waiting = [each for each in running if each.stream or self._has_counters]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from corral.engines import exits
 from corral.runners.runner import Exit
+from corral.units import show_duration
 
 Kind = Literal[
     "stopped",
@@ -243,6 +246,13 @@ def explain(exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = N
         return Reason(text, "unseen", "the warden was lost; warden.log in the state directory may say why", last)
     said = f": {own[:300]}" if own is not None else _quoted(lines)
     return Reason(f"{model} ended with {how}{said}", "exit", "see `corral logs` for its last lines", last)
+
+
+def in_a_row(whys: Sequence[str], model: str, took_s: float) -> str:
+    """One sentence for failures that followed each other, each kind of them counted."""
+    counts = Counter(why.removeprefix(f"{model} ").removeprefix("ended: ") for why in whys)
+    told = "; ".join(f"{why} ({count} times)" if count > 1 else why for why, count in counts.items())
+    return f"{model} failed {len(whys)} times in a row within {show_duration(took_s)}: {told}"
 
 
 def oom_kills_in(vmstat: str) -> int | None:

@@ -316,20 +316,22 @@ class Unit:
         if clock.monotonic() - self._ready_at > backoff.LONGEST_S or self._means.answered(self.name):
             self._failures = 0  # it was of use: not one crash after another
         self.restarts += 1
-        if self._steps_down(error):
+        seen = {"detected_ms": round(max(0.0, clock.wall() - exit_.at_wall_s) * 1000, 1)} if exit_.at_wall_s else {}
+        if self._steps_down(error, **seen):
             self._means.listener.unit_ended(self.model.name, generation, None, clock.monotonic())
             return
         error = self.fallback.told(error)
-        seen_ms = max(0.0, clock.wall() - exit_.at_wall_s) * 1000 if exit_.at_wall_s else None
-        retry_at = self._failed(error.message, error, at_once=True, detected_ms=seen_ms)
-        self._means.listener.unit_ended(self.model.name, generation, None, retry_at)
+        retry_at = self._failed(error.message, error, at_once=True, **seen)
+        # One crash too many counts as a start that failed: who waits is told, instead of waiting for the next.
+        told = self.last_error if self.state is State.FAILED else None
+        self._means.listener.unit_ended(self.model.name, generation, told, retry_at)
 
-    def _steps_down(self, error: CorralError) -> bool:
+    def _steps_down(self, error: CorralError, **seen: float) -> bool:
         """Whether the next start is by another plan, and so may come at once."""
         if (how := self.fallback.after(error, self.plan, clock.monotonic())) is None:
             return False
         self.last_error = error
-        self._finished(Event.FAILED, f"{error.message}; next {how}", cause=error.details.get("kind"))
+        self._finished(Event.FAILED, f"{error.message}; next {how}", cause=error.details.get("kind"), **seen)
         text = f"{self.name}: {error.message}; it is started again {how}"
         self._means.events.post("unit.fallback", text, model=self.model.name, unit=self.name, next=how)
         return True
@@ -352,19 +354,32 @@ class Unit:
             return ""
         return await asyncio.to_thread(logs.tail, self.log, _LOG_TAIL_LINES)
 
-    def _failed(self, why: str, error: CorralError, *, at_once: bool, detected_ms: float | None = None) -> float:
-        """Moves to backoff or failed and returns when the next try may be made. `detected_ms` is what passed from a
-        process's end until here."""
+    def _failed(self, why: str, error: CorralError, *, at_once: bool, **seen: float) -> float:
+        """Moves to backoff or failed and returns when the next try may be made."""
         self._failures += 1
         self.last_error = error
         # The first restart after a crash of a unit that had been ready needs no pause.
         pause = backoff.wait_s(self._failures - 1 if at_once else self._failures, random.random())
         gave_up = self.fallback.exhausted or backoff.gave_up(self._failures)
         event = Event.GAVE_UP if gave_up else Event.FAILED
-        facts = {"detected_ms": None if detected_ms is None else round(detected_ms, 1), "hint": error.hint}
-        facts |= {"cause": error.details.get("kind"), "failures": self._failures, "retry_in_s": round(pause, 3)}
-        self._finished(event, why, **{name: value for name, value in facts.items() if value is not None})
+        cause = {"cause": error.details["kind"]} if error.details.get("kind") else {}
+        facts = {"hint": error.hint, "failures": self._failures, "retry_in_s": round(pause, 3), **cause, **seen}
+        self._finished(event, why, **facts)
+        if gave_up:
+            self.last_error = self._in_a_row(error)
         return clock.monotonic() + pause
+
+    def _in_a_row(self, error: CorralError) -> CorralError:
+        """`error` with what happened each time."""
+        steps = [step for step in self.machine.history if step.event in (Event.FAILED, Event.GAVE_UP)]
+        steps = steps[-self._failures :]
+        if len(steps) < 2:
+            return error
+        took_s = steps[-1].at_wall_s - steps[0].at_wall_s
+        text = reasons.in_a_row([step.why for step in steps], self.model.name, took_s)
+        details = {**error.details, "story": [f"{clock.iso(step.at_wall_s)} {step.why}" for step in steps]}
+        hint = f"`corral story {self.model.name}` has all of it; {error.hint}"
+        return StartFailed(text, hint=hint, **details)
 
     def _finished(self, event: Event, why: str, **facts: Any) -> None:
         if self.plan is not None and self.plan.endpoint.socket is not None:

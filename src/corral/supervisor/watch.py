@@ -16,6 +16,9 @@ from corral.supervisor.machine import State
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.unit import Unit
 
+_SPARE_THREADS = 4
+"""Beyond its slots: two more requests that wait in it, and two for small questions."""
+
 _LOOKED_AT = (State.READY, State.DRAINING)
 
 
@@ -54,7 +57,8 @@ class Watch:
             self._looking.discard(name)
 
     async def _look_at(self, unit: Unit, name: str, plan: LaunchPlan) -> None:
-        liveness = self._known.setdefault(name, Liveness(clock.monotonic()))
+        if (liveness := self._known.get(name)) is None:
+            liveness = self._known[name] = Liveness(clock.monotonic(), speaks_while_busy=speaks_while_busy(plan))
         hang_s = self._hang_s()
         within_s = 0.8 * look_every_s(hang_s)  # so that it is over when the next one is due
         asked_at = clock.monotonic()
@@ -78,7 +82,7 @@ class Watch:
     def _judge(self, liveness: Liveness, unit: str, hang_s: float) -> Verdict:
         traffic = self._pulses.of(unit)
         requests = [
-            Request(id(each), each.prompt_bytes, each.stream, each.chunks, each.held)
+            Request(each, each.prompt_bytes, each.stream, each.chunks, each.held)
             for each in traffic.running
             if each.judged
         ]
@@ -91,3 +95,11 @@ class Watch:
             prompt_per_s=rates.prompt_per_s,
             write_per_s=rates.write_per_s,
         )
+
+
+def speaks_while_busy(plan: LaunchPlan) -> bool:
+    """Whether llama.cpp has threads enough to answer us while all its slots are at work, as it has by default."""
+    for flag, value in zip(plan.argv, plan.argv[1:], strict=False):
+        if flag == "--threads-http":
+            return not value.isdigit() or int(value) >= plan.slots + _SPARE_THREADS
+    return True

@@ -112,7 +112,14 @@ class ControlPlane:
             self._guests.add(model, spec)
             self._take_up()
             self._scheduler.begin_at(model.name, generation)
+        await self._foretell(model)
         return model
+
+    async def _foretell(self, model: ModelSettings) -> None:
+        """Has the scheduler know what `model` takes before its first start."""
+        place = self._scheduler.place(model.name)
+        if place is not None and not place.spec.footprint:
+            await self._measures.foretell(model, self._adapters[model.engine].footprint)
 
     async def _make_here(self, model: ModelSettings) -> None:
         """Raises UnknownModel when the model that `model` refers to is not in the store and may not be fetched."""
@@ -123,6 +130,7 @@ class ControlPlane:
                 raise missing(str(model.ref), str(model.ref))
             await self._models.fetched(str(model.ref), self.settings.timeouts.queue_s)
         elif not self.settings.memory or self._guests.specs[model.name].footprint:
+            await self._foretell(model)
             return
         async with self._reloading:  # what it takes is known only now
             self._guests.specs[model.name] = await one_spec(model, self.settings, self._adapters)
@@ -249,17 +257,18 @@ class ControlPlane:
 
     async def stop(self, name: str, *, wait: bool = True) -> ActionResult:
         model, began = (await self.known(name)).name, clock.monotonic()
-        unit = self._fleet.get(model)
-        if unit is None or unit.state is State.STOPPED:
+        units = [unit for unit in self._fleet.of_model(model) if unit.state is not State.STOPPED]
+        if not units:
             if (waited := self._refuse_waiting(model)) == 0:
                 return self._result(model, False, began, f"{model} does not run")
             those = "1 request that waited for it was" if waited == 1 else f"{waited} requests that waited for it were"
             return self._result(model, True, began, f"{model} does not run; {those} refused")
         self._scheduler.stop_unit(model, "`corral stop`")
-        if unit.state in (State.BACKOFF, State.FAILED):
-            await unit.stop("`corral stop`")
+        for unit in units:
+            if unit.state in (State.BACKOFF, State.FAILED):
+                await unit.stop("`corral stop`")
         if wait:
-            await unit.wait_stopped()
+            await asyncio.gather(*(unit.wait_stopped() for unit in units))
             return self._result(model, True, began, f"{model} is stopped")
         return self._result(model, True, began, f"{model} is being stopped")
 
@@ -303,6 +312,7 @@ class ControlPlane:
             self._configured, self.warnings = new, [str(problem) for problem in loaded.warnings]
             self._scheduler.queue_timeout_s = new.timeouts.queue_s
             self._take_up(frozenset(made.relaunch))
+            self._measures.foresee(new.models.values(), lambda each: self._adapters[each.engine].footprint(each))
         await self._settle_conversations()
         self.events.post("config.reloaded", made.text(), file=str(new.file) if new.file else None)
         return ReloadResult(
@@ -322,8 +332,8 @@ class ControlPlane:
             self.events.post("config.refused", f"{error.message} (the running configuration stays)", code=error.code)
 
     def _state(self, model: str) -> State:
-        unit = self._fleet.get(model)
-        return unit.state if unit is not None else State.STOPPED
+        states = [unit.state for unit in self._fleet.of_model(model)]
+        return State.READY if State.READY in states else states[0] if states else State.STOPPED
 
     def _result(self, model: str, changed: bool, began: float, text: str) -> ActionResult:
         took_ms = (clock.monotonic() - began) * 1000

@@ -152,7 +152,7 @@ class Daemon:
             settings=lambda: self._current,
             events=self.events,
             spawn=self._spawn,
-            measured=lambda model, footprint, real: scheduler.measured(model, footprint, real=real),
+            measured=lambda name, sizes, real, load_s: scheduler.measured(name, sizes, real=real, load_s=load_s),
         )
         kept = KeptConversations(
             Shelf(self.paths.conversations_dir),

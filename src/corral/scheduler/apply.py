@@ -49,7 +49,10 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
             _ended(state, event, now, out)
         case MemorySeen():
             memory.see(state, event)
-        case Measured(model, footprint, real):
+        case Measured(model, footprint, real, load_s):
+            if load_s is not None and (place := state.places.get(model)) is not None:
+                for unit in state.units_of(place):
+                    unit.usual_load_s = unit.usual_load_s or load_s
             if (place := state.places.get(model)) is not None and (real or not place.spec.footprint):
                 for unit in state.units_of(place):
                     unit.spec, unit.measured, unit.short = replace(place.spec, footprint=footprint), real, {}

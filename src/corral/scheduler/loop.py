@@ -149,10 +149,12 @@ class Scheduler:
         """Takes up a reading of the devices' memory that nobody asked for."""
         self._post(reading)
 
-    def measured(self, model: str, footprint: Mapping[str, int], *, real: bool = True) -> None:
+    def measured(
+        self, model: str, footprint: Mapping[str, int], *, real: bool = True, load_s: float | None = None
+    ) -> None:
         """What `model` takes, in bytes by device: seen in a load of it, or (not `real`) predicted where nothing is
         known yet."""
-        self._post(Measured(model, footprint, real))
+        self._post(Measured(model, footprint, real, load_s))
 
     def keep_hours(self) -> None:
         """Has schedules kept from now on: they are held against the time of day at once and every few seconds."""

@@ -115,6 +115,7 @@ class Measured:
     model: str
     footprint: Mapping[str, int]
     real: bool = True
+    load_s: float | None = None  # how long its newest load took, if that is known
 
 
 @dataclass(frozen=True, slots=True)

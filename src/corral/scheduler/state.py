@@ -49,8 +49,9 @@ class Spec:
     @property
     def capacity(self) -> int:
         """Leases given out at once by one unit: the engine's slots and two more, so that it never waits for us between
-        two requests, while the rest wait here, where they can be reordered, counted and cancelled."""
-        return self.slots + 2
+        two requests, while the rest wait here, where they can be reordered, counted and cancelled. With replicas, the
+        slots alone: what waits here takes the first that is free in any of them."""
+        return self.slots + 2 if self.replicas == 1 else self.slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,6 @@ class Scheduling:
             for waiter in place.line:
                 assert self.waiters[waiter].model == place.model
             assert not place.leases or place.phase in (Phase.READY, Phase.STOPPING), "no lease on a unit not ready"
-            assert len(place.leases) <= place.spec.capacity
+            assert place.draining or len(place.leases) <= place.spec.slots + 2
         assert len(self.waiters) <= self.policy.max_queue
         assert all(waiter.deadline >= self.next_deadline for waiter in self.waiters.values())

@@ -34,7 +34,7 @@ async def adopt_survivors(
     adopted: list[str] = []
     endings = []
     for survivor in await runner.survivors():
-        why_not = await _why_not(survivor, fleet, settings, adapters, taken=adopted)
+        why_not = await _why_not(survivor, fleet, adapters, taken=adopted)
         if why_not:
             text = f"{survivor.plan.unit} ran on from before and was stopped: {why_not}"
             events.post("unit.ended", text, model=survivor.plan.model, unit=survivor.plan.unit, why=why_not)
@@ -49,11 +49,9 @@ async def adopt_survivors(
     return adopted
 
 
-async def _why_not(
-    survivor: Survivor, fleet: Fleet, settings: Settings, adapters: Mapping[str, Adapter], taken: list[str]
-) -> str:
+async def _why_not(survivor: Survivor, fleet: Fleet, adapters: Mapping[str, Adapter], taken: list[str]) -> str:
     old = survivor.plan
-    model = settings.models.get(old.model)
+    model = fleet.wanted(old.model)
     if model is None or fleet.get(old.model) is None:
         return "no model of that name is configured any more"
     if old.model in taken:

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from corral.config.settings import Settings
+from corral.config.settings import ModelSettings, Settings
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import CorralError, UnknownModel
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Listener, Means, Unit
 
 
+def units_in(settings: Settings) -> dict[str, ModelSettings]:
+    """What every unit runs, by the unit's name: that of its model, and `<model>~2` and so on for its replicas, which no
+    model can be called."""
+    found = dict(settings.models)
+    for name, model in settings.models.items():
+        for number in range(2, model.replicas + 1):
+            unit = f"{name}~{number}"
+            found[unit] = replace(model, name=unit, aliases=(), port=None, preload=False, pin=False)
+    return found
+
+
 class Fleet:
-    """Units by model name. It is what the scheduler commands, and what tells it how that went."""
+    """Units by name. It is what the scheduler commands, and what tells it how that went."""
 
     def __init__(self, settings: Settings, means: Means) -> None:
-        self._settings = settings
+        self._wanted = units_in(settings)
         self._means = means
-        self._units = {name: Unit(model, settings.timeouts, means) for name, model in settings.models.items()}
+        self._units = {name: Unit(model, settings.timeouts, means) for name, model in self._wanted.items()}
 
     def __iter__(self) -> Iterator[Unit]:
         return iter(self._units.values())
 
     def get(self, model: str) -> Unit | None:
         return self._units.get(model)
+
+    def wanted(self, unit: str) -> ModelSettings | None:
+        """What a unit of that name would run."""
+        return self._wanted.get(unit)
+
+    def of_model(self, model: str) -> list[Unit]:
+        """The model's first unit and its replicas."""
+        return [unit for name, unit in self._units.items() if name.partition("~")[0] == model]
 
     def plan(self, model: str) -> LaunchPlan | None:
         """By which its engine runs; None when none does."""
@@ -41,8 +61,8 @@ class Fleet:
 
     def configure(self, settings: Settings) -> None:
         """Takes up new settings. A unit whose model is gone stays until its process is gone too."""
-        self._settings = settings
-        for name, model in settings.models.items():
+        self._wanted = units_in(settings)
+        for name, model in self._wanted.items():
             if name not in self._units:
                 self._units[name] = Unit(model, settings.timeouts, self._means)
         for unit in self._units.values():
@@ -51,7 +71,7 @@ class Fleet:
 
     async def start(self, model: str, generation: int) -> None:
         self._drop_removed()
-        if (settings := self._settings.models.get(model)) is None:  # removed since the start was decided
+        if (settings := self._wanted.get(model)) is None:  # removed since the start was decided
             gone = UnknownModel(f"{model} was removed from the configuration", model=model)
             self._means.listener.unit_ended(model, generation, gone, 0.0)
             return
@@ -59,8 +79,8 @@ class Fleet:
 
     def expect(self, model: str, generation: int) -> None:
         """Has prepared what may be, for a start that is likely and has to wait."""
-        if (unit := self._units.get(model)) is not None and model in self._settings.models:
-            unit.expect(self._settings.models[model], generation)
+        if (unit := self._units.get(model)) is not None and model in self._wanted:
+            unit.expect(self._wanted[model], generation)
 
     def forgo(self, model: str) -> None:
         """Nobody waits for that start any more."""
@@ -83,7 +103,7 @@ class Fleet:
     def _drop_removed(self) -> None:
         gone = (State.STOPPED, State.BACKOFF, State.FAILED)
         for name, unit in list(self._units.items()):
-            if name not in self._settings.models and unit.state in gone:
+            if name not in self._wanted and unit.state in gone:
                 unit.forgo()
                 del self._units[name]
 

@@ -1,0 +1,126 @@
+"""Scheduling through the whole server, with real engines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import openai
+import pytest
+
+from corral.config.paths import Paths
+from support.engines import until
+from support.ggufs import write_chain, write_random
+from support.server import Server
+
+WORDS = ["red", "green", "blue"]
+SAID: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "go"}]
+
+
+def client_of(server: Server) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+@asynccontextmanager
+async def streams(client: openai.AsyncOpenAI, model: str, count: int) -> AsyncIterator[list[str]]:
+    """So many endless answers, all of them wanted at once; the units that gave those that have begun."""
+    units: list[str] = []
+    ends = asyncio.Event()
+
+    async def one() -> None:
+        async with client.chat.completions.with_streaming_response.create(
+            model=model, messages=SAID, stream=True, max_tokens=60000
+        ) as answer:
+            units.append(answer.headers["x-corral-unit"])
+            await ends.wait()
+
+    tasks = [asyncio.create_task(one()) for _ in range(count)]
+    try:
+        yield units
+    finally:
+        ends.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def position(client: openai.AsyncOpenAI, model: str) -> str | None:
+    answer = await client.chat.completions.with_raw_response.create(model=model, messages=SAID, max_tokens=3)
+    return answer.headers.get("x-corral-queue-position")
+
+
+@pytest.fixture
+def long_model(short_tmp: Path) -> str:
+    write_random(short_tmp / "a.gguf", context=65536)
+    return f"{{name: a, source: {short_tmp}/a.gguf, executable: embedded, context: 65536, parallel: 3"
+
+
+async def test_replicas_share_a_queue(paths: Paths, long_model: str) -> None:
+    """A model with two replicas starts the second when the first is full, serves from both under its own name, goes on
+    with one when the other dies, and stops with both."""
+    with Server(paths, f"models: [{long_model}, replicas: 2}}]") as server:
+        async with client_of(server) as client:
+            async with streams(client, "a", 6) as units:
+                await until(lambda: len(units) == 6, "all of them to be served")
+                assert set(units) == {"a.1", "a~2.1"}
+                assert sorted(unit.unit for unit in server.client.units()) == ["a.1", "a~2.1"]
+            said = await client.chat.completions.create(model="a", messages=SAID, max_tokens=1)
+            assert said.model == "a"
+            pid = next(unit.pid for unit in server.client.units() if unit.model == "a")
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            async with streams(client, "a", 2) as units:
+                await until(lambda: len(units) == 2, "both to be served")
+            await asyncio.to_thread(server.client.stop, "a")
+            assert [unit.state for unit in server.client.units()] == ["stopped", "stopped"]
+
+
+async def test_a_request_can_be_the_last(paths: Paths, long_model: str) -> None:
+    """With a keep-alive of 0 the engine stops after the request; without one it stays."""
+    with Server(paths, f"models: [{long_model}}}]") as server:
+        async with client_of(server) as client:
+            ask = client.chat.completions.create
+            await ask(model="a", messages=SAID, max_tokens=1)
+            assert server.client.units()[0].idle_stop_in_s is not None
+            await ask(model="a", messages=SAID, max_tokens=1, extra_headers={"x-corral-keep-alive": "-1"})
+            assert server.client.units()[0].idle_stop_in_s is None
+            await ask(model="a", messages=SAID, max_tokens=1, extra_headers={"x-corral-keep-alive": "0"})
+            await until(lambda: server.states("a")[-1][1] == "stopped", "it to be stopped")
+
+
+async def test_who_waits_is_told_where_it_stands(paths: Paths, long_model: str, short_tmp: Path) -> None:
+    """A request that has to wait is an event with its place in line, and its answer has that in a header."""
+    write_chain(short_tmp / "b.gguf", WORDS)
+    other = f"{{name: b, source: {short_tmp}/b.gguf, executable: embedded, context: 256}}"
+    with Server(paths, f"max_active: 1\nmodels: [{long_model}}}, {other}]") as server:
+        async with client_of(server) as client:
+            async with streams(client, "a", 1) as units:
+                await until(lambda: len(units) == 1, "a to answer")
+                asking = asyncio.create_task(position(client, "b"))
+                await until(lambda: server.client.status().waiting == 1, "b to wait")
+                text = [event.text for event in server.client.events() if event.kind == "request.waits"][-1]
+                assert text.startswith("a request for b waits as number 1")
+            assert await asking == "1"
+
+
+async def test_the_default_model_comes_back(paths: Paths, long_model: str, short_tmp: Path) -> None:
+    """With return_to_default, the default model is loaded again once nothing was asked for so long."""
+    write_chain(short_tmp / "b.gguf", WORDS)
+    other = f"{{name: b, source: {short_tmp}/b.gguf, executable: embedded, context: 256}}"
+    keys = "max_active: 1\ndefault_model: a\nreturn_to_default: 300ms\n"
+    with Server(paths, f"{keys}models: [{long_model}}}, {other}]") as server:
+        await until(lambda: bool(server.states("a")) and server.states("a")[-1][1] == "ready", "a to be there")
+        async with client_of(server) as client:
+            await client.chat.completions.create(model="b", messages=SAID, max_tokens=3)
+        await until(lambda: server.states("a")[-1][1] == "ready" and len(server.states("a")) > 5, "a to be back")
+        assert server.states("b")[-1][1] == "stopped"
+
+
+async def test_a_schedule_keeps_a_model(paths: Paths, long_model: str) -> None:
+    """In a window of its schedule a model is loaded although nobody asks, and not stopped for being idle."""
+    with Server(paths, f"models: [{long_model}, idle_timeout: 0, schedule: [{{keep: pin}}]}}]") as server:
+        await until(lambda: bool(server.states("a")) and server.states("a")[-1][1] == "ready", "a to be there")
+        unit = server.client.units()[0]
+        assert (unit.idle_stop_in_s, unit.kept) == (None, "pin")

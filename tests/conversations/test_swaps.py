@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,24 @@ def test_more_conversations_than_slots(paths: Paths, short_tmp: Path) -> None:
     with Server(paths, config(short_tmp)) as server:
         _, timings = ask(server, "a", topics["be brief"])
         assert timings["cache_n"] > 700
+
+
+def test_two_at_once(paths: Paths, short_tmp: Path) -> None:
+    """Two conversations over two slots, asked at the same time, are both put back, each for its own request."""
+    text = config(short_tmp).replace("context: 8192}", "context: 4096, parallel: 2}")
+    topics = [opening("be kind"), opening("go and be brief")]
+    with Server(paths, text) as server, ThreadPoolExecutor(2) as pool:
+
+        def ask_both(asked: list[Messages]) -> list[tuple[str, dict[str, Any]]]:
+            return list(pool.map(lambda messages: ask(server, "a", messages), asked))
+
+        answers = ask_both(topics)
+        kept(server, 2)
+        swap(server)
+        asked = [going_on(messages, answer[0]) for messages, answer in zip(topics, answers, strict=True)]
+        for first, second in zip(answers, ask_both(asked), strict=True):
+            assert second[1]["cache_n"] >= first[1]["prompt_n"]
+        until(partial(restored, server, 2), "two verdicts")
 
 
 @pytest.mark.parametrize("damage", ["shorter", "flipped"])

@@ -81,7 +81,9 @@ class ControlPlane:
         except UnknownModel as unknown:
             if not name:
                 raise
-            return await self._guest(name, unknown)
+            guest = await self._guest(name, unknown)
+            await self._foretell(guest)
+            return guest
         if model.ref is not None and self._state(model.name) is not State.READY:
             await self._make_here(model)
         return model
@@ -112,7 +114,6 @@ class ControlPlane:
             self._guests.add(model, spec)
             self._take_up()
             self._scheduler.begin_at(model.name, generation)
-        await self._foretell(model)
         return model
 
     async def _foretell(self, model: ModelSettings) -> None:

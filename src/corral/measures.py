@@ -44,6 +44,9 @@ _BETWEEN_S: Final = 0.02
 _RUNNING: Final = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING, State.SLEEPING})
 
 
+Measured = Callable[[str, Mapping[str, int], bool, float | None], None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What single units hold now, in bytes by device; what is not told is missing."""
@@ -62,7 +65,7 @@ class _Held:
 class Measures:
     """Looks through one watcher. One event loop, but for `machine`.
 
-    `measured` hears what a model takes, in bytes by device, and whether a load of it was seen to.
+    `measured` hears what a model takes, in bytes by device, whether a load of it was seen to, and how long that was.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Measures:
         settings: Callable[[], Settings],
         events: EventLog,
         spawn: Spawn,
-        measured: Callable[[str, Mapping[str, int], bool], None],
+        measured: Measured,
     ) -> None:
         self._units, self._watcher, self._ledger = units, watcher, ledger
         self._settings, self._events, self._spawn, self._measured = settings, events, spawn, measured
@@ -109,7 +112,7 @@ class Measures:
             known = await asyncio.to_thread(self._ledger.find, key)
             if known is not None and unit.plan is plan:
                 unit.plan = replace(plan, footprint=merged(plan.footprint, known))
-                self._measured(plan.model, unit.plan.footprint.bytes_by_device, True)
+                self._measured(plan.model, unit.plan.footprint.bytes_by_device, True, known.load_s)
 
     def foresee(self, models: Iterable[ModelSettings], footprint: Callable[[ModelSettings], Footprint]) -> None:
         """Begins to tell of each model what it will take, one after another and beside everything else: what its first
@@ -119,10 +122,15 @@ class Measures:
     async def _foresee(self, models: list[ModelSettings], footprint: Callable[[ModelSettings], Footprint]) -> None:
         await asyncio.sleep(_CALM_S)
         for model in models:
-            with suppress(CorralError, OSError):  # whoever asks for the model will hear of it
-                found = await asyncio.to_thread(footprint, model)
-                self._measured(model.name, found.bytes_by_device, found.origin == "measured")
+            if model.ref is None:  # a stored model may have to be unpacked for it, which its first request is worth
+                await self.foretell(model, footprint)
             await asyncio.sleep(_BETWEEN_S)
+
+    async def foretell(self, model: ModelSettings, footprint: Callable[[ModelSettings], Footprint]) -> None:
+        """Tells what `model` will take. Nothing where that cannot be found out: its start will say why."""
+        with suppress(CorralError, OSError):
+            found = await asyncio.to_thread(footprint, model)
+            self._measured(model.name, found.bytes_by_device, found.origin == "measured", found.load_s)
 
     def machine(self) -> Machine:
         """The devices, for planning. From any thread; from the event loop's own, those of the last look. Blocks for a
@@ -246,7 +254,7 @@ class Measures:
         predicted, footprint = plan.footprint, merged(plan.footprint, known)
         if unit.plan is plan:
             unit.plan = replace(plan, footprint=footprint)
-        self._measured(plan.model, footprint.bytes_by_device, True)
+        self._measured(plan.model, footprint.bytes_by_device, True, known.load_s)
         if predicted.origin != "measured":
             text = (
                 f"{plan.unit} takes {show_bytes(footprint.total_bytes)}, "

@@ -88,7 +88,11 @@ def merged(predicted: Footprint, known: Figures) -> Footprint:
         for name, each in known.devices.items()
     }
     return Footprint(
-        MappingProxyType(sizes), "measured", MappingProxyType({**predicted.parts, **parts}), predicted.growth
+        MappingProxyType(sizes),
+        "measured",
+        MappingProxyType({**predicted.parts, **parts}),
+        predicted.growth,
+        known.load_s,
     )
 
 

@@ -78,7 +78,7 @@ def test_plan(chain: ModelSettings) -> None:
     assert value(plan, "--gpu-layers") == "0"
     assert plan.argv[-2:] == ("--top-k", "5")
     assert (plan.context, plan.slots, plan.devices, plan.warnings) == (512, 2, ("cpu",), ())
-    assert plan.env == {"A": "b", "GGML_NO_BACKTRACE": "1"}
+    assert plan.env == {"A": "b"}
     assert plan.mounts[0].source == model.source
 
 

@@ -17,7 +17,7 @@ import pytest
 from corral.config.paths import Paths
 from corral.errors import EngineMissing, StartFailed
 from corral.runners import memory
-from corral.runners.environment import ALLOWED, engine_environment
+from corral.runners.environment import ALLOWED, ALWAYS, engine_environment
 from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
 from support.engines import fake_plan, lives, plan_of, said, until, until_told
@@ -226,7 +226,8 @@ async def test_memory_by_ps_agrees(runner: ProcessRunner, log: Path) -> None:
 def test_environment_is_an_allow_list() -> None:
     """Of our environment only harmless names reach an engine, and the plan's own values win."""
     ours = {"PATH": "/bin", "HF_TOKEN": "secret", "AWS_SECRET_ACCESS_KEY": "s", "HOME": "/h", "CORRAL_KEY": "k"}
-    assert engine_environment({"HOME": "/other", "X": "1"}, ours) == {"PATH": "/bin", "HOME": "/other", "X": "1"}
+    given = {"PATH": "/bin", "HOME": "/other", "X": "1"}
+    assert engine_environment({"HOME": "/other", "X": "1"}, ours) == {**ALWAYS, **given}
     assert not [name for name in ALLOWED if any(word in name for word in ("KEY", "TOKEN", "SECRET", "PASS"))]
 
 

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.engines.placement import RUNGS, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount, Probe
+from corral.models.memory.predict import Parts
 from corral.runners.record import dump_plan, load_plan
 from support.engines import plan_of
 
@@ -29,7 +31,10 @@ plans = st.builds(
     argv=st.lists(texts).map(tuple),
     endpoint=st.builds(Endpoint, socket=st.none() | paths, host=texts, port=st.integers(0, 65535)),
     footprint=st.builds(
-        Footprint, st.dictionaries(texts, sizes, max_size=3), st.sampled_from(["estimated", "probed", "measured"])
+        Footprint,
+        st.dictionaries(texts, sizes, max_size=3),
+        st.sampled_from(["estimated", "probed", "measured"]),
+        st.dictionaries(texts, st.builds(Parts, sizes, sizes, sizes), max_size=2),
     ),
     probe=st.builds(Probe, texts, st.floats(allow_nan=False, allow_infinity=False)),
     env=st.dictionaries(texts, texts, max_size=3),
@@ -40,6 +45,12 @@ plans = st.builds(
     slots=sizes,
     leash=st.sampled_from(["survive", "die-with-daemon"]),
     warnings=st.lists(texts, max_size=2).map(tuple),
+    room=st.builds(Room, st.dictionaries(texts, sizes, max_size=3), st.lists(texts, max_size=2).map(tuple), texts),
+    step=st.builds(Step, sizes, sizes, sizes, texts, st.booleans()),
+    left=st.lists(st.sampled_from(RUNGS), unique=True).map(tuple),
+    placement=texts,
+    degraded=texts,
+    awaits_gpu=st.booleans(),
 )
 
 
@@ -53,7 +64,7 @@ def test_strategy_covers_every_field() -> None:
     """The property above speaks of all fields: a new one must be added to it."""
     data = dump_plan(plan_of("x"))["launch_plan"]
     assert set(data) == {field.name for field in fields(LaunchPlan)}
-    assert len(fields(LaunchPlan)) == 17, "add the new field to `plans` above"
+    assert len(fields(LaunchPlan)) == 23, "add the new field to `plans` above"
 
 
 def test_older_and_newer_records_load() -> None:

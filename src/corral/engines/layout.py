@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +34,7 @@ _OWN_LAYOUT: Final = (
     "--tensor-split", "--split-mode", "--main-gpu", "--override-tensor", "--cpu-moe", "--n-cpu-moe", "--n-cpu-ffn",
     "--fit", "--fit-target", "--fit-ctx",
 )  # fmt: skip
+_FURTHER_FILES: Final = ("--mmproj", "--model-draft", "--lora", "--lora-scaled")
 _OWN_DEVICES: Final = frozenset({"--device", "-dev"})
 
 
@@ -84,9 +85,12 @@ def wanted_context(model: ModelSettings, header: Header) -> tuple[int, tuple[str
 
 def best(model: ModelSettings, header: Header, room: Room, *, longest: int | None = None) -> Fit:
     """The best place for `model` in `room`, with as much of an `auto` context as fits. Reads headers of LoRA files."""
+    key = _key(model, header, room, longest)
+    if key is not None and (known := _known.get(key)) is not None:
+        return known
     asked, _ = wanted_context(model, header)
     made = prediction.run_of(model, header, asked, ())
-    return fit(
+    found = fit(
         header,
         made,
         room.bytes_by_device,
@@ -95,6 +99,33 @@ def best(model: ModelSettings, header: Header, room: Room, *, longest: int | Non
         shortest=min(asked, SHORTEST) if model.context is None else None,
         at=lambda context: prediction.resized(model, header, made, context),
     )
+    if key is not None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[key] = found
+    return found
+
+
+_MOST_KNOWN: Final = 64
+_LONG: Final = 1024
+_known: dict[tuple[object, ...], Fit] = {}
+"""A search for what fits takes a tenth of a second, and the same one is made for each start."""
+
+
+def _key(model: ModelSettings, header: Header, room: Room, longest: int | None) -> tuple[object, ...] | None:
+    """What `best` depends on; None where further files have a say."""
+    if any(flags.has(model.args, name) for name in _FURTHER_FILES):
+        return None
+    asked = (model.context, model.gpu_layers, model.parallel, model.args, longest)
+    told = tuple((name, _brief(value)) for name, value in header.metadata.items())
+    return header.architecture, header.tensors, told, asked, tuple(room.bytes_by_device.items())
+
+
+def _brief(value: object) -> object:
+    """A value, or how long it is where it is too long to count for more."""
+    if not isinstance(value, Sized):
+        return value
+    return repr(value) if len(value) <= _LONG else len(value)
 
 
 def lay_out(model: ModelSettings, header: Header, room: Room, step: Step) -> Layout:

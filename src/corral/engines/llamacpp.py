@@ -22,10 +22,6 @@ from corral.errors import EngineError, EngineFlagError, ModelFileError
 from corral.models.gguf import Header
 from corral.models.shards import read_model, shard_paths
 
-_QUIET = MappingProxyType({"GGML_NO_BACKTRACE": "1"})
-"""A dying engine would have a debugger look at it first, which takes long, and its last words would be the debugger's.
-"""
-
 NAME = "llama.cpp"
 """The value of the `engine` key that means this adapter."""
 
@@ -75,7 +71,7 @@ class LlamaCpp:
             ),
             endpoint=endpoint,
             footprint=prompts.counted(layout.footprint),
-            env=MappingProxyType({**_QUIET, **model.env, **(gpus_for.HIDDEN if step.cpu else {})}),
+            env=MappingProxyType({**model.env, **(gpus_for.HIDDEN if step.cpu else {})}),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=layout.devices,
             context=layout.context,

@@ -16,8 +16,12 @@ _DEVICES |= {"VK_DRIVER_FILES", "ONEAPI_DEVICE_SELECTOR", "ZES_ENABLE_SYSMAN", "
 ALLOWED = frozenset(_PLACES | _DEVICES)
 """Names that are passed on when they are set. Everything else an engine needs is in its plan."""
 
+ALWAYS = {"GGML_NO_BACKTRACE": "1"}
+"""A dying llama.cpp would have a debugger look at it first: that takes long, and its last words would be the
+debugger's."""
+
 
 def engine_environment(plan_env: Mapping[str, str], inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment of an engine: the plan's, over what is allowed of ours."""
     inherited = os.environ if inherited is None else inherited
-    return {name: inherited[name] for name in sorted(ALLOWED) if name in inherited} | dict(plan_env)
+    return ALWAYS | {name: inherited[name] for name in sorted(ALLOWED) if name in inherited} | dict(plan_env)

@@ -173,6 +173,17 @@ def test_runs(chain: ModelSettings) -> None:
         assert [slot["n_ctx"] for slot in slots] == [1024, 1024]
 
 
+def test_what_is_too_long_is_refused(chain: ModelSettings) -> None:
+    """A prompt longer than the context is an error with both numbers; nothing of it is cut off in silence."""
+    with running(plan_of(replace(chain, context=256, args=("--no-warmup",)))) as path:
+        body = {"messages": [{"role": "user", "content": "is it? " * 400}]}
+        status, _, answer = unix_request(path, "POST", "/v1/chat/completions", body)
+        assert status == 400
+        said = json.loads(answer)["error"]
+        assert (said["type"], said["n_ctx"]) == ("exceed_context_size_error", 256)
+        assert "256 tokens" in said["message"]
+
+
 def test_embeds(short_tmp: Path) -> None:
     """An embedding model is served as one by itself, with its whole input in one batch."""
     source = ggufs.write_bert(short_tmp / "bert.gguf")

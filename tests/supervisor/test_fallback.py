@@ -15,8 +15,10 @@ from corral.config.settings import ModelSettings, Rung
 from corral.engines.placement import RUNGS, TOP, Step, next_step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import StartFailed
+from corral.runners.runner import Exit
 from corral.supervisor.fallback import LOOK_AFTER_S, Fallback
 from corral.supervisor.gpu_return import GpuReturn
+from corral.supervisor.reasons import GPU_MEMORY, explain
 from corral.supervisor.unit import Unit
 from support.fake_adapter import FakeAdapter
 from support.unit_world import world
@@ -119,6 +121,34 @@ def test_a_gpu_is_not_always_done_without(model: ModelSettings, made: LaunchPlan
     found = fallback(model)
     assert found.after(GPU_GONE, made, 0.0) is None
     assert found.step == TOP
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "on_gpu"),
+    [
+        ("CUDA error: out of memory", "memory", True),
+        ("ROCm error: out of memory", "memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "memory", True),
+        ("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 9 MiB on device 0: cudaMalloc failed: out of memory",
+         "memory", True),
+        ("llama_model_load: error loading model: unable to allocate Vulkan0 buffer", "memory", True),
+        ("ggml_vulkan: Device memory allocation of size 9 failed.", "memory", True),
+        ("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9", "memory", False),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "memory", False),
+        ("CUDA error: an illegal memory access was encountered", "device", False),
+        ("ROCm error: unspecified launch failure", "device", False),
+        ("vk::Queue::submit: ErrorDeviceLost", "device", False),
+        ("Memory access fault by GPU node-1 (Agent handle: 0x1) on address 0x2", "device", False),
+        ("Remote RPC server crashed or returned malformed response", "device", False),
+        ('error while handling argument "--device": invalid device: CUDA0', "device", False),
+        ("ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected", "exit", False),
+    ],
+)  # fmt: skip
+def test_what_engines_say_when_memory_or_a_gpu_fails(line: str, kind: str, on_gpu: bool) -> None:
+    """A GPU's memory, the machine's own and a failed GPU are told apart by the engine's last words."""
+    reason = explain(Exit(1, None), f"0.00.001.002 E {line}\n", "m")
+    assert reason.kind == kind
+    assert (GPU_MEMORY in reason.text) is on_gpu
 
 
 FULL = ("--say", "alloc_buffer: allocating 9 MiB on device 0: cudaMalloc failed: out of memory", "--exit-code", "1")

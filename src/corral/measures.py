@@ -95,12 +95,14 @@ class Measures:
         look = await self._look()
         return MemorySeen(look.free, look.totals, look.at, self._held.by_unit)
 
-    async def sample(self, wanted: Callable[[], bool], tell: Callable[[MemorySeen], None]) -> None:
-        """Tells of a reading every two seconds while `wanted()`: a task of the daemon's, for ever."""
+    async def sample(
+        self, wanted: Callable[[], bool], tell: Callable[[MemorySeen], None], every_s: float = EVERY_S
+    ) -> None:
+        """Tells of a reading every `every_s` seconds while `wanted()`: a task of the daemon's, for ever."""
         while True:
             if wanted():
                 tell(await self.look())
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(every_s)
 
     async def recall(self) -> None:
         """Has adopted units' plans show what is known of their loads."""

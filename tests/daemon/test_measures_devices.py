@@ -1,0 +1,83 @@
+"""What `Measures` tells of a machine with GPUs to those who decide: the scheduler, the planner, people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from corral.config.settings import Settings
+from corral.events import EventLog
+from corral.hardware.asking import Asker, command
+from corral.hardware.watch import Watcher
+from corral.ledger.ledger import Ledger
+from corral.measures import Measures
+from support.gpus import GIB, write_library, write_machine
+
+
+@asynccontextmanager
+async def measures(tmp_path: Path, settings: Settings) -> AsyncIterator[Measures]:
+    library = write_library(tmp_path / "library")
+    root = write_machine(tmp_path / "root")
+
+    def spawn(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(work, name=name)
+
+    watcher = Watcher(root=root, asker=Asker(command(root, library)))
+    made = Measures(
+        list, watcher, Ledger(), settings=lambda: settings, events=EventLog(), spawn=spawn,
+        measured=lambda model, sizes, real, load_s: None,
+    )  # fmt: skip
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def test_devices(tmp_path: Path) -> None:
+    """People see each device with what others hold, its budget and what is left free."""
+    settings = Settings({}, memory={"gpu0": 12 * GIB}, headroom={"cpu": 2 * GIB})
+    async with measures(tmp_path, settings) as each:
+        cpu, first, *_ = await each.devices()
+    assert (cpu.name, cpu.others_bytes, cpu.budget_bytes, cpu.headroom_bytes) == ("cpu", 32 * GIB, None, 2 * GIB)
+    assert (first.name, first.others_bytes, first.budget_bytes, first.headroom_bytes, first.source) == (
+        "gpu0", 8 * GIB, 12 * GIB, 512 << 20, "NVML",
+    )  # fmt: skip
+
+
+async def test_reading(tmp_path: Path) -> None:
+    """The scheduler gets free and total memory by device, of a moment not before it asked."""
+    async with measures(tmp_path, Settings({})) as each:
+        before = await each.look()
+        after = await each.look()
+    assert after.free["gpu1"] == 16 * GIB
+    assert after.total["gpu2"] == 24 * GIB
+    assert after.at > before.at > 0
+
+
+async def test_planner(tmp_path: Path) -> None:
+    """Who plans in a thread gets the devices as they are; on the event loop itself, those of the last look."""
+    async with measures(tmp_path, Settings({}, memory={"cpu": GIB})) as each:
+        assert each.machine().devices == ()
+        machine = await asyncio.to_thread(each.machine)
+        assert [device.name for device in machine.devices] == ["cpu", "gpu0", "gpu1", "gpu2", "gpu3"]
+        assert machine.budgets == {"cpu": GIB}
+        assert [device.name for device in each.machine().devices] == [device.name for device in machine.devices]
+
+
+async def test_samples_only_when_wanted(tmp_path: Path) -> None:
+    """Sampling goes on while something is wanted, and ends with its task."""
+    seen: asyncio.Queue[float] = asyncio.Queue()
+    wanted = False
+    async with measures(tmp_path, Settings({})) as each:
+        idle = asyncio.create_task(each.sample(lambda: wanted, lambda reading: seen.put_nowait(reading.at), 0.001))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert seen.empty()
+        wanted = True
+        assert await asyncio.wait_for(seen.get(), 20) > 0
+        assert await asyncio.wait_for(seen.get(), 20) > 0
+        idle.cancel()
+        await asyncio.wait({idle})

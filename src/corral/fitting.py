@@ -113,18 +113,18 @@ def look(
     notes += doubts
     known = None if ask_engine or found.place is None else _remembered(model, room, paths)
     devices = _devices(room, machine)
-    return _answer(name, model, header, wanted, devices, found, known, notes, ask_engine=ask_engine)
+    return _answer(name, model, header, wanted, room, devices, found, known, notes, ask_engine=ask_engine)
 
 
 def _answer(
-    name: str, model: ModelSettings, header: Header, wanted: int, devices: list[Device], found: Fit,
+    name: str, model: ModelSettings, header: Header, wanted: int, room: Room, devices: list[Device], found: Fit,
     known: Figures | None, notes: list[str], *, ask_engine: bool,
 ) -> Answer:  # fmt: skip
     last = found.least_bad
     predicted, origin = last.prediction, "estimated"
     if ask_engine:
         try:
-            predicted, origin = probed(model, last.context, last.run, predicted), "probed"
+            predicted, origin = probed(model, last.context, last.run, predicted, room), "probed"
         except EngineError as error:
             notes.append(f"the engine could not be asked: {error.message}")
     shares = tuple(

@@ -14,10 +14,13 @@ import pytest
 
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
+from corral.engines import layout
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.plan import Endpoint
+from corral.engines.probing import probed
 from corral.engines.rooms import Machine
 from corral.hardware.devices import Device
+from corral.models.gguf import read_header
 from corral.supervisor.gpu_return import GpuReturn
 from corral.supervisor.unit import Unit
 from support.architecture_files import write
@@ -64,14 +67,15 @@ def buffers(log: str, port: int) -> float:
         ({"gpu0": 400 * MIB, "gpu1": 300 * MIB}, "whole on gpu0", ("gpu0",)),
         ({"gpu0": 300 * MIB, "gpu1": 400 * MIB}, "whole on gpu1", ("gpu1",)),
         ({"gpu0": 28 * MIB, "gpu1": 28 * MIB}, "split over gpu0, gpu1", ("gpu0", "gpu1")),
-        ({"gpu0": 25 * MIB, "gpu1": 1 * MIB}, "of 7 layers on gpu0, gpu1", ("gpu0", "gpu1", "cpu")),
+        ({"gpu0": 25 * MIB, "gpu1": 1 * MIB}, "of 7 layers on gpu0", ("gpu0", "cpu")),
         ({"gpu0": 1 * MIB, "gpu1": 1 * MIB}, "on the processor", ("cpu",)),
     ],
 )
 async def test_layers_go_where_they_are_planned(
     paths: Paths, tmp_path: Path, budgets: Mapping[str, int], words: str, devices: tuple[str, ...]
 ) -> None:
-    """Each place of the order is one that the engine really takes, with as many bytes on each device as planned."""
+    """Each place of the order is one that the engine really takes, with as many bytes on each device as planned; asked
+    without loading, it says the same."""
     source, ports = write(tmp_path / "m.gguf", "llama", MID), (free_port(), free_port())
     with ExitStack() as stack:
         for port in ports:
@@ -79,14 +83,18 @@ async def test_layers_go_where_they_are_planned(
         model = settings(source, *ports, context=512)
         model = replace(model, args=(*model.args, "--ubatch-size", "64"))
         unit, log = await said_on_loading(paths, model, LlamaCpp(lambda: machine(**budgets)))
-    plan = unit.plan
-    assert plan is not None
+        plan = unit.plan
+        assert plan is not None
+        best = layout.best(model, read_header(source), plan.room).least_bad
+        told = await asyncio.to_thread(probed, model, 512, best.run, best.prediction, plan.room)
+    for device, parts in plan.footprint.parts.items():
+        assert told.devices[device].total == pytest.approx(parts.total, abs=MIB // 10)
     assert words in plan.placement
     assert plan.devices == devices
     assert plan.room.engine_names == ("RPC0", "RPC1")
     for number, port in enumerate(ports):
-        parts = plan.footprint.parts.get(f"gpu{number}")
-        expected = parts.weights / MIB if parts is not None else 0.0
+        there = plan.footprint.parts.get(f"gpu{number}")
+        expected = there.weights / MIB if there is not None else 0.0
         assert buffers(log, port) == pytest.approx(expected, abs=0.02)
 
 

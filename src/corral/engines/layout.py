@@ -61,7 +61,8 @@ class Layout:
     def devices(self) -> tuple[str, ...]:
         if not self.run.gpus:
             return (PROCESSOR,)
-        return self.run.gpus if self.on_gpus is None else (*self.run.gpus, PROCESSOR)
+        used = tuple(name for name in self.run.gpus if self.prediction.devices[name].total) or self.run.gpus
+        return used if self.on_gpus is None else (*used, PROCESSOR)
 
 
 def own_layout(model: ModelSettings) -> bool:
@@ -175,7 +176,7 @@ def _finished(layout: Layout, model: ModelSettings, header: Header, asked: int, 
 def _told(found: Fit, place: Place, asked: int, room: Room, model: ModelSettings) -> list[str]:
     """Each way in which the place is less than the best, in words."""
     said = []
-    gpus = ", ".join(place.run.gpus)
+    gpus = ", ".join(name for name in place.run.gpus if place.prediction.devices[name].total)
     if place.context < asked:
         said.append(f"context {place.context} of {asked}: more does not fit {f'on {gpus}' if gpus else 'in memory'}")
     if not place.fits:
@@ -211,7 +212,7 @@ def _stepped(layout: Layout, model: ModelSettings, header: Header, asked: int, s
     """`layout` made smaller by `step`, with a word on each way in which it is."""
     context, on_gpus, batch, words = layout.context, layout.on_gpus, layout.batch, layout.words
     said, kept = [], list(layout.warnings)
-    gpus = ", ".join(layout.run.gpus)
+    gpus = ", ".join(each for each in layout.devices if each != PROCESSOR)
     if step.context:
         context = max(_floor(asked), (context >> step.context) // CELLS_STEP * CELLS_STEP)
         kept = [each for each in kept if not each.startswith(f"context {layout.context} of")]

@@ -19,6 +19,7 @@ from typing import Final
 
 from corral.config.settings import ModelSettings
 from corral.engines.llamacpp import LlamaCpp
+from corral.engines.placement import Room
 from corral.engines.plan import Endpoint
 from corral.errors import EngineError
 from corral.models.memory.predict import PROCESSOR, Parts, Prediction
@@ -32,20 +33,17 @@ _END = "fitting params to free memory took"
 _FAILED = "failed to fit params"
 
 
-def probed(model: ModelSettings, context: int, run: Run, estimate: Prediction) -> Prediction:
-    """What the engine says that `run` of `model` takes, projector and draft as in `estimate` left out.
+def probed(model: ModelSettings, context: int, run: Run, estimate: Prediction, room: Room) -> Prediction:
+    """What the engine says that `run` of `model`, which is the best in `room`, takes; projector and draft, which
+    `estimate` has, left out.
 
     It reports whole MiB of weights and cache: where the estimate agrees with those, its exact figure stands. Blocks
     for the start of one process, `DEADLINE_S` at most.
 
     Raises EngineError when the engine says nothing of the kind.
     """
-    layers = len(run.gpus) and (999 if run.layers_on_gpus is None else run.layers_on_gpus)
-    plan = LlamaCpp().plan(
-        replace(model, context=context, gpu_layers=layers, parallel=run.slots),
-        generation=0,
-        endpoint=Endpoint(socket=Path("probe.sock")),
-    )
+    asked = replace(model, context=context, parallel=run.slots)
+    plan = LlamaCpp().plan(asked, generation=0, endpoint=Endpoint(socket=Path("probe.sock")), room=room)
     with tempfile.TemporaryDirectory(prefix="corral-probe-") as folder:
         argv = [*plan.argv, "--fit", "on", "-lv", "5", "--no-warmup"]
         log = _said(argv, {**os.environ, **plan.env, "GGML_NO_BACKTRACE": "1"}, folder)

@@ -162,19 +162,19 @@ class _Search:
         one = replace(self.at(context), **changes)  # type: ignore[arg-type]
         found = self.predicted(one)
         short = {name: parts.total - self.room.get(name, 0) for name, parts in found.devices.items()}
-        return Place(words, one, found, {name: size for name, size in short.items() if size > 0})
+        used = ", ".join(name for name in one.gpus if found.devices[name].total) or ", ".join(one.gpus)
+        return Place(words.format(gpus=used), one, found, {name: size for name, size in short.items() if size > 0})
 
     def _on_one(self, context: int) -> Place:
         gpu = max(self.gpus, key=lambda name: self.room[name])
         return self._place(f"whole on {gpu}", context, gpus=(gpu,), layers_on_gpus=None, split=())
 
     def _over_all(self, context: int) -> Place:
-        words = f"split over {', '.join(self.gpus)}"
-        return self._place(words, context, gpus=self.gpus, layers_on_gpus=None, split=self._split())
+        return self._place("split over {gpus}", context, gpus=self.gpus, layers_on_gpus=None, split=self._split())
 
     def _some(self, context: int, count: int) -> Place:
         count = min(count, self.blocks)
-        words = f"{count} of {self.blocks} layers on {', '.join(self.gpus)}"
+        words = f"{count} of {self.blocks} layers on {{gpus}}"
         return self._place(words, context, gpus=self.gpus, layers_on_gpus=count, split=self._split())
 
     def _most(self, context: int) -> Place | None:

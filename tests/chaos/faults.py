@@ -36,6 +36,8 @@ class Fault:
     """The daemon dies: connections break, and no event tells of it."""
     ends_engine: ClassVar[bool] = True
     """It is noticed as the end of the engine."""
+    in_vain: bool = False
+    """There was nothing that it could have been done to."""
     everywhere: ClassVar[bool] = False
     """All models are victims."""
 
@@ -55,9 +57,13 @@ class Fault:
         return self.world.feed.pids.get(self.victim)
 
     def signal(self, number: signal.Signals) -> None:
-        if self.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        if self.pid is None:
+            self.in_vain = True
+            return
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            self.in_vain = True
 
 
 class Kill(Fault):
@@ -164,8 +170,10 @@ class SocketGone(Fault):
     what = "the name of the engine's socket is gone: no new connection reaches it, those that are open go on"
 
     async def inject(self) -> None:
-        for entry in list(self.world.paths.units_dir.glob(f"{self.victim}-*.sock")):
+        found = list(self.world.paths.units_dir.glob(f"{self.victim}-*.sock"))
+        for entry in found:
             entry.unlink(missing_ok=True)
+        self.in_vain = not found
 
 
 class Warden(Fault):

@@ -15,6 +15,8 @@ from chaos.world import PARTNER, World
 
 DETECTED_WITHIN_S = 15.0
 RECOVERED_WITHIN_S = 45.0
+STEADY = ("prefill", "stream", "idle")
+"""Phases in which the engine is ready, and stays so through a daemon's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,10 @@ class Storm:
         since = len(self.feed.seen)
         hit = self.clients.of()
         record.hit = len(hit)
+        stays = self.feed.pids.get(target) if record.case.phase in STEADY else None
         struck = time.time()
         await fault.inject()
-        if fault.ends_engine and not fault.of_daemon and fault.pid is not None:
+        if fault.ends_engine and not fault.of_daemon and not fault.in_vain:
             victims = self.world.models if fault.everywhere else [fault.victim]
             await self._noticed(record, victims, since, struck)
         if fault.lasts_s:
@@ -165,6 +168,8 @@ class Storm:
         under_way = self.clients.of()
         await fault.undo()
         undone = time.time()
+        if fault.of_daemon and stays is not None and self.feed.pids.get(target) != stays:
+            record.trouble = f"the engine of {target} was not adopted"
         await self.world.answers(target, self._chance, RECOVERED_WITHIN_S)
         await self.clients.settled(hit | under_way)
         self._look_back(record, fault, target, since, struck, undone)

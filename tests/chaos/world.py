@@ -124,6 +124,8 @@ class World:
         await self.clients.close()
         await self.feed.close()
         await asyncio.to_thread(self.server.__exit__, None, None, None)
+        if self.server.process is not None and self.server.process.stdout is not None:
+            self.server.process.stdout.close()
         if self.mounted:
             await asyncio.to_thread(_unmount, self.paths.state_dir)
 

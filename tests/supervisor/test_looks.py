@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+import pytest
 
 from corral.config.paths import Paths
 from corral.engines.plan import Endpoint
 from corral.supervisor import looks
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.watch import Watch
+from support.engines import until
 from support.unit_world import World, world
 
 HANG_S = 0.8
@@ -45,6 +49,22 @@ async def test_a_frozen_engine_is_killed_at_once(paths: Paths) -> None:
         assert w.unit.reason is not None and "hung and was killed" in w.unit.reason
         assert w.unit.last_error is not None and w.unit.last_error.details["kind"] == "hang"
         assert w.state == "backoff" and w.unit.restarts == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a process that it is stopped")
+async def test_one_that_freezes_while_it_loads_is_killed(paths: Paths) -> None:
+    """A load that was stopped from outside is ended within the bound; a slow one is left alone."""
+    async with world(paths, "--load-s", "3") as w, watched(w):
+        start = asyncio.create_task(w.unit.start(w.model, 1))
+        await until(lambda: w.state == "loading", "the load")
+        assert w.unit.running is not None and w.unit.running.pid is not None
+        os.kill(w.unit.running.pid, signal.SIGSTOP)
+        await start
+        assert "stopped while it loaded" in hung(w)[0]
+        [(_, _, error, _)] = w.told.ended
+        assert error is None, "whoever waits goes on waiting"
+        await w.unit.start(w.model, 2)
+        assert w.state == "ready" and len(hung(w)) == 1
 
 
 async def test_a_stream_that_stalls_is_a_hang(paths: Paths) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 from corral.engines.plan import Endpoint
@@ -67,6 +68,15 @@ async def token(endpoint: Endpoint, within_s: float) -> bool:
     body = {"prompt": " ", "n_predict": 1, "cache_prompt": False}
     found = await ask(endpoint, "/completion", within_s=within_s, body=body)
     return found is not None and (found[0] < 500 or found[0] == 501)
+
+
+def frozen(pid: int) -> bool:
+    """Whether the process is stopped, as by SIGSTOP, as far as the platform tells (Linux). One small read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[:1] == [b"T"]
 
 
 def _whole(value: Any) -> int:

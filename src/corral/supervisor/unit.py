@@ -196,7 +196,8 @@ class Unit:
 
         There is no TERM first: one that is stopped would not hear it, and nothing of it is worth waiting for.
         """
-        if self.state not in (State.READY, State.SLEEPING, State.DRAINING) or self.running is None or self._hung:
+        may_hang = (State.LOADING, State.READY, State.SLEEPING, State.DRAINING)
+        if self.state not in may_hang or self.running is None or self._hung:
             return
         self._says_it_hangs(evidence)
         await self.running.stop(0.0)

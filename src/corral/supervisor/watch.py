@@ -15,6 +15,7 @@ from corral.supervisor.liveness import Liveness, Request, Verdict, look_every_s
 from corral.supervisor.machine import State
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.unit import Unit
+from corral.units import show_duration
 
 _SPARE_THREADS = 4
 """Beyond its slots: two more requests that wait in it, and two for small questions."""
@@ -29,6 +30,7 @@ class Watch:
         self._units, self._pulses, self._hang_s = units, pulses, hang_s
         self._known: dict[str, Liveness] = {}  # by unit id, so that a new process begins anew
         self._looking: set[str] = set()
+        self._frozen_since: dict[str, float] = {}  # when a load was first seen stopped
 
     async def run(self) -> None:
         """For ever."""
@@ -38,11 +40,26 @@ class Watch:
                 every_s = look_every_s(self._hang_s())
                 looked_at = [unit for unit in self._units() if unit.state in _LOOKED_AT]
                 self._drop_gone({unit.name for unit in looked_at})
+                for unit in self._units():
+                    if unit.state is State.LOADING and (evidence := self._frozen_load(unit, began)):
+                        group.create_task(unit.end_hung(evidence), name=f"end {unit.name}")
                 for unit in looked_at:
                     if unit.name not in self._looking:
                         self._looking.add(unit.name)
                         group.create_task(self._look(unit, unit.name), name=f"look at {unit.name}")
                 await asyncio.sleep(max(0.0, began + every_s - clock.monotonic()))
+
+    def _frozen_load(self, unit: Unit, now: float) -> str:
+        """What shows that a load stands still for good; empty while nothing does. A slow load shows nothing like it."""
+        if unit.running is None or unit.running.pid is None or not looks.frozen(unit.running.pid):
+            self._frozen_since.pop(unit.name, None)
+            return ""
+        hang_s = self._hang_s()
+        since = self._frozen_since.setdefault(unit.name, now)
+        if now - since < hang_s - 3 * look_every_s(hang_s):
+            return ""
+        del self._frozen_since[unit.name]
+        return f"its process was stopped while it loaded, and stayed so for {show_duration(now - since)}"
 
     def _drop_gone(self, living: set[str]) -> None:
         for name in self._known.keys() - living - self._looking:

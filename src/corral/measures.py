@@ -15,7 +15,7 @@ from corral.api import DeviceInfo
 from corral.config.settings import ModelSettings, Settings
 from corral.engines import executables
 from corral.engines.from_ledger import key_of, merged, names_of
-from corral.engines.loaded import figures_of
+from corral.engines.loaded import figures_of, peak_of
 from corral.engines.plan import Footprint, LaunchPlan
 from corral.engines.report import Report, is_whole, read_report
 from corral.engines.rooms import HEADROOM, Machine
@@ -102,6 +102,7 @@ class Measures:
         while True:
             if wanted():
                 tell(await self.look())
+                await self._note_peaks()
             await asyncio.sleep(every_s)
 
     async def recall(self) -> None:
@@ -262,6 +263,27 @@ class Measures:
                 f"{plan.unit} takes {show_bytes(footprint.total_bytes)}, "
                 f"where {show_bytes(predicted.total_bytes)} were expected"
             )
+            sizes = dict(footprint.bytes_by_device)
+            self._events.post("unit.measured", text, model=plan.model, unit=plan.unit, bytes_by_device=sizes)
+
+    async def _note_peaks(self) -> None:
+        """Remembers of running units what they have come to hold beyond what was measured of their loads."""
+        for unit in self._running():
+            plan = unit.plan
+            if plan is None or unit.state is not State.READY or plan.footprint.origin != "measured":
+                continue
+            held = self._held.by_unit.get(unit.name.rpartition(".")[0], {})
+            peak = peak_of(plan.footprint, held, at_wall_s=clock.wall())
+            if peak is None:
+                continue
+            key = await asyncio.to_thread(key_of, plan)
+            known = await asyncio.to_thread(self._ledger.remember, key, peak)
+            footprint = merged(plan.footprint, known)
+            if unit.plan is plan:
+                unit.plan = replace(plan, footprint=footprint)
+            self._measured(plan.model, footprint.bytes_by_device, True, known.load_s)
+            grown, before = show_bytes(footprint.total_bytes), show_bytes(plan.footprint.total_bytes)
+            text = f"{plan.unit} has come to take {grown}, where {before} were known"
             sizes = dict(footprint.bytes_by_device)
             self._events.post("unit.measured", text, model=plan.model, unit=plan.unit, bytes_by_device=sizes)
 

@@ -11,7 +11,7 @@ import pytest
 from corral.config.settings import ModelSettings
 from corral.engines.from_ledger import FromLedger, key_of, merged
 from corral.engines.llamacpp import LlamaCpp
-from corral.engines.loaded import MATTERS, figures_of
+from corral.engines.loaded import MATTERS, figures_of, peak_of
 from corral.engines.placement import Room
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
 from corral.engines.report import WORDY, is_whole, plain, read_report
@@ -87,6 +87,21 @@ def test_figures() -> None:
     projector = plan(argv=(*plan().argv, "--mmproj", "/p"))
     less = read_report("b: CUDA0 model buffer size = 1.00 MiB\n", ["gpu0"])
     assert figures_of(projector, less, {}, load_s=None, at_wall_s=0.0).devices["gpu0"]["weights"] == 70 * MIB
+
+
+def test_peak() -> None:
+    """What an engine comes to hold while it runs is added, once it matters, and then known."""
+    known = merged(replace(plan().footprint, growth=8 * MIB), Figures({"cpu": {"weights": 60 * MIB}}, 1.0))
+    assert known.bytes_by_device == {"cpu": 68 * MIB, "gpu0": 90 * MIB}
+    assert peak_of(known, {"cpu": 68 * MIB + MATTERS, "gpu0": 150 * MIB}, at_wall_s=2.0) is None
+    held = {"cpu": 69 * MIB + MATTERS, "gpu0": 200 * MIB}
+    peak = peak_of(known, held, at_wall_s=2.0)
+    assert peak is not None
+    both = peak.after(Figures({"cpu": {"weights": 60 * MIB}}, 1.0, loads=3))
+    assert (both.loads, both.load_s) == (3, 1.0)
+    again = merged(replace(plan().footprint, growth=8 * MIB), both)
+    assert again.bytes_by_device == held
+    assert peak_of(again, held, at_wall_s=3.0) is None
 
 
 def test_merged() -> None:

@@ -1,4 +1,4 @@
-"""`figures_of`: what a load took, from the engine's report and from what its processes hold. Pure."""
+"""What a load took: by the engine's report and what its processes hold then, and what they hold later. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from corral.engines.plan import LaunchPlan
+from corral.engines.plan import Footprint, LaunchPlan
 from corral.engines.report import Report
 from corral.ledger.figures import Figures
 from corral.models.memory.predict import PROCESSOR, Parts
@@ -16,6 +16,22 @@ MATTERS: Final = 256 << 20
 
 _UNREPORTED: Final = ("--mmproj", "--model-draft")
 """Flags whose files the engine does not fully report: their weights stay as predicted where that is more."""
+
+
+MATTERS_ON_GPU: Final = 64 << 20
+"""The same of a GPU, while it runs."""
+
+
+def peak_of(footprint: Footprint, held: Mapping[str, int], *, at_wall_s: float) -> Figures | None:
+    """What a running engine holds beyond its measured `footprint`, as figures to add to it; None when nothing that
+    matters. `held` as in `figures_of`."""
+    found: dict[str, Mapping[str, int]] = {}
+    for name, size in held.items():
+        if size - footprint.bytes_by_device.get(name, 0) > (MATTERS if name == PROCESSOR else MATTERS_ON_GPU):
+            parts = footprint.parts.get(name, Parts())
+            other = size - parts.total - (footprint.growth if name == PROCESSOR else 0)
+            found[name] = _sizes(parts, other)
+    return Figures(MappingProxyType(found), loads=0, at_wall_s=at_wall_s) if found else None
 
 
 def figures_of(
@@ -35,8 +51,7 @@ def figures_of(
         if name == PROCESSOR:
             beside += report.mapped if report is not None else parts.weights
             beside = beside if beside > MATTERS else 0
-        sizes = {"weights": parts.weights, "cache": parts.cache, "compute": parts.compute, "other": max(0, beside)}
-        devices[name] = MappingProxyType({each: size for each, size in sizes.items() if size})
+        devices[name] = _sizes(parts, beside)
     return Figures(MappingProxyType(devices), load_s, at_wall_s=at_wall_s)
 
 
@@ -46,3 +61,8 @@ def _parts(predicted: Parts, reported: Parts | None, *, more: bool) -> Parts:
     weights = max(reported.weights, predicted.weights) if more else reported.weights or predicted.weights
     compute = max(reported.compute, predicted.compute) if more else reported.compute or predicted.compute
     return Parts(weights, reported.cache or predicted.cache, compute)
+
+
+def _sizes(parts: Parts, other: int) -> Mapping[str, int]:
+    sizes = {"weights": parts.weights, "cache": parts.cache, "compute": parts.compute, "other": max(0, other)}
+    return MappingProxyType({each: size for each, size in sizes.items() if size})

@@ -221,6 +221,18 @@ def test_room() -> None:
     assert room_of(a_little_more, listed) == found
 
 
+def test_memory_that_a_gpu_shares_with_the_processor_counts_once(header: Header) -> None:
+    """A GPU without memory of its own and the processor hold together no more than the machine has."""
+    cpu = Device("cpu", "", "the processor", 2 * GIB, 2 * GIB, "test")
+    gpu = Device("gpu0", "intel", "Arc", 2 * GIB, 2 * GIB, "test", shared=True)
+    found = room_of(Machine((cpu, gpu)), (Listed("Vulkan0", "Arc", 2 * GIB, 2 * GIB),))
+    assert found.shared == ("gpu0",)
+    made = layout.lay_out(model(), header, found, TOP)
+    assert made.prediction.total <= found.bytes_by_device["cpu"]
+    apart = layout.lay_out(model(), header, replace(found, shared=()), TOP)
+    assert apart.prediction.total >= made.prediction.total
+
+
 def test_what_is_not_known_is_left_to_the_engine() -> None:
     """Without the machine's memory, or with a GPU of unknown size, there is no room to plan in."""
     cpu = Device("cpu", "", "the processor", GIB, GIB, "test")

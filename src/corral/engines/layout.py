@@ -99,6 +99,7 @@ def best(model: ModelSettings, header: Header, room: Room, *, longest: int | Non
         lambda run: prediction.predict_parts(model, header, run),
         shortest=min(asked, SHORTEST) if model.context is None else None,
         at=lambda context: prediction.resized(model, header, made, context),
+        shared=room.shared,
     )
     if key is not None:
         if len(_known) >= _MOST_KNOWN:
@@ -119,7 +120,7 @@ def _key(model: ModelSettings, header: Header, room: Room, longest: int | None) 
         return None
     asked = (model.context, model.gpu_layers, model.parallel, model.args, longest)
     told = tuple((name, _brief(value)) for name, value in header.metadata.items())
-    return header.architecture, header.tensors, told, asked, tuple(room.bytes_by_device.items())
+    return header.architecture, header.tensors, told, asked, tuple(room.bytes_by_device.items()), room.shared
 
 
 def _brief(value: object) -> object:

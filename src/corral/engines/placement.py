@@ -23,6 +23,7 @@ class Room:
 
     bytes_by_device: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     engine_names: tuple[str, ...] = ()  # what the engine calls the GPUs: "CUDA0" …
+    shared: tuple[str, ...] = ()  # GPUs whose memory is the machine's own, so that `"cpu"` counts it too
     known: str = ""  # how it came about, in words
 
     @property

@@ -46,6 +46,7 @@ def room_of(machine: Machine, listed: Sequence[Listed]) -> Room:
     found = {CPU: _usable(machine, CPU, processor.total_bytes, _others(machine, processor))}
     words = [f"cpu {_words(machine, CPU)}"]
     names: list[str] = []
+    shared: list[str] = []
     behind = match(listed, machine.devices)
     taken = {device.name for device in machine.devices}
     fresh = (name for number in count() if (name := f"gpu{number}") not in taken)
@@ -59,8 +60,10 @@ def room_of(machine: Machine, listed: Sequence[Listed]) -> Room:
             total = min(total, device.total_bytes)
         found[name] = _usable(machine, name, total, _others(machine, device) if device is not None else 0)
         names.append(one.name)
+        if device is not None and device.shared:
+            shared.append(name)
         words.append(f"{name} {_words(machine, name)}")
-    return Room(MappingProxyType(found), tuple(names), ", ".join(words))
+    return Room(MappingProxyType(found), tuple(names), tuple(shared), ", ".join(words))
 
 
 def _usable(machine: Machine, name: str, total: int, others: int) -> int:

@@ -5,7 +5,7 @@ The one place where this is decided: the plan of a start and `corral fit` both c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -68,6 +68,7 @@ def fit(
     *,
     shortest: int | None = None,
     at: Callable[[int], Run] | None = None,
+    shared: Collection[str] = (),
 ) -> Fit:
     """The best place for `run` on devices with `room` bytes; `room` has `"cpu"` and the GPUs that can be used.
 
@@ -76,7 +77,7 @@ def fit(
     per slot: on GPUs the longest wins that they hold whole, and only where they do not, layers are left out.
     `longest` is the most tokens per slot to look for beyond what was asked; None does not look. `count` predicts a run,
     `at` makes one for so many tokens per slot; the defaults are the header's own prediction, and `run` with another
-    context. Pure.
+    context. What GPUs of `shared` take, the processor's room must hold too. Pure.
     """
     search = _Search(
         room,
@@ -84,6 +85,7 @@ def fit(
         count or (lambda one: predict(header, one)),
         at or (lambda context: replace(run, context=context * run.slots)),
         run,
+        shared,
     )
     asked = run.context // run.slots
     tried = tuple(search.tried(asked) if shortest is None else search.shortened(asked, shortest))
@@ -102,6 +104,7 @@ class _Search:
     predicted: Predict
     at: Callable[[int], Run]
     asked: Run
+    shared: Collection[str]
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -161,7 +164,9 @@ class _Search:
     def _place(self, words: str, context: int, **changes: object) -> Place:
         one = replace(self.at(context), **changes)  # type: ignore[arg-type]
         found = self.predicted(one)
-        short = {name: parts.total - self.room.get(name, 0) for name, parts in found.devices.items()}
+        takes = {name: parts.total for name, parts in found.devices.items()}
+        takes[PROCESSOR] += sum(size for name, size in takes.items() if name in self.shared)
+        short = {name: size - self.room.get(name, 0) for name, size in takes.items()}
         used = ", ".join(name for name in one.gpus if found.devices[name].total) or ", ".join(one.gpus)
         return Place(words.format(gpus=used), one, found, {name: size for name, size in short.items() if size > 0})
 

@@ -8,6 +8,6 @@
 - **Host**: the child program that is the embedded engine (`embedded_host`).
 
 Data flows settings and model header → `llamacpp` asks `executables` for a build, `architecture` and `flags` whether it
-will do, `purpose` what the model is for, `rooms` and `layout` where it goes, `prediction` for its memory → `LaunchPlan` → a
-runner. In the child, `flags` reads the same argv and sets it on the engine's parameters.
+will do, `purpose` what the model is for, `rooms` and `layout` where it goes, `prediction` for its memory → `LaunchPlan`
+→ a runner. In the child, `flags` reads the same argv and sets it on the engine's parameters.
 """

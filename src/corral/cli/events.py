@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from corral.api import EventInfo
 
 
+_OLD_S = 43_200.0
+"""Events are kept over restarts: from this age on they are shown with their day."""
+
+
 @click.command("events")
 @follow_option()
 @lines_option(50)
@@ -45,10 +49,12 @@ def command(app: App, follow: bool, lines: int, model: str | None, since: int | 
 
 
 def _show(app: App, event: EventInfo) -> None:
+    from corral import clock
     from corral.cli import words
 
     if app.json:
         app.print_json_line(event)
         return
     about = event.model or "corral"
-    app.say_now(f"{words.clock(event.wall_s)}  {about}  {event.kind}  {event.text}")
+    when = words.moment if clock.wall() - event.wall_s > _OLD_S else words.clock
+    app.say_now(f"{when(event.wall_s)}  {about}  {event.kind}  {event.text}")

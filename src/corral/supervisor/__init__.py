@@ -6,6 +6,8 @@ Glossary:
     generation  the number of a start; what concerns an earlier one is dropped
     probe       the small question whether an engine is ready
     reason      why a process ended, in words
+    pulse       what the gateway counts in a running request
+    liveness    whether an engine hangs, judged from looks at it and from pulses
     fleet       all units of one daemon
 
 Data flow: the scheduler tells the fleet to start or stop a unit → the unit asks an adapter for a plan, a runner to

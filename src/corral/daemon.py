@@ -10,12 +10,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corral import __version__, clock, journal, views
+from corral.at_start import preload, warm
 from corral.config.load import Loaded
 from corral.config.paths import Paths
-from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
 from corral.conversations.keeper import KeptConversations
 from corral.conversations.shelf import Shelf
@@ -27,9 +27,6 @@ from corral.events import EventLog
 from corral.facts import Adapters, policy, specs
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
-from corral.handover.give import GivingOver
-from corral.handover.go_on import GoingOn
-from corral.handover.take import Taken, connect
 from corral.hardware.watch import Watcher
 from corral.ledger import ledger as ledgers
 from corral.log import Console
@@ -54,6 +51,11 @@ from corral.supervisor.reasons import explain
 from corral.supervisor.unit import Means, Unit
 from corral.supervisor.watch import Watch
 from corral.tasks import Tasks, done_before, loop_factory
+
+if TYPE_CHECKING:
+    from corral.handover.give import GivingOver
+    from corral.handover.go_on import GoingOn
+    from corral.handover.take import Taken
 
 _IDLE_LOOK_S = 1.0
 
@@ -256,11 +258,11 @@ class Daemon:
         views.greet(self.options, addresses, settings)
         if nursery.wanted(settings.models.values()):
             parts.runner.expect_embedded()
-        self._spawn(asyncio.to_thread(_warm, parts.adapters, settings), name="warm")
+        self._spawn(asyncio.to_thread(warm, parts.adapters, settings), name="warm")
         parts.measures.foresee(settings.models.values(), lambda each: parts.adapters[each.engine].footprint(each))
         for model in settings.models.values():
             if model.preload:
-                self._spawn(_preload(parts.plane, model.name), name=f"preload {model.name}")
+                self._spawn(preload(parts.plane, model.name), name=f"preload {model.name}")
         parts.scheduler.keep_hours()
 
     async def _adopt(self, parts: _Parts) -> None:
@@ -283,6 +285,8 @@ class Daemon:
             if self.options.handover:
                 self.events.post("server.handover", "no server runs that could hand over: started as ever")
             return
+        from corral.handover.go_on import GoingOn  # for the few servers that take over
+
         running = [unit.name for unit in parts.fleet if unit.state is State.READY]
         held = {
             model: count for model, count in taken.held.items() if (unit := parts.fleet.get(model)) and unit.running
@@ -295,6 +299,9 @@ class Daemon:
 
     def _give_over(self, parts: _Parts) -> str:
         """Begins a handover to the server that waits for it. Raises StateInUse, Stopping."""
+        from corral.handover.give import GivingOver
+        from corral.handover.take import connect
+
         if self._giving is not None or self._end.is_set():
             raise Stopping("Corral is handing over or ending already", hint="try again when it has")
         moving = (State.STARTING, State.LOADING, State.STOPPING, State.DRAINING)
@@ -438,17 +445,3 @@ class _Parts:
     def scheduler_works(self) -> bool:
         """Whether what is free on the devices matters now."""
         return bool(self.scheduler.resident or self.scheduler.waiting)
-
-
-def _warm(adapters: Adapters, settings: Settings) -> None:
-    """Has each engine looked for and asked for its version now, so that no first request waits for it."""
-    for model in {(each.engine, each.executable): each for each in settings.models.values()}.values():
-        with suppress(CorralError):  # whoever asks for the model will hear of it
-            adapters[model.engine].footprint(model)
-
-
-async def _preload(plane: ControlPlane, name: str) -> None:
-    try:
-        await plane.start(name)
-    except CorralError as error:
-        plane.events.post("unit.warning", f"{name} is not preloaded: {error.message}", model=name)

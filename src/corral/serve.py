@@ -7,6 +7,7 @@ the warden, a process of its own, comes up meanwhile.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import subprocess
 from functools import partial
@@ -28,6 +29,7 @@ def serve(options: ServeOptions) -> int:
 
     Raises ConfigError, StateInUse, PortInUse before anything is served.
     """
+    gc.disable()  # what is loaded now stays: looking through it again and again would only cost time
     paths = find_paths()
     flags: dict[str, Any] = {"listen": list(options.listen)} if options.listen else {}
     load_again = partial(load, options.config, flags=flags, insecure=options.insecure, paths=paths)
@@ -42,6 +44,8 @@ def serve(options: ServeOptions) -> int:
             if warden is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     warden.wait(WARDEN_WITHIN_S)  # the process that we started ends once the lasting one listens
+            gc.freeze()
+            gc.enable()
             return run(options, paths, loaded, load_again, lock, taken)
     finally:
         if taken is not None:

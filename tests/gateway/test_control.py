@@ -255,6 +255,9 @@ async def test_every_described_route_answers_as_described(stable: Stable) -> Non
             body = {"model": "m"} if "requestBody" in operation else None
             answer = await ask(stable.address, method.upper(), path.replace("{model}", "m"), body)
             said = operation["responses"][str(answer.status)]
+            if path == "/control/handover":  # answers on unix sockets only
+                assert answer.status == 403
+                continue
             assert answer.status == 200
             media = answer.headers["content-type"].split(";")[0]
             content = said["content"][media]

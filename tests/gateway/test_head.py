@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from corral.errors import CallerError, HeadTooLarge
 from corral.gateway.chunks import Chunks
 from corral.gateway.head import MAX_FIELDS, MAX_HEAD_BYTES, Head
+from corral.gateway.heads import MAX_BYTES, MOST, Heads
 
 GET = b"GET /a HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST /a HTTP/1.1\r\nhost: x\r\n"
@@ -218,3 +219,38 @@ def test_bad_chunks_are_refused(data: bytes) -> None:
         with pytest.raises(CallerError):
             for piece in cut(data, at):
                 chunks.feed(piece, [])
+
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %b\r\nX-Other: 5\r\n\r\n"
+
+
+def test_a_known_head_is_not_read_again() -> None:
+    """A head that differs from an earlier one in the length of the body only is the same head with that length."""
+    heads = Heads()
+    assert heads.find(HEAD % b"12") is None
+    head = Head()
+    assert head.feed(HEAD % b"12") == len(HEAD % b"12")
+    heads.remember(HEAD % b"12", head)
+    assert heads.find(HEAD % b"12" + b"body") == (head, 12, len(HEAD % b"12"))
+    assert heads.find(HEAD % b"3456") == (head, 3456, len(HEAD % b"3456"))
+    for other in (b"", b"-1", b"1 2", b"1\r\nContent-Length: 1", b"0x10", b"9" * 16):
+        assert heads.find(HEAD % other) is None
+    assert heads.find((HEAD % b"12").replace(b"X-Other: 5", b"X-Other: 6")) is None
+    assert heads.find((HEAD % b"12")[:-2]) is None, "not all of it is there"
+
+
+def test_known_heads_are_bounded() -> None:
+    """However many different heads come, some hundreds of small ones are remembered, the newest."""
+    heads = Heads()
+    sent = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(MOST + 10)]
+    for each in sent:
+        head = Head()
+        head.feed(each)
+        heads.remember(each, head)
+    assert sum(heads.find(each) is not None for each in sent) == MOST
+    assert heads.find(sent[-1]) is not None
+    large = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * MAX_BYTES)
+    head = Head()
+    head.feed(large)
+    heads.remember(large, head)
+    assert heads.find(large) is None

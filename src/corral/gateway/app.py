@@ -50,8 +50,10 @@ class App:
         exchange.extra = [(b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id())]
         try:
             try:
-                match = self._table.match(exchange.method, exchange.path)
+                match: Match | None = self._table.match(exchange.method, exchange.path)
             except NotFound:
+                match = None
+            if match is None:  # outside, so that the next error does not hold this one
                 match = await self._late_match(exchange)
             if match.route.local and not self._local:
                 raise _local_only(exchange.path)

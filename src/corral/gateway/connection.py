@@ -17,6 +17,7 @@ from corral.gateway.answer import encode
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
 from corral.gateway.head import Head
+from corral.gateway.heads import Heads
 from corral.gateway.wire import STATUS_LINES, WireExchange
 
 NEVER = float("inf")
@@ -66,6 +67,7 @@ class Connections:
         self._second = 0
         self._fields = b""
         self.heir: Heir | None = None
+        self.heads = Heads()
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open))
@@ -192,6 +194,10 @@ class Connection(asyncio.Protocol):
                 data = data.lstrip(b"\r\n")
                 if not data:
                     return
+            if (known := self._all.heads.find(data)) is not None:
+                head, length, end = known
+                self._answer(head, length, data[end:] if end < len(data) else b"")
+                return
             head = Head()
         try:
             end = head.feed(data)
@@ -203,12 +209,14 @@ class Connection(asyncio.Protocol):
                 self._head = head
                 self.deadline = clock.monotonic() + self._limits.head_s
             return
+        if self._head is None:
+            self._all.heads.remember(data[:end], head)
         self._head = None
-        self._answer(head, data[end:] if end < len(data) else b"")
+        self._answer(head, head.length, data[end:] if end < len(data) else b"")
 
-    def _answer(self, head: Head, rest: bytes) -> None:
+    def _answer(self, head: Head, length: int | None, rest: bytes) -> None:
         self.keep_alive = self.keep_alive and head.keep_alive
-        exchange = self._exchange = WireExchange(self, head)
+        exchange = self._exchange = WireExchange(self, head, length)
         answers = self._all.answers
         answers.active.add(exchange)
         self.deadline = NEVER

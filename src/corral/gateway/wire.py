@@ -54,7 +54,8 @@ class WireExchange(Exchange):
     taken = 0  # bytes of the body that came
     broken = False
 
-    def __init__(self, link: Link, head: Head) -> None:
+    def __init__(self, link: Link, head: Head, length: int | None) -> None:
+        """`length` is the one that the request declares; `head` may be that of an earlier one."""
         self._link = link
         self.method = head.method
         self.path = head.path
@@ -64,10 +65,10 @@ class WireExchange(Exchange):
         self._version = head.version
         self._expects = head.expects
         self._parts: list[bytes] = []
-        self._declared = head.length or 0
+        self._declared = length or 0
         if head.chunked:
             self._chunks = Chunks()
-        self.whole = not head.chunked and not head.length  # the request has come to its end
+        self.whole = not head.chunked and not length  # the request has come to its end
 
     # The request.
 

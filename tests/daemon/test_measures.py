@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from corral.api import UnitInfo
 from corral.config.paths import Paths
 from corral.ledger.ledger import read_ledger
+from support.architecture_files import write
+from support.architectures import MID
 from support.ggufs import write_random
+from support.llama import llama_server
+from support.rpc import free_port, rpc_server
 from support.server import Server, until
 
 
@@ -38,7 +44,7 @@ def test_measured_and_remembered(paths: Paths, tmp_path: Path) -> None:
         assert device.free_bytes is not None
         assert 0 < device.used_bytes < device.total_bytes
         assert device.free_bytes <= device.total_bytes
-        (figures,) = read_ledger(paths.state_dir).values()
+        (figures,) = until(lambda: read_ledger(paths.state_dir), "the file").values()
         assert figures.loads == 1
         assert figures.load_s is not None
         server.kill()
@@ -50,3 +56,25 @@ def test_measured_and_remembered(paths: Paths, tmp_path: Path) -> None:
         assert unit(server).footprint_bytes == measured
         assert not verbose(server)
         until(lambda: [each.loads for each in read_ledger(paths.state_dir).values()] == [2], "the measure")
+
+
+@pytest.mark.engines
+def test_by_device(paths: Paths, tmp_path: Path) -> None:
+    """What a `llama-server` reports of a GPU is that GPU's, by the name that Corral has for it."""
+    source, port = write(tmp_path / "m.gguf", "llama", MID), free_port()
+    config = f"""
+        models:
+          - name: m
+            source: {source}
+            executable: {llama_server()}
+            context: 512
+            args: [--rpc, "127.0.0.1:{port}", --no-warmup]
+    """
+    with rpc_server(llama_server(), port), Server(paths, config) as server:
+        server.client.start("m")
+        assert unit(server).device == "gpu0"
+        until(lambda: unit(server).footprint_origin == "measured", "the measure")
+        (figures,) = until(lambda: read_ledger(paths.state_dir), "the file").values()
+        assert set(figures.devices) == {"cpu", "gpu0"}
+        assert figures.devices["gpu0"]["weights"] > source.stat().st_size // 2
+        assert {"cache", "compute"} <= set(figures.devices["gpu0"])

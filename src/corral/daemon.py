@@ -16,6 +16,7 @@ from corral import __version__, clock, journal, views
 from corral.at_start import preload, warm
 from corral.config.load import Loaded
 from corral.config.paths import Paths
+from corral.config.settings import Settings
 from corral.control_plane import ControlPlane
 from corral.conversations.keeper import KeptConversations
 from corral.conversations.shelf import Shelf

@@ -40,11 +40,15 @@ class GivingOver:
         self._listeners, self._work, self._settled = listeners, work, settled
         self._lost = False
         self.is_ready = False
-        self._way = Way(way, lambda message, sock: None, self._ended)
+        self._way = Way(way, self._heard, self._ended)
+        self._wanted = False  # the other has the sockets, and still wants the rest
         self._lent: dict[str, list[socket.socket]] = {}
 
     def _ended(self) -> None:
         self._lost = True
+
+    def _heard(self, message: Message, sock: socket.socket | None) -> None:
+        self._wanted = message.get("kind") == "ready"
 
     async def prepare(self, within_s: float) -> bool:
         """Lends the listening sockets, and waits until every request has an engine; False when the other server went
@@ -57,12 +61,15 @@ class GivingOver:
         for where, sockets in self._lent.items():
             for each in sockets:
                 self._way.say({"kind": "listener", "where": where}, each.dup())
+        self._way.say({"kind": "lent"})
         self._listeners.pass_on(self._pass_on)
         while not self._lost and clock.monotonic() < deadline:
-            if not self._work.waiting and self._settled() and self._all_at_engines():
+            if self._wanted and not self._work.waiting and self._settled() and self._all_at_engines():
                 break
             await asyncio.sleep(_LOOK_S)
-        if self._lost:
+        if self._lost or not self._wanted:
+            self._lost = True
+            self._way.close()
             await self._listeners.resume(self._lent)
         else:
             _close(self._lent)

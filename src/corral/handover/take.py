@@ -106,6 +106,8 @@ def _receive(taken: Taken) -> None:
                     deadline = time.monotonic() + message["within_s"] + SPARE_S
                 case "listener" if sock is not None:
                     taken.listening.setdefault(message["where"], []).append(sock)
+                case "lent":
+                    taken.way.sendall(b'{"kind": "ready"}\n')
                 case "yours":
                     taken.held = message["held"]
                     taken.early += messages[number + 1 :]

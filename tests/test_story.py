@@ -215,3 +215,18 @@ def test_every_log_has_a_story(log: list[EventInfo], lines: int | None) -> None:
     shown = [line for chapter in story.chapters for line in chapter.lines]
     assert all(line.text for line in shown)
     assert lines is None or len(shown) <= lines
+
+
+def test_a_start_that_came_back_smaller() -> None:
+    """What failed for want of memory is told once, and then what the next start does otherwise."""
+    events = Events()
+    events.step("start asked", "stopped", "starting")
+    events.step("spawned", "starting", "loading", "pid 7", pid=7)
+    why = "qwen ended: the GPU's memory was not enough (cudaMalloc failed: out of memory)"
+    events.step("failed", "loading", "backoff", why, cause="memory")
+    events.post("unit.fallback", "qwen.1 is started again with a smaller batch", next="with a smaller batch")
+    events.up(2)
+    assert events.told()[0][1:] == [
+        "did not come up: ended: the GPU's memory was not enough (cudaMalloc failed: out of memory)",
+        "is started again with a smaller batch",
+    ]

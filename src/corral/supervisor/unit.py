@@ -332,8 +332,8 @@ class Unit:
         if (how := self.fallback.after(error, self.plan, clock.monotonic())) is None:
             return False
         self.last_error = error
-        self._finished(Event.FAILED, f"{error.message}; next {how}", cause=error.details.get("kind"), **seen)
-        text = f"{self.name}: {error.message}; it is started again {how}"
+        self._finished(Event.FAILED, error.message, cause=error.details.get("kind"), **seen)
+        text = f"{self.name} is started again {how}"
         self._means.events.post("unit.fallback", text, model=self.model.name, unit=self.name, next=how)
         return True
 

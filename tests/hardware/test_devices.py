@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,21 @@ async def test_asker_stays(root: Path, library: Path) -> None:
     assert len((library / "asked").read_text().split()) == 1
 
 
+async def test_asker_lets_go(root: Path, library: Path) -> None:
+    """A child that nobody asks any more ends, so that GPUs may sleep; the next question has another."""
+    asker = Asker(command(root, library), unused_s=0.01)
+    try:
+        assert len((await asker.ask()).gpus) == 4
+        deadline = asyncio.get_running_loop().time() + 20
+        while asker.pid is not None:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+        assert len((await asker.ask()).gpus) == 4
+    finally:
+        await asker.aclose()
+    assert len((library / "asked").read_text().split()) == 2
+
+
 @pytest.mark.parametrize("mood", ["hang", "crash"])
 async def test_asker_recovers(root: Path, library: Path, mood: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that hangs or crashes is ended and replaced, not at once, and then answers again."""
@@ -156,6 +172,33 @@ async def test_watcher(root: Path, library: Path) -> None:
         assert gpu is not None
         assert (gpu.total_bytes, gpu.problem) == (16 * GIB, "its driver does not answer")
     finally:
+        await watcher.aclose()
+
+
+async def test_listed_by_an_engine(root: Path) -> None:
+    """What only an engine tells of a GPU is there once it has said it; no look waits for that."""
+    (root / "sys/bus/pci/devices/0000:03:00.0/mem_info_vram_total").unlink()
+    asked, go = threading.Event(), threading.Event()
+
+    def listed() -> list[Listed]:
+        asked.set()
+        assert go.wait(20)
+        return [Listed("Vulkan0", "AMD Radeon", 24 * GIB, 20 * GIB)]
+
+    watcher = Watcher(root=root, asker=Asker(["/nonexistent"]), listed=listed, own=lambda: Own([], {"gpu1": GIB}))
+    try:
+        before = await watcher.look()
+        assert before.device("gpu1") is not None
+        assert "gpu1" not in before.free
+        assert await asyncio.to_thread(asked.wait, 20)
+        go.set()
+        deadline = asyncio.get_running_loop().time() + 20
+        while "gpu1" not in (after := await watcher.look()).free:
+            assert asyncio.get_running_loop().time() < deadline
+        assert after.free["gpu1"] == 19 * GIB  # less what our own units took since
+        assert after.totals["gpu1"] == 24 * GIB
+    finally:
+        go.set()
         await watcher.aclose()
 
 

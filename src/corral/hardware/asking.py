@@ -24,6 +24,8 @@ FIRST_WITHIN_S: Final = 10.0
 WITHIN_S: Final = 2.0
 """How long over each later one."""
 LONGEST_PAUSE_S: Final = 60.0
+UNUSED_S: Final = 60.0
+"""After so long without a question the child ends: an open driver keeps a GPU from going to sleep."""
 _REAPED_WITHIN_S: Final = 0.5  # a process that hangs in the kernel is not even ended by KILL: it is left alone then
 _LONGEST_ANSWER: Final = 1 << 20
 _HOLDERS: Final = ("dev/nvidiactl", "dev/dxg", "dev/kfd")
@@ -68,8 +70,17 @@ def ask_once(argv: list[str], pids: Iterable[int] = (), within_s: float = FIRST_
 class Asker:
     """A child that stays, and the replacements it needs. One event loop; one question at a time. Close it."""
 
-    def __init__(self, argv: list[str], *, first_within_s: float = FIRST_WITHIN_S, within_s: float = WITHIN_S) -> None:
-        self._argv, self._first_s, self._within_s = argv, first_within_s, within_s
+    def __init__(
+        self,
+        argv: list[str],
+        *,
+        first_within_s: float = FIRST_WITHIN_S,
+        within_s: float = WITHIN_S,
+        unused_s: float = UNUSED_S,
+    ) -> None:
+        self._argv, self._first_s, self._within_s, self._unused_s = argv, first_within_s, within_s, unused_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._child: asyncio.subprocess.Process | None = None
         self._asking = asyncio.Lock()
         self._failures = 0
@@ -85,6 +96,7 @@ class Asker:
     async def ask(self, pids: Iterable[int] = ()) -> Answer:
         """What the drivers say now; after a failure, for a while, only a note that says so. Bounded."""
         async with self._asking:
+            self._stop_timer()
             if clock.monotonic() < self._not_before:
                 return Answer(notes=(self._fault,))
             limit = self._within_s if self._answered else self._first_s
@@ -99,6 +111,7 @@ class Asker:
                 await self._end()  # its answer would be taken for the next one's
                 raise
             self._failures, self._answered = 0, True
+            self._timer = asyncio.get_running_loop().call_later(self._unused_s, self._unused)
             return answer
 
     async def _asked(self, request: bytes) -> Answer:
@@ -140,10 +153,26 @@ class Asker:
             async with asyncio.timeout(_REAPED_WITHIN_S):
                 await child.wait()
 
+    def _unused(self) -> None:
+        self._ending = asyncio.create_task(self._end_unused(), name="end the child that asks GPUs")
+
+    async def _end_unused(self) -> None:
+        async with self._asking:
+            if self._timer is None or self._timer.when() <= asyncio.get_running_loop().time():  # nobody asked meanwhile
+                await self._end()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     async def aclose(self) -> None:
         """Ends the child. Waits for a question that is being asked."""
         async with self._asking:
+            self._stop_timer()
             await self._end()
+        if self._ending is not None:
+            await asyncio.wait({self._ending})
 
 
 def _request(pids: Iterable[int]) -> bytes:

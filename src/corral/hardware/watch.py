@@ -52,8 +52,8 @@ class Own:
 class Watcher:
     """Looks at the devices of this machine. One event loop. Close it.
 
-    `listed` asks an engine for the GPUs it finds; it is called once, in a thread, and only where a GPU is there whose
-    memory neither the kernel nor a driver's library tells.
+    `listed` asks an engine for the GPUs it finds, and does not raise. It is called once, in a thread, and only where a GPU
+    is there whose memory neither the kernel nor a driver's library tells. Looks have what it said as soon as it has.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Watcher:
         self._asker = asker or Asker(command(root))
         self._gpus: list[Gpu] = []
         self._gpus_at: float | None = None
-        self._listing: Sequence[Listed] | None = None
+        self._listing: asyncio.Task[Sequence[Listed]] | None = None
         self._looking: asyncio.Task[Look] | None = None
         self._closed = False
         self.last = Look()
@@ -89,6 +89,9 @@ class Watcher:
         self._closed = True
         if self._looking is not None:
             await asyncio.wait({self._looking})
+        if self._listing is not None:
+            self._listing.cancel()
+            await asyncio.wait({self._listing})
         await self._asker.aclose()
 
     async def _look(self) -> Look:
@@ -102,7 +105,7 @@ class Watcher:
         if worth_asking(self._gpus, self._root):
             answer = await self._asker.ask(_families(own.pids))
         devices = assemble(memory, self._gpus, answer)
-        devices = complete(devices, await self._list(devices), own.held)
+        devices = complete(devices, self._list(devices), own.held)
         if answer.notes and not answer.gpus:
             devices = tuple(self._before(each) for each in devices)
         self.last = Look(devices, (*notes, *answer.notes), began)
@@ -119,13 +122,15 @@ class Watcher:
             problem=problem,
         )  # fmt: skip
 
-    async def _list(self, devices: Sequence[Device]) -> Sequence[Listed]:
+    def _list(self, devices: Sequence[Device]) -> Sequence[Listed]:
+        """What an engine lists, once it has: no look waits for it, since its driver may hang."""
         unknown = any(
             each.problem is None and (each.total_bytes is None or each.free_bytes is None) for each in devices
         )
         if self._listing is None and unknown and self._listed is not None:
-            self._listing = await asyncio.to_thread(self._listed)
-        return self._listing or ()
+            self._listing = asyncio.create_task(asyncio.to_thread(self._listed), name="list devices")
+        done = self._listing is not None and self._listing.done() and not self._listing.cancelled()
+        return self._listing.result() if done and self._listing is not None else ()
 
 
 def _read(root: Path, rescan: bool) -> tuple[Memory | None, list[Gpu] | None, tuple[str, ...]]:

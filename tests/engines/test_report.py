@@ -84,6 +84,9 @@ def test_figures() -> None:
     }
     much = figures_of(plan(), report, {"cpu": 30 * MIB + MATTERS}, load_s=None, at_wall_s=3.0)
     assert much.devices["cpu"]["other"] == 20 * MIB + MATTERS  # 30 private and 52 mapped, where 62 are reported
+    later = figures_of(plan(), None, {"cpu": 60 * MIB + MATTERS, "gpu0": 95 * MIB}, load_s=None, at_wall_s=3.0)
+    assert later.devices["cpu"] == {"weights": 50 * MIB, "compute": 10 * MIB}
+    assert later.devices["gpu0"]["other"] == 5 * MIB
     projector = plan(argv=(*plan().argv, "--mmproj", "/p"))
     less = read_report("b: CUDA0 model buffer size = 1.00 MiB\n", ["gpu0"])
     assert figures_of(projector, less, {}, load_s=None, at_wall_s=0.0).devices["gpu0"]["weights"] == 70 * MIB

@@ -49,7 +49,7 @@ def figures_of(
         parts = _parts(predicted.get(name, Parts()), reported.get(name), more=more)
         beside = held.get(name, 0) - parts.total
         if name == PROCESSOR:
-            beside += report.mapped if report is not None else parts.weights
+            beside += report.mapped if report is not None else 0  # without a report it is not known what is mapped
             beside = beside if beside > MATTERS else 0
         devices[name] = _sizes(parts, beside)
     return Figures(MappingProxyType(devices), load_s, at_wall_s=at_wall_s)

@@ -52,8 +52,8 @@ class Own:
 class Watcher:
     """Looks at the devices of this machine. One event loop. Close it.
 
-    `listed` asks an engine for the GPUs it finds, and does not raise. It is called once, in a thread, and only where a GPU
-    is there whose memory neither the kernel nor a driver's library tells. Looks have what it said as soon as it has.
+    `listed` asks an engine for the GPUs it finds, and does not raise. It is called once, in a thread, and only where a
+    GPU is there whose memory neither the kernel nor a driver's library tells. Looks have its answer as soon as it came.
     """
 
     def __init__(

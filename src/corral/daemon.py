@@ -128,6 +128,8 @@ class Daemon:
                     await self._end.wait()
                 except CorralError as error:
                     failure = error  # raised below: out of the group it would come wrapped
+                    # Engines that ran before this server are not its to end when it cannot even come up.
+                    self._engines_stay = self._engines_stay or parts.scheduler.resident > 0
                 parts.plane.ready = False
                 giving = self._giving if self._giving is not None and self._giving.is_ready else None
                 if giving is not None or self._engines_stay:

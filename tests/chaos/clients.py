@@ -44,13 +44,13 @@ class Want:
     letters: int
 
 
-SHORT = (Want(True, 12, 20), Want(False, 12, 20))
+SHORT = (Want(True, 6, 20), Want(False, 6, 20))
 MIXES: dict[str, Sequence[Want]] = {
     "load": SHORT,
     "idle": SHORT,
-    "swap": (*SHORT, Want(True, 30, 20)),
+    "swap": (*SHORT, Want(True, 20, 20)),
     "prefill": (Want(True, 2, 160), Want(False, 2, 160), Want(True, 4, 120)),
-    "stream": (Want(True, 50, 20), Want(True, 90, 20), Want(True, 30, 40), Want(False, 30, 20)),
+    "stream": (Want(True, 30, 20), Want(True, 60, 20), Want(True, 20, 40), Want(False, 20, 20)),
 }
 """What the clients ask for while a fault of that phase is due: most of their time is spent there."""
 

@@ -48,11 +48,12 @@ class Feed:
         self.states.clear()
         self.pids.clear()
         self.units.clear()
+        known = await get(self.socket, "/control/events")  # those of earlier daemons too
         for unit in await get(self.socket, "/control/units"):
             self.states[unit["model"]], self.units[unit["model"]] = unit["state"], unit["unit"]
             if unit["pid"]:
                 self.pids[unit["model"]] = unit["pid"]
-        self._task = asyncio.create_task(self._follow(), name="feed")
+        self._task = asyncio.create_task(self._follow(known[-1]["seq"] if known else 0), name="feed")
 
     async def close(self) -> None:
         if self._task is not None:
@@ -60,10 +61,10 @@ class Feed:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def _follow(self) -> None:
+    async def _follow(self, since: int) -> None:
         reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=1 << 22)
         try:
-            writer.write(b"GET /control/events?follow=1 HTTP/1.1\r\nHost: corral\r\n\r\n")
+            writer.write(f"GET /control/events?follow=1&since={since} HTTP/1.1\r\nHost: corral\r\n\r\n".encode())
             _, headers = await read_head(reader)
             async for event in events_of(reader, headers):
                 self._take(json.loads(event))

@@ -34,7 +34,7 @@ WORDS = {
 PARTNER = {"ea": "eb", "eb": "ea", "sa": "sb", "sb": "sa"}
 SLOTS = 8
 CONTEXT = 768
-MODEL_MIB = 4
+MODEL_MIB = 2
 STATE_BYTES = 32 << 20
 """The size of the file system that holds the state directory, where one may be mounted."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,32 @@ async def test_an_engine_without_its_socket_is_replaced(paths: Paths, config: st
     """Requests that cannot reach an engine wait until it is replaced, however often that was tried meanwhile."""
     with Server(paths, config) as server:
         await all_answered(server, 2)
-        for socket in list(paths.units_dir.glob("*.sock")):
-            socket.unlink()
+        for each in list(paths.units_dir.glob("*.sock")):
+            each.unlink()
         await all_answered(server, 6)
         assert ("m.2", "ready") in server.states("m")
+
+
+async def test_a_server_that_cannot_come_up_leaves_the_engines_alone(paths: Paths, config: str) -> None:
+    """One whose port is taken says so and ends; the engines of the one before it run on, and the next adopts them."""
+    with Server(paths, config) as server:
+        await all_answered(server, 2)
+        [unit] = server.client.units()
+        address = server.url.removeprefix("http://")
+        server.kill()
+        server.listen = address
+        host, port = address.split(":")
+        with socket.socket() as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            thief.bind((host, int(port)))
+            thief.listen()
+            with pytest.raises(AssertionError, match="did not start"):
+                server.start()
+            assert server.process is not None and server.process.stdout is not None
+            server.process.stdout.close()
+            assert server.process.wait(20) != 0
+            assert address in server.said()
+        server.start()
+        [again] = server.client.units()
+        assert (again.state, again.pid) == ("ready", unit.pid)
+        await all_answered(server, 2)

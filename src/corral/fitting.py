@@ -30,6 +30,7 @@ from corral.models.library import Library, missing
 from corral.models.memory.fit import Fit
 from corral.models.shards import read_model
 from corral.routing.resolve import resolve
+from corral.runners.resident import held_now
 from corral.units import show_bytes, show_duration
 
 
@@ -106,7 +107,7 @@ def look(
     model = replace(model, context=context or model.context, parallel=slots or model.parallel)
     notes: list[str] = []
     seen = hardware or probe()
-    machine = Machine(seen.devices, settings.memory, settings.headroom)
+    machine = Machine(seen.devices, settings.memory, settings.headroom, held_now(paths.warden_dir))
     room = _room(model, header, machine, seen, notes)
     wanted, doubts = layout.wanted_context(model, header)
     found = layout.best(model, header, room, longest=max(wanted, header.context_length or wanted))

@@ -28,7 +28,9 @@ ONLY = os.environ.get("CORRAL_TEST_ONLY", "")
 """A part of the names of the faults or phases to be tried, such as `SIGSTOP` or `swap`; empty: all."""
 RECORD = bool(os.environ.get("CORRAL_TEST_RECORD"))
 CONCURRENT = 64
-SERVER_SHARE = 0.2
+MINUTES = float(os.environ.get("CORRAL_TEST_MINUTES") or "inf")
+"""No further fault is begun after so long."""
+SERVER_SHARE = 0.16
 """The share of faults that are done to the daemon and the warden."""
 KEPT_S = 2.5
 """Connections to engines are kept for a moment, and counted as descriptors meanwhile."""
@@ -55,11 +57,15 @@ async def test_nothing_is_lost_whatever_breaks(short_tmp: Path, paths: Paths) ->
         server_cases = _only(plan(SERVER_FAULTS, sides, server_faults, SEED, FAULTS - server_faults + 1))
         quiet = None
         for index, case in enumerate(engine_cases):
+            if time.monotonic() - began > MINUTES * 60 * (1 - SERVER_SHARE):
+                break
             _tell(await storm.run(case), len(engine_cases) + len(server_cases))
             if index == len(engine_cases) // 4:
                 quiet = await _calm(world)
         after = await _calm(world)
         for case in server_cases:
+            if time.monotonic() - began > MINUTES * 60:
+                break
             _tell(await storm.run(case), len(engine_cases) + len(server_cases))
         await _calm(world)
         left = await world.leftovers()

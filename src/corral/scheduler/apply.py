@@ -84,6 +84,8 @@ def _ended(state: Scheduling, event: Ended, now: float, out: list[Command]) -> N
     if place is None or place.generation != event.generation or not place.resident:
         return
     failed_start = event.error is not None and place.phase is Phase.STARTING
+    if place.load_s > 0 or place.phase is Phase.READY:
+        place.ended_at = now
     place.phase, place.stop_by, place.stop_why = Phase.ABSENT, None, ""
     place.leases.clear()
     place.retry_at, place.error, place.keep_s = event.retry_at, event.error, None

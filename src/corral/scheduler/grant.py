@@ -15,7 +15,6 @@ class _Rival:
     """A model that cannot start because `in_the_way` is resident, and since when somebody waits for it."""
 
     asked_at: float
-    priority: int
     in_the_way: frozenset[str]
 
 
@@ -35,7 +34,7 @@ def grant(state: Scheduling, now: float, out: list[Command]) -> float:
             continue
         if rivals is None:
             rivals = _rivals(state, now)
-        yields = [r for r in rivals if place.name in r.in_the_way and r.priority >= place.spec.priority]
+        yields = [rival for rival in rivals if place.name in rival.in_the_way]
 
         def held_until(waiter_id: int, place: Place = place, yields: list[_Rival] = yields) -> float:
             return _held_until(state, place, state.waiters[waiter_id].asked_at, yields)
@@ -51,15 +50,15 @@ def grant(state: Scheduling, now: float, out: list[Command]) -> float:
 
 
 def _held_until(state: Scheduling, place: Place, asked_at: float, yields: list[_Rival]) -> float:
-    """When the unit stops taking work that was asked for at `asked_at`, because an older request waits for the room it
-    takes. Who waited for this unit's load is served before that, for no longer than `max_wait`: else everybody would
-    wait for so long that each load served one request."""
-    older = min((rival.asked_at for rival in yields if rival.asked_at < asked_at), default=None)
-    if older is None:
+    """When the unit stops taking work that was asked for at `asked_at`, because others wait for the room it takes.
+
+    That is when the first of them has waited for `max_wait`, but not before the unit had its own turn: a moment for
+    everybody, and `max_wait` for those who waited for its load. Else each load would serve one request.
+    """
+    if not yields:
         return INFINITY
-    waited = asked_at <= place.ready_at
-    turn_s = state.policy.max_wait_s if waited else residency_s(state, place)
-    return max(older + state.policy.max_wait_s, place.ready_at + turn_s)
+    turn_s = state.policy.max_wait_s if asked_at <= place.ready_at else residency_s(state, place)
+    return max(min(rival.asked_at for rival in yields) + state.policy.max_wait_s, place.ready_at + turn_s)
 
 
 def _by_load(state: Scheduling) -> list[Place]:
@@ -85,16 +84,16 @@ def _granted(place: Place, waiter: Waiter, now: float) -> Grant:
 
 
 def _rivals(state: Scheduling, now: float) -> list[_Rival]:
-    """Models that somebody waits for, of which no unit is there."""
-    oldest: dict[str, float] = {}
-    for waiter in state.waiters.values():
-        oldest.setdefault(waiter.model, waiter.asked_at)
-    found = []
-    for model, asked_at in oldest.items():
+    """Models that somebody waits for, of which no unit is there: on each device the first in order of service, whose
+    turn is the next. The others wait for theirs behind it, and nobody is held up for them yet."""
+    since, found, devices = state.waiting_models(), list[_Rival](), set[str]()
+    for model in sorted(since, key=lambda name: (-state.places[name].spec.priority, since[name])):
         place = state.places[model]
-        if any(unit.resident for unit in state.units_of(place)):
+        own = set(place.spec.footprint) or {""}
+        if own & devices or any(unit.resident for unit in state.units_of(place)):
             continue
-        room = make_room(state, place, now=now, asked_at=asked_at)
-        if room.goes:
-            found.append(_Rival(asked_at, place.spec.priority, room.goes))
+        room = make_room(state, place, now=now, asked_at=since[model])
+        if room.goes and all(state.places[name].spec.priority <= place.spec.priority for name in room.goes):
+            found.append(_Rival(since[model], room.goes))
+            devices |= own
     return found

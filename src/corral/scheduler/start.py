@@ -102,8 +102,6 @@ def _one_more(first: Place, alive: list[Place], absent: list[Place], now: float)
 
 def _wanted(state: Scheduling) -> list[tuple[float, Place]]:
     """Models that somebody waits for, and since when: higher priority first, then whoever has waited longest."""
-    oldest: dict[str, float] = {}
-    for waiter in state.waiters.values():
-        oldest.setdefault(waiter.model, waiter.asked_at)
-    order = sorted(oldest, key=lambda name: (-state.places[name].spec.priority, oldest[name]))
-    return [(oldest[name], state.places[name]) for name in order]
+    since = state.waiting_models()
+    order = sorted(since, key=lambda name: (-state.places[name].spec.priority, since[name]))
+    return [(since[name], state.places[name]) for name in order]

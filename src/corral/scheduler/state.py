@@ -84,6 +84,7 @@ class Place:
     leases: dict[int, float] = field(default_factory=dict)  # waiter id → granted at
     started_at: float = 0.0
     ready_at: float = 0.0
+    ended_at: float = -INFINITY  # after it had been ready
     idle_since: float = 0.0  # meaningful while READY without leases
     load_s: float = 0.0  # of the newest start
     usual_load_s: float = 0.0  # a moving average over starts; 0 = it never started
@@ -183,6 +184,16 @@ class Scheduling:
         if place.spec.replicas == 1 and place.first and f"{place.name}~2" not in self.places:
             return [place]
         return [each for each in self.places.values() if each.line is place.line]
+
+    def waiting_models(self) -> dict[str, float]:
+        """Models that somebody waits for, and since when each waits for its turn: since its oldest waiter came, or it
+        had its last turn."""
+        found: dict[str, float] = {}
+        for place in self.places.values():
+            if place.line and place.first:
+                turn_at = max(unit.ended_at for unit in self.units_of(place))
+                found[place.model] = max(turn_at, min(self.waiters[each].asked_at for each in place.line.heads))
+        return found
 
     def validate(self) -> None:
         """Raises AssertionError when the books do not balance; for tests, after each step."""

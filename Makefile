@@ -7,6 +7,7 @@ JOBS := 2
 KILLS := 200
 FAULTS := 500
 SEED := 0
+MINUTES := 30
 RECORD :=
 FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 
@@ -17,8 +18,8 @@ help:
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
-	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: half an"
-	@echo "                hour; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
+	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: up to"
+	@echo "                MINUTES=30; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
 	@echo "make bench      NAME=first_token ARGS=\"--quick --json FILE\""
 	@echo "make lock       write the hashed requirements again from pyproject.toml (ARGS=--upgrade)"
 	@echo "make clean      remove the environment and everything made here"
@@ -48,8 +49,8 @@ registry:
 	@tools/install-registry
 
 chaos: setup-dev
-	@CORRAL_TEST_KILLS=$(KILLS) CORRAL_TEST_FAULTS=$(FAULTS) CORRAL_TEST_SEED=$(SEED) CORRAL_TEST_RECORD=$(RECORD) \
-		$(BIN)/python -m pytest -s -m "" tests/models/test_killed_pull.py tests/chaos $(ARGS)
+	@CORRAL_TEST_KILLS=$(KILLS) CORRAL_TEST_FAULTS=$(FAULTS) CORRAL_TEST_MINUTES=$(MINUTES) CORRAL_TEST_SEED=$(SEED) \
+		CORRAL_TEST_RECORD=$(RECORD) $(BIN)/python -m pytest -s -m "" tests/models/test_killed_pull.py tests/chaos $(ARGS)
 
 bench: setup-dev
 	@test -n "$(NAME)" || { echo "usage: make bench NAME=first_token ARGS=\"--quick --json FILE\"" >&2; exit 2; }

@@ -17,6 +17,7 @@ from corral.runners import link as links
 from corral.runners.process import ProcessRunner
 from corral.supervisor.machine import State
 from support.fake_adapter import FakeAdapter
+from support.engines import until
 from support.unit_world import world
 
 
@@ -82,9 +83,7 @@ async def test_a_start_that_is_broken_off_is_tried_again(paths: Paths) -> None:
     async with world(paths, "--load-s", "3600") as w:
         for generation in (1, 2, 3, 4):
             start = asyncio.create_task(w.unit.start(w.model, generation))
-            async with asyncio.timeout(10):
-                while w.state != "loading":
-                    await asyncio.sleep(0.002)
+            await until(lambda: w.state == "loading", "the load")
             assert w.unit.running is not None and w.unit.running.pid is not None
             os.kill(w.unit.running.pid, signal.SIGKILL)
             await start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -46,6 +47,15 @@ def test_mixed(root: Path, library: Path) -> None:
     assert (fourth.total_bytes, fourth.free_bytes) == (49 * GIB, 32 * GIB)  # no more than the machine has left
     assert first.held == {4242: 3 * GIB}
     assert third.held == {77: 2 * GIB}  # each client once, and the resident figure rather than the total
+
+
+def test_no_nvidia(root: Path, library: Path) -> None:
+    """Where NVIDIA's driver is not, its library is neither loaded nor missed."""
+    shutil.rmtree(root / "proc/driver")
+    answer = ask_once(command(root, library))
+    assert [each["vendor"] for each in answer.gpus] == ["amd", "amd"]
+    assert answer.notes == ()
+    assert not (library / "asked").exists()
 
 
 def test_unified(root: Path, library: Path) -> None:

@@ -23,6 +23,7 @@ if "--library" in sys.argv:
 _AMD, _INTEL = "0x1002", "0x8086"
 _AMD_PROCESSOR = "0x1022"  # who makes the functions beside an integrated GPU, and none beside a card
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_NVIDIA = ("proc/driver/nvidia", "dev/nvidiactl", "dev/dxg")
 _IN_SYSTEM = ("gtt", "system", "smem", "stolen-system", "cpu")
 
 
@@ -35,13 +36,18 @@ def main(arguments: list[str]) -> None:
         signal.setitimer(signal.ITIMER_REAL, patience)  # its default action ends this process, whatever it is stuck in
         request = json.loads(line)
         notes: list[str] = []
-        gpus = [*nvidia.look(notes), *sysfs(root)]
+        gpus = [*(nvidia.look(notes) if _has_nvidia(root) else ()), *sysfs(root)]
         held = usage(root, request.get("pids", []))
         for gpu in gpus:
             gpu["held"].update(_on(gpu, held))
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.stdout.write(json.dumps({"gpus": gpus, "notes": notes}) + "\n")
         sys.stdout.flush()
+
+
+def _has_nvidia(root: str) -> bool:
+    """Whether NVIDIA's driver is there: Linux's own, or that of the Windows around it."""
+    return any(os.path.exists(os.path.join(root, name)) for name in _NVIDIA)  # noqa: PTH110, PTH118
 
 
 class _Nvidia:

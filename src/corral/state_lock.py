@@ -57,6 +57,23 @@ def hold_state(paths: Paths) -> Iterator[StateLock]:
         lock.release(tidy=False)
 
 
+def is_held(paths: Paths) -> bool:
+    """Whether a server has the state directory, one that does not answer yet too."""
+    if fcntl is None:
+        return False
+    try:
+        descriptor = os.open(paths.lock_file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def write_daemon_file(paths: Paths, facts: dict[str, Any]) -> None:
     """Says where the running daemon is reached; replaced in one step, readable by this user only.
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from corral.cli.app import App
 from corral.cli.spinner import Spinner
 from corral.errors import CorralError, Unreachable
+from corral.state_lock import is_held
 
 if TYPE_CHECKING:
     from corral.client import Client
 
 IDLE_EXIT_S = 300
 START_S = 30.0
-RIVAL_S = 5.0
+RIVAL_S = 10.0
 """When ours ended because another one was first, how long that one may take to answer."""
 
 
@@ -82,16 +83,9 @@ def _answering(app: App, child: subprocess.Popen[bytes]) -> Client | None:
         except CorralError:
             pass  # not yet
         if not ended and child.poll() is not None:
-            ended, deadline = True, time.monotonic() + (RIVAL_S if _rival(app) else 0.0)
+            ended, deadline = True, time.monotonic() + (RIVAL_S if is_held(app.paths) else 0.0)
         time.sleep(0.02)
     return None
-
-
-def _rival(app: App) -> bool:
-    from corral.client import alive, daemon_pid
-
-    pid = daemon_pid(app.paths)
-    return (pid is not None and alive(pid)) or app.paths.control_socket.exists()
 
 
 def _tail(log: Path, began: int) -> list[str]:

@@ -141,7 +141,7 @@ def test_one_that_freezes_in_a_stream_ends_it_with_an_error(paths: Paths, slow: 
 def test_a_long_prompt_is_no_hang(paths: Paths, slow: str) -> None:
     """A prompt that takes several times the hang timeout is read to its end by the same process."""
     with Server(paths, slow) as server:
-        say(server, "slow", "some words, so that the engine measures itself", max_tokens=2)
+        say(server, "slow", "some words, so that the engine measures itself " * 20, max_tokens=2)
         asking = Asking(server, "slow", LONG, max_tokens=2)
         asking.join(60)
         assert asking.finished is not None and asking.finished.prompt_ms is not None

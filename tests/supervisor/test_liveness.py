@@ -27,6 +27,7 @@ class Looking:
         counters: tuple[int, ...] | None = None,
         prompt_per_s: float | None = None,
         write_per_s: float | None = None,
+        bytes_per_token: float | None = None,
     ) -> Verdict:
         """The next look: `status` is its answer, `counters` are what it tells when it is asked for them."""
         self.now += self.every_s
@@ -35,7 +36,13 @@ class Looking:
         else:
             self.liveness.answered(status)
         verdict = self.liveness.judge(
-            requests, self.now, self.hang_s, answers=answers, prompt_per_s=prompt_per_s, write_per_s=write_per_s
+            requests,
+            self.now,
+            self.hang_s,
+            answers=answers,
+            prompt_per_s=prompt_per_s,
+            write_per_s=write_per_s,
+            bytes_per_token=bytes_per_token,
         )
         if verdict is Verdict.ASK:
             self.liveness.counted(counters)
@@ -104,6 +111,8 @@ def test_a_long_prompt_has_its_time() -> None:
     assert after_s is not None and 300 <= after_s <= 300 + 2 * HANG_S
     fast_s = hung_after_s(Looking(), prompt, prompt_per_s=10_000.0)
     assert fast_s is not None and fast_s <= 3 + 2 * HANG_S
+    dense_s = hung_after_s(Looking(), prompt, prompt_per_s=100.0, bytes_per_token=1.0)
+    assert dense_s is not None and dense_s >= 900, "a script of few bytes a token"
     unknown_s = hung_after_s(Looking(), prompt, most_s=100_000)
     assert unknown_s is not None and unknown_s >= 15_000
 

@@ -148,12 +148,13 @@ async def test_a_pulse_teaches_rates() -> None:
     pulses = Pulses()
     pulse = pulses.begin("m.1", 9, judged=True)
     assert pulse.learns
-    timings = (
-        b'data: {"timings":{"cache_n":0,"prompt_n":%d,"prompt_ms":%d,"x":1,"predicted_n":%d,"predicted_ms":%d}}\n\n'
-    )
+    timings = b'data: {"timings":{"cache_n":0,"prompt_n":%d,"prompt_ms":%d,"predicted_n":%d,"predicted_ms":%d}}\n\n'
     pulses.learn(pulse, timings % (1000, 1000, 100, 2000))
     rates = pulses.of("m.1").rates
     assert (rates.prompt_per_s, rates.write_per_s) == (1000.0, 50.0)
+    dense = pulses.begin("m.2", 3000, judged=True)
+    pulses.learn(dense, (timings % (1000, 1000, 100, 2000)).replace(b'"cache_n":0', b'"cache_n":2000'))
+    assert pulses.of("m.2").rates.bytes_per_token == 1.0, "what was in the cache counts, as it does in the bytes"
     pulses.learn(pulse, timings % (1000, 2000, 1, 2000))
     assert (rates.prompt_per_s, rates.write_per_s) == (500.0, 50.0)
     pulses.learn(pulse, timings % (1000, 1000, 1, 2000) + b"data: [DONE]\n\n")

@@ -16,8 +16,8 @@ from corral.engines.plan import Endpoint, LaunchPlan
 from corral.runners import link as links
 from corral.runners.process import ProcessRunner
 from corral.supervisor.machine import State
-from support.fake_adapter import FakeAdapter
 from support.engines import until
+from support.fake_adapter import FakeAdapter
 from support.unit_world import world
 
 

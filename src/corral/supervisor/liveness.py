@@ -17,8 +17,8 @@ from corral.units import show_duration
 
 UNKNOWN_PER_S = 2.0
 """Prompt tokens per second as long as none were measured: a large model on a small processor."""
-BYTES_PER_TOKEN = 3
-"""Text has more; a bound that is made of too many tokens is only more patient."""
+BYTES_PER_TOKEN = 3.0
+"""English has more; other scripts may have fewer, which answers tell. Too many tokens only make it more patient."""
 PATIENCE = 3.0
 """A prompt may take so many times what it should: others are read at the same time."""
 TOKENS_AT_ONCE = 10
@@ -67,6 +67,7 @@ class Liveness:
         self._chunks: dict[Hashable, int] = {}
         self._owed: dict[Hashable, int] = {}  # prompt bytes by request, of those that ran since anything moved
         self._answers = 0
+        self._bytes_per_token = BYTES_PER_TOKEN
         self._rates: tuple[float | None, float | None] = None, None
         self._counters: tuple[int, ...] | None = None
         self._has_counters = False
@@ -105,6 +106,7 @@ class Liveness:
         answers: int = 0,
         prompt_per_s: float | None = None,
         write_per_s: float | None = None,
+        bytes_per_token: float | None = None,
     ) -> Verdict:
         """What is to be thought of it now. `answers` counts the requests that got one so far; the rates are in tokens
         per second, None where unknown.
@@ -115,6 +117,7 @@ class Liveness:
         passed_s = min(now - self._looked_at, 2 * every_s)
         self._looked_at = now
         self._rates = prompt_per_s, write_per_s
+        self._bytes_per_token = min(BYTES_PER_TOKEN, bytes_per_token or BYTES_PER_TOKEN)
         running = [each for each in requests if not each.held]
         moved = answers != self._answers or any(each.chunks != self._chunks.get(each.key, 0) for each in running)
         self._answers, self._chunks = answers, {each.key: each.chunks for each in running}
@@ -168,7 +171,7 @@ class Liveness:
 
     @property
     def _tokens(self) -> float:
-        return sum(self._owed.values()) / BYTES_PER_TOKEN
+        return sum(self._owed.values()) / self._bytes_per_token
 
     def _moved(self) -> None:
         self._stood_s = 0.0

@@ -17,7 +17,7 @@ ENOUGH_TOKENS = 16
 
 _TAIL_BYTES = 2048
 _TIMINGS = re.compile(
-    rb'"prompt_n":\s*(\d+),\s*"prompt_ms":\s*([0-9.eE+-]+)'
+    rb'(?:"cache_n":\s*(\d+),\s*)?"prompt_n":\s*(\d+),\s*"prompt_ms":\s*([0-9.eE+-]+)'
     rb'(?:[^{}]*?"predicted_n":\s*(\d+),\s*"predicted_ms":\s*([0-9.eE+-]+))?'
 )
 
@@ -44,9 +44,10 @@ class Rates:
     A slower figure counts at once, a faster one little by little: a bound made of it errs on the patient side.
     """
 
-    __slots__ = ("learned_at", "prompt_per_s", "write_per_s")
+    __slots__ = ("bytes_per_token", "learned_at", "prompt_per_s", "write_per_s")
 
     def __init__(self) -> None:
+        self.bytes_per_token: float | None = None
         self.prompt_per_s: float | None = None
         self.write_per_s: float | None = None
         self.learned_at = float("-inf")
@@ -96,8 +97,11 @@ class Pulses:
         """Takes the engine's own timings from the end of an answer. Nothing where there are none."""
         rates = self.of(pulse.unit).rates
         rates.learned_at = clock.monotonic()
-        if (found := _TIMINGS.search(answer[-_TAIL_BYTES:])) is not None:
-            rates.take(_rate(found[1], found[2]), _rate(found[3], found[4]))
+        if (found := _TIMINGS.search(answer[-_TAIL_BYTES:])) is None:
+            return
+        rates.take(_rate(found[2], found[3]), _rate(found[4], found[5]))
+        if (tokens := int(found[1] or 0) + int(found[2])) >= ENOUGH_TOKENS:
+            rates.bytes_per_token = _towards(rates.bytes_per_token, pulse.prompt_bytes / tokens)
 
     def answered(self, unit: str) -> int:
         """How many of its requests have got an answer so far."""

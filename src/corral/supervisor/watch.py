@@ -111,6 +111,7 @@ class Watch:
             answers=traffic.answered,
             prompt_per_s=rates.prompt_per_s,
             write_per_s=rates.write_per_s,
+            bytes_per_token=rates.bytes_per_token,
         )
 
 

@@ -13,7 +13,7 @@ from corral.facts import Adapters
 def warm(adapters: Adapters, settings: Settings) -> None:
     """Has each engine looked for and asked for its version now, so that no first request waits for it."""
     for model in {(each.engine, each.executable): each for each in settings.models.values()}.values():
-        with suppress(CorralError):  # whoever asks for the model will hear of it
+        with suppress(Exception):  # whoever asks for the model will hear of it
             adapters[model.engine].footprint(model)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from corral.config.settings import ModelSettings, Settings
 from corral.engines.adapter import Adapter
-from corral.errors import CorralError
 from corral.scheduler.state import Policy, Spec
 
 Adapters = Mapping[str, Adapter]
@@ -27,7 +26,7 @@ def _with_footprints(settings: Settings, adapters: Adapters) -> dict[str, Spec]:
     for name, model in settings.models.items():
         try:
             footprint = dict(adapters[model.engine].footprint(model).bytes_by_device)
-        except CorralError:  # the model cannot start either, and will say why when it is asked to
+        except Exception:  # noqa: BLE001 - the model cannot start either, and will say why when it is asked to
             footprint = {}
         made[name] = spec(model, footprint)
     return made

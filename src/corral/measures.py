@@ -84,6 +84,7 @@ class Measures:
         self._loop = asyncio.get_running_loop()
         self._held = _Held()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._said: set[str] = set()
 
     def own(self) -> Own:
         """For the watcher: our processes, and what they took where nothing else tells."""
@@ -101,8 +102,11 @@ class Measures:
         """Tells of a reading every `every_s` seconds while `wanted()`: a task of the daemon's, for ever."""
         while True:
             if wanted():
-                tell(await self.look())
-                await self._note_peaks()
+                try:
+                    tell(await self.look())
+                    await self._note_peaks()
+                except Exception as error:  # noqa: BLE001 - a figure less must not end the server
+                    self._missed("the devices could not be sampled", error)
             await asyncio.sleep(every_s)
 
     async def recall(self) -> None:
@@ -131,9 +135,14 @@ class Measures:
 
     async def foretell(self, model: ModelSettings, footprint: Callable[[ModelSettings], Footprint]) -> None:
         """Tells what `model` will take. Nothing where that cannot be found out: its start will say why."""
-        with suppress(CorralError, OSError):
+        try:
             found = await asyncio.to_thread(footprint, model)
-            self._measured(model.name, found.bytes_by_device, found.origin == "measured", found.load_s)
+        except (CorralError, OSError):
+            return
+        except Exception as error:  # noqa: BLE001 - one odd file must not end the server
+            self._missed(f"what {model.name} will take could not be foretold", error, model.name)
+            return
+        self._measured(model.name, found.bytes_by_device, found.origin == "measured", found.load_s)
 
     def machine(self) -> Machine:
         """The devices, for planning. From any thread; from the event loop's own, those of the last look. Blocks for a
@@ -223,8 +232,14 @@ class Measures:
         try:
             await self._measured_now(model, generation)
         except Exception as error:  # noqa: BLE001 - a figure less must not end the server
-            bug = Bug(f"{type(error).__name__}: {error}", model=model)
-            self._events.post("bug", f"{model} could not be measured: {bug}", model=model)
+            self._missed(f"{model} could not be measured", error, model)
+
+    def _missed(self, what: str, error: Exception, model: str | None = None) -> None:
+        """Says once what went wrong in here; it may come again with every look."""
+        text = f"{what}: {Bug(f'{type(error).__name__}: {error}')}"
+        if text not in self._said:
+            self._said.add(text)
+            self._events.post("bug", text, model=model)
 
     async def _measured_now(self, model: str, generation: int) -> None:
         await asyncio.sleep(_SETTLE_S)

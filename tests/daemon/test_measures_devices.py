@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from corral.config.settings import Settings
+from corral.config.settings import ModelSettings, Settings
+from corral.engines.plan import Footprint
 from corral.events import EventLog
 from corral.hardware.asking import Asker, command
 from corral.hardware.watch import Watcher
 from corral.ledger.ledger import Ledger
 from corral.measures import Measures
+from corral.scheduler.messages import MemorySeen
 from support.gpus import GIB, write_library, write_machine
 
 
 @asynccontextmanager
-async def measures(tmp_path: Path, settings: Settings) -> AsyncIterator[Measures]:
+async def measures(
+    tmp_path: Path, settings: Settings, *, say: Callable[[str], None] = lambda text: None
+) -> AsyncIterator[Measures]:
     library = write_library(tmp_path / "library")
     root = write_machine(tmp_path / "root")
 
@@ -26,8 +30,10 @@ async def measures(tmp_path: Path, settings: Settings) -> AsyncIterator[Measures
         return asyncio.create_task(work, name=name)
 
     watcher = Watcher(root=root, asker=Asker(command(root, library)))
+    events = EventLog()
+    events.keep = lambda entry: say(entry.text)
     made = Measures(
-        list, watcher, Ledger(), settings=lambda: settings, events=EventLog(), spawn=spawn,
+        list, watcher, Ledger(), settings=lambda: settings, events=events, spawn=spawn,
         measured=lambda model, sizes, real, load_s: None,
     )  # fmt: skip
     try:
@@ -81,3 +87,26 @@ async def test_samples_only_when_wanted(tmp_path: Path) -> None:
         assert await asyncio.wait_for(seen.get(), 20) > 0
         idle.cancel()
         await asyncio.wait({idle})
+
+
+async def test_what_goes_wrong_ends_nothing(tmp_path: Path) -> None:
+    """A file that confuses the prediction and a reading that confuses its listener are told as bugs, once each."""
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    model = ModelSettings("odd", tmp_path / "odd.gguf")
+
+    def footprint(model: ModelSettings) -> Footprint:
+        raise KeyError(model.name)
+
+    def choke(reading: MemorySeen) -> None:
+        heard.put_nowait("reading")
+        raise ValueError("no more")
+
+    async with measures(tmp_path, Settings({}), say=heard.put_nowait) as each:
+        await each.foretell(model, footprint)
+        assert "what odd will take could not be foretold" in heard.get_nowait()
+        sampling = asyncio.create_task(each.sample(lambda: True, choke, 0.001))
+        said = [await asyncio.wait_for(heard.get(), 20) for _ in range(4)]
+        sampling.cancel()
+        await asyncio.wait({sampling})
+    assert [text for text in said if text != "reading"] == [said[1]]
+    assert "the devices could not be sampled" in said[1]

@@ -139,3 +139,28 @@ def test_hybrid_on_a_gpu_in_part_does_without_flash_attention() -> None:
     left = predict(header(name), run)
     forced = predict(header(name), replace(run, flash=True))
     assert left.compute > 4 * forced.compute
+
+
+ODD: list[Any] = [0, 1, -5, 7, 1 << 31, (1 << 64) - 1, 1.5, float("nan"), True, "", "x", (), (0,) * 9, (3, 1)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(sorted(ARCHITECTURES)),
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from(ODD)), min_size=1, max_size=3),
+    runs,
+)
+def test_odd_figures_are_predicted_too(name: str, odd: list[tuple[int, Any]], run: Run) -> None:
+    """Whatever figures a header claims, a prediction comes out, whichever they are."""
+    plain = header(name)
+    keys = sorted(plain.metadata)
+    changed = {keys[number % len(keys)]: value for number, value in odd}
+    found = predict(replace(plain, metadata=MappingProxyType({**plain.metadata, **changed})), run)
+    assert found.total >= 0
+
+
+def test_heads_without_keys_are_no_attention() -> None:
+    """A header that gives every layer no heads for keys, beside the tensors of attention, is predicted without any."""
+    plain = header("llama")
+    without = replace(plain, metadata=MappingProxyType({**plain.metadata, "llama.attention.head_count_kv": 0}))
+    assert predict(without, Run(context=512)).cache == 0

@@ -109,7 +109,7 @@ class _Model:
             return graph.like("add", fed, middle)
         if layer.recurrent and self.recurrent is not None:
             said = self.recurrent.layer(prefix, seen)
-        elif blocks.has(f"{prefix}attn_output.weight"):
+        elif layer.kv_heads > 0 and blocks.has(f"{prefix}attn_output.weight"):
             said = self._attention(layer, seen)
         else:
             return self._feed_only(prefix, layer, seen, before)  # hybrids with layers of one part each

@@ -112,7 +112,7 @@ addresses = st.one_of(
     st.builds(lambda path: Listen("", 0, path), paths),
 )
 windows = st.builds(
-    lambda days, times, keep: Window(tuple(sorted(days)), *times, keep),
+    lambda days, times, keep: Window(tuple(sorted(days)), times[0], times[1], keep),
     st.sets(st.integers(0, 6), min_size=1),
     st.tuples(st.integers(0, 1440), st.integers(0, 1440)).filter(lambda pair: pair[0] != pair[1]),
     st.sampled_from(["ready", "pin"]),

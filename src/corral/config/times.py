@@ -50,6 +50,8 @@ def _window(value: Any) -> Window:
 
 
 def _minute(value: Any) -> int:
+    if type(value) is int and 60 <= value <= _DAY_MIN:
+        return value  # YAML 1.1 reads 18:00 as a number to the base of 60, which is the minute of the day
     found = _CLOCK.fullmatch(value) if isinstance(value, str) else None
     minute = int(found[1]) * 60 + int(found[2]) if found else _DAY_MIN + 1
     if minute > _DAY_MIN:

@@ -142,7 +142,7 @@ def size(value: Any) -> int:
 
 
 def size_or_off(value: Any) -> int | None:
-    return None if value == "off" else size(value)
+    return None if value == "off" or value is False else size(value)  # YAML 1.1 reads off as false
 
 
 def memory(value: Any) -> dict[str, int]:

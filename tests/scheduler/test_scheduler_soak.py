@@ -49,7 +49,7 @@ def happen(world: World, chance: random.Random) -> None:
         world.look_ends(fails=chance.random() < 0.05)
     elif dice < 0.36:
         keep_s = chance.choice([None] * 8 + [0.0, 20.0, INFINITY])
-        patience, key = chance.choice([1.0, 40.0, 600.0]), chance.choice(["", "k", "l", "hog", "hog"])
+        patience, key = chance.choice([1.0, 40.0, 1e6]), chance.choice(["", "k", "l", "hog", "hog"])
         world.ask(chance.choice(MODELS), patience, lease=chance.random() < 0.9, key=key, keep_s=keep_s)
     elif dice < 0.60 and world.leases:
         world.give_back(chance.choice(sorted(world.leases)))
@@ -95,8 +95,8 @@ def test_a_long_random_life_keeps_every_rule(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_nobody_waits_longer_than_max_wait_and_a_load(seed: int) -> None:
-    """Of n models that never fit together, all in demand, each waits for its own load and for n - 1 turns of the others:
-    a load, max-wait, what was running then, and the end."""
+    """Of n models that never fit together, all in demand, each waits for its own load and for n - 1 turns of the
+    others: a load, max-wait, what was running then, and the end."""
     chance = random.Random(seed)
     names = MODELS[: chance.choice([2, 2, 3, 5])]
     load_s, hold_s, stop_s = 3.0, 2.0, 0.5

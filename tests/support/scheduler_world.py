@@ -282,7 +282,9 @@ class World:
         """Left alone, with engines that work, clients that finish and others that take nothing more, everybody who
         waits is answered."""
         self.others = dict.fromkeys(self.others, 0)
+        began = self.now
         for _ in range(2000):
+            assert self.now - began < 1000.0, f"takes for ever: {self.state}"
             if not self.waiting:
                 return
             if self.looking:

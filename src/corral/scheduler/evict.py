@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from corral.scheduler.memory import budget
 from corral.scheduler.state import INFINITY, Phase, Place, Policy, Scheduling, Spec
@@ -60,11 +61,17 @@ class _Need:
 
 
 def make_room(
-    state: Scheduling, place: Place, claims: Sequence[Claim] = (), *, now: float = 0.0, asked_at: float = INFINITY
+    state: Scheduling,
+    place: Place,
+    claims: Sequence[Claim] = (),
+    *,
+    now: float = 0.0,
+    asked_at: float = INFINITY,
+    short: Mapping[str, int] = MappingProxyType({}),
 ) -> Room:
     """How to make room for `place` beside what is resident, without taking what `claims` have been promised.
 
-    `asked_at`: since when somebody waits for it.
+    `asked_at`: since when somebody waits for it. `short`: memory that must be freed whatever the books say, by device.
     """
     if why := _never(state, place):
         return Room(impossible=why)
@@ -75,7 +82,8 @@ def make_room(
     ahead = [claim.place for claim in claims if claim.place is not place]
     able = [p for p in rest if not _stays(p) and p.line is not place.line]
     times = {p.name: _movable_at(state, p, asked_at) for p in others if p.phase is not Phase.STOPPING}
-    chosen = _choose(able, _needs(state, place, rest, claims), times, now)
+    needs = [_Need(missing, device) for device, missing in short.items()] + _needs(state, place, rest, claims)
+    chosen = _choose(able, needs, times, now)
     if chosen is None:
         names = [p.name for p in ahead if not p.resident] + [p.name for p in able]
         return Room(blocked_by=tuple(names), short=True)
@@ -117,7 +125,7 @@ def _needs(state: Scheduling, place: Place, rest: list[Place], claims: Sequence[
     """What is missing beside everything that stands now, and beside what will stand once claims are fulfilled."""
     spec, most = place.spec, state.policy.max_active
     ahead = [claim.place for claim in claims if claim.place is not place and not claim.place.resident]
-    needs = [_Need(missing, device) for device, missing in place.short.items()]
+    needs = list[_Need]()
     worlds = [(rest, frozenset[str]())]
     if ahead:
         leaving = frozenset(name for claim in claims for name in claim.goes)

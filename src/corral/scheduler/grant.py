@@ -92,7 +92,7 @@ def _rivals(state: Scheduling, now: float) -> list[_Rival]:
         own = set(place.spec.footprint) or {""}
         if own & devices or any(unit.resident for unit in state.units_of(place)):
             continue
-        room = make_room(state, place, now=now, asked_at=since[model])
+        room = make_room(state, place, now=now, asked_at=since[model], short=place.short)
         if room.goes and all(state.places[name].spec.priority <= place.spec.priority for name in room.goes):
             found.append(_Rival(since[model], room.goes))
             devices |= own

@@ -104,5 +104,10 @@ def _in_words(state: Scheduling, spec: Spec, short: dict[str, int]) -> str:
         free, total = state.seen.free[device], state.seen.total.get(device)
         ours = sum(p.spec.footprint.get(device, 0) for p in state.places.values() if p.resident)
         others = "" if total is None else f", {show_bytes(max(0, total - free - ours))} used by others"
-        words.append(f"needs {show_bytes(spec.footprint[device])} on {device}, {show_bytes(free)} free{others}")
+        wanted, kept = spec.footprint[device], ""
+        if wanted <= free:  # else it need not be said why that is too little
+            alone, ahead = state.policy.headroom_on(device), pending(state, device)
+            kept = f" of which {show_bytes(alone)} stay free (headroom)" if alone else ""
+            kept += f"{' and' if kept else ' of which'} {show_bytes(ahead)} are loaded models'" if ahead else ""
+        words.append(f"needs {show_bytes(wanted)} on {device}, {show_bytes(free)} free{kept}{others}")
     return "; ".join(words)

@@ -54,7 +54,7 @@ def _start_one(
         if there:
             start(place, now, out)
         elif place.short:
-            room = make_room(state, place, claims, now=now, asked_at=asked_at)
+            room = make_room(state, place, claims, now=now, asked_at=asked_at, short=place.short)
             wake = min(wake, room.again_at)
     claims.append(Claim(place, room.goes))
     if place.phase is Phase.ABSENT and not (room.blocked_by or room.short):

@@ -287,8 +287,9 @@ class Lru(_Plain):
     """Whoever's model is there is served; others get theirs once something is idle."""
 
     def look(self) -> None:
-        stuck = set[str]()
+        stuck = dict[str, None]()
         for request in list(self.waiting.values()):
             if request.model not in stuck and not self.give(request):
-                stuck.add(request.model)
-                self.bring(request.model)
+                stuck[request.model] = None
+        for model in stuck:
+            self.bring(model)

@@ -157,9 +157,14 @@ class Disk(Fault):
         return self.world.paths.state_dir / "ballast"
 
     async def inject(self) -> None:
-        with self._ballast.open("wb", buffering=0) as ballast, suppress(OSError):
-            while ballast.write(bytes(1 << 20)):
-                pass
+        free = os.statvfs(self.world.paths.state_dir)
+        with self._ballast.open("wb", buffering=0) as ballast:
+            with suppress(OSError):
+                os.posix_fallocate(ballast.fileno(), 0, free.f_bavail * free.f_frsize)
+            with suppress(OSError):
+                ballast.seek(0, os.SEEK_END)
+                while ballast.write(bytes(1 << 12)):
+                    pass
 
     async def undo(self) -> None:
         self._ballast.unlink(missing_ok=True)

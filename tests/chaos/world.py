@@ -35,8 +35,8 @@ PARTNER = {"ea": "eb", "eb": "ea", "sa": "sb", "sb": "sa"}
 SLOTS = 8
 CONTEXT = 768
 MODEL_MIB = 2
-STATE_BYTES = 32 << 20
-"""The size of the file system that holds the state directory, where one may be mounted."""
+STATE_BYTES = 512 << 20
+"""The size of the file system that holds the state directory, where one may be mounted: more than all logs may take."""
 
 START_S, STOP_S, HANG_S = 8, 3, 2
 

@@ -208,7 +208,8 @@ class ControlPlane:
         )
 
     def log_files(self, name: str) -> list[Path]:
-        return logs.log_files(self._paths, self.resolve(name).name)
+        replica = self._fleet.wanted(name)
+        return logs.log_files(self._paths, name if replica is not None else self.resolve(name).name)
 
     async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
         since_wall_s = 0.0 if last_s is None else clock.wall() - last_s

@@ -9,7 +9,7 @@ Glossary:
     room        what would have to be stopped so that a model can start; a claim keeps it for one
     policy      what holds for all models: how many at once, budgets, headroom, how long anybody waits
 
-Data flow: somebody calls `loop.Scheduler` → an event (`messages`) → `decide.step(state, event, now)`, pure: `apply`, then
-`grant`, `start` (with `evict` and `memory`), `wish` and `idle` → commands → `loop` carries them out: a grant wakes the
-waiter, a start or stop becomes a task of the supervisor, a look reads the devices; each ends in the next event.
+Data flow: somebody calls `loop.Scheduler` → an event (`messages`) → `decide.step(state, event, now)`, pure: `apply`,
+then `grant`, `start` (with `evict` and `memory`), `wish` and `idle` → commands → `loop` carries them out: a grant wakes
+the waiter, a start or stop becomes a task of the supervisor, a look reads the devices; each ends in the next event.
 """

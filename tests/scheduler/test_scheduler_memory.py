@@ -115,8 +115,22 @@ def test_a_measured_footprint_replaces_the_prediction() -> None:
     script(Measured("a", {"gpu0": 9}))
     script(Configured({"a": spec("a", 4), "b": spec("b", 12)}, POLICY))
     assert script.ask(2, "b") == [], "9 and 12 do not fit together"
-    script(Measured("b", {"gpu0": 2}, real=False))
-    assert script.state.places["b"].spec.footprint == {"gpu0": 12}, "a prediction replaces nothing"
+    script(Measured("a", {"gpu0": 2}, real=False))
+    assert script.state.places["a"].spec.footprint == {"gpu0": 9}, "a prediction replaces nothing of what is there"
+
+
+def test_less_room_means_a_smaller_plan() -> None:
+    """What a model took when there was more room does not keep it from starting with less: a plan of its next start, or
+    a newer prediction, counts instead."""
+    script = seeing(spec("a", 15))
+    script.ask(1, "a")
+    saw(script, 10)
+    assert script(Ticked(), at=6.0) == ["look"]
+    assert saw(script, 10) == [], "15 do not fit"
+    assert script(Measured("a", {"gpu0": 8})) == ["start a.1"]
+    script(Ended("a", 1), at=7.0)
+    script(Measured("a", {"gpu0": 3}, real=False))
+    assert script.state.places["a"].spec.footprint == {"gpu0": 3}
 
 
 def test_a_look_that_fails_holds_nobody_up() -> None:

@@ -1,0 +1,98 @@
+"""Looks at the memory, through the scheduler's loop and a real warden."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral import clock
+from corral.config.paths import Paths
+from corral.config.settings import ModelSettings, Settings
+from corral.errors import CannotFit
+from corral.events import EventLog
+from corral.runners.link import WardenLink
+from corral.runners.process import ProcessRunner
+from corral.scheduler.loop import Scheduler
+from corral.scheduler.messages import MemorySeen
+from corral.scheduler.state import Policy, Spec
+from corral.supervisor.fleet import Fleet, Relay
+from corral.supervisor.unit import Means
+from support.fake_adapter import FakeAdapter
+
+SETTINGS = Settings(models={"one": ModelSettings("one", Path("/nowhere"))})
+
+
+@dataclass
+class Parts:
+    scheduler: Scheduler
+    events: EventLog
+
+
+@asynccontextmanager
+async def scheduling(paths: Paths, look: Callable[[], Awaitable[MemorySeen]]) -> AsyncIterator[Parts]:
+    """One model of 100 bytes, whose memory `look` tells of."""
+    paths.make()
+    async with await WardenLink.connect(paths) as link, asyncio.TaskGroup() as group:
+
+        def spawn(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+            return group.create_task(work, name=name)
+
+        events, relay, runner = EventLog(), Relay(), ProcessRunner(link, paths)
+        fleet = Fleet(SETTINGS, Means(paths, events, {"llama.cpp": FakeAdapter()}, {"process": runner}, relay, spawn))
+        specs = {"one": Spec("one", footprint={"gpu0": 100})}
+        policy = Policy(headroom=10)
+        scheduler = relay.to = Scheduler(
+            specs, policy, units=fleet, events=events, group=group, queue_timeout_s=10, look=look
+        )
+        yield Parts(scheduler, events)
+        scheduler.close()
+        await asyncio.gather(*(unit.stop("the test ends") for unit in fleet))
+        await link.shutdown(1.0)
+
+
+async def test_a_start_waits_for_memory_to_be_free(paths: Paths) -> None:
+    """While others hold the memory nothing is started; as soon as a look finds it free, it is."""
+    free = [50, 50, 200]
+    looks = 0
+
+    async def look() -> MemorySeen:
+        nonlocal looks
+        looks += 1
+        return MemorySeen({"gpu0": free.pop(0) if len(free) > 1 else free[0]}, {"gpu0": 300}, clock.monotonic())
+
+    async with scheduling(paths, look) as parts, parts.scheduler.lease("one") as lease:
+        assert lease.unit == "one.1"
+        assert lease.queue_position == 1
+    assert looks >= 3
+    waits = next(event for event in parts.events.since() if event.kind == "request.waits")
+    assert waits.data["position"] == 1
+
+
+async def test_the_deadline_says_what_was_missing(paths: Paths) -> None:
+    """A request whose memory others hold until its deadline is told how much of it there was."""
+
+    async def look() -> MemorySeen:
+        return MemorySeen({"gpu0": 50}, {"gpu0": 300}, clock.monotonic())
+
+    async with scheduling(paths, look) as parts:
+        with pytest.raises(CannotFit, match="needs 100 B on gpu0, 50 B free, 250 B used by others"):
+            await parts.scheduler.ensure_ready("one", deadline=clock.monotonic() + 0.3)
+
+
+async def test_a_look_that_fails_is_said_and_holds_nobody_up(paths: Paths) -> None:
+    """When the memory cannot be read the start goes on, and an event says why it was not judged."""
+
+    async def look() -> MemorySeen:
+        raise OSError("the driver is gone")
+
+    async with scheduling(paths, look) as parts:
+        await parts.scheduler.ensure_ready("one")
+    assert [event.text for event in parts.events.since() if event.kind == "scheduler.blind"] == [
+        "the memory could not be read: OSError: the driver is gone"
+    ]

@@ -175,8 +175,9 @@ class Daemon:
         relay = Relay(from_store.release, measures.unit_ready)
         pulses, runners = Pulses(), {"process": runner}
         means = Means(
-            self.paths, self.events, adapters, runners, relay, self._spawn, from_store.release, pulses.answered
-        )
+            self.paths, self.events, adapters, runners, relay, self._spawn, from_store.release, pulses.answered,
+            lambda unit, plan: scheduler.planned(unit, plan.footprint.bytes_by_device),
+        )  # fmt: skip
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)
         scheduler = Scheduler(
@@ -209,9 +210,8 @@ class Daemon:
         models.users = plane
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
         watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
-        listeners = plane.listeners = Listeners(
-            build(plane, scheduler, models=models, pulses=pulses, conversations=kept)
-        )
+        app = build(plane, scheduler, models=models, pulses=pulses, conversations=kept)
+        listeners = plane.listeners = Listeners(app)
         return _Parts(
             runner, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept, measures
         )

@@ -122,3 +122,18 @@ async def test_one_after_the_other(maker: Maker, short_tmp: Path) -> None:
     await asyncio.gather(running, later)
     assert order == ["first forgone", "second made"]
     second.drop()
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+async def test_plan_is_told(maker: Maker, dropped: bool) -> None:
+    """The plan is told as soon as it is there, which is before it is taken; not when nobody waits for it any more."""
+    told: list[LaunchPlan] = []
+    work = Ahead(MODEL, 1, maker.make, maker.forget, planned=told.append)
+    running = asyncio.create_task(work.run())
+    await asyncio.sleep(0)
+    if dropped:
+        work.drop()
+    maker.go.set()
+    await running
+    assert told == ([] if dropped else [PLAN])
+    work.drop()

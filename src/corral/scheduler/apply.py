@@ -53,7 +53,7 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
             if load_s is not None and (place := state.places.get(model)) is not None:
                 for unit in state.units_of(place):
                     unit.usual_load_s = unit.usual_load_s or load_s
-            if (place := state.places.get(model)) is not None and (real or not place.spec.footprint):
+            if (place := state.places.get(model)) is not None and (real or _may_be_told(state, place)):
                 for unit in state.units_of(place):
                     unit.spec, unit.measured, unit.short = replace(place.spec, footprint=footprint), real, {}
         case Scheduled(keep):
@@ -71,6 +71,11 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
             state.closing = True
             for place in state.places.values():
                 reject_all(state, place, refusals.closing(), out)
+
+
+def _may_be_told(state: Scheduling, place: Place) -> bool:
+    """Whether a prediction counts: not against what a unit that is there was seen to take."""
+    return not place.spec.footprint or not any(unit.resident for unit in state.units_of(place))
 
 
 def _ready(place: Place, now: float) -> None:

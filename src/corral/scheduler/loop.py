@@ -156,6 +156,15 @@ class Scheduler:
         known yet."""
         self._post(Measured(model, footprint, real, load_s))
 
+    def planned(self, unit: str, footprint: Mapping[str, int]) -> None:
+        """What `unit` would take if it were started now. That may be less than what it took before: what is chosen for
+        it, such as the length of its context, depends on the room there is."""
+        place = self._state.places.get(unit)
+        if place is None or not footprint or place.spec.footprint == footprint:
+            return
+        if not any(each.resident for each in self._state.units_of(place) if each is not place):
+            self._post(Measured(unit, footprint))
+
     def keep_hours(self) -> None:
         """Has schedules kept from now on: they are held against the time of day at once and every few seconds."""
         if self._hours is not None:

@@ -109,8 +109,8 @@ class MemorySeen:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a model takes, in bytes by device. `real`: seen in a load of it; else a prediction, which is only taken
-    where nothing is known."""
+    """What a model takes, in bytes by device. `real`: seen in a load of it, or what its next start is planned to take;
+    else a prediction, which is only taken where nothing is known, or no unit of it is there."""
 
     model: str
     footprint: Mapping[str, int]

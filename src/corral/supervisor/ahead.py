@@ -29,11 +29,12 @@ class Ahead:
         make: Callable[[], tuple[LaunchPlan, Path]],
         forgone: Callable[[], None],
         after: Ahead | None = None,
+        planned: Callable[[LaunchPlan], None] = lambda plan: None,
     ) -> None:
         """`make` blocks; it runs once `after`, an earlier preparation of the same unit, is through with its own.
-        `forgone` is called when it turns out that nobody starts what was made."""
+        `forgone` is called when it turns out that nobody starts what was made, `planned` as soon as there is a plan."""
         self._model, self._generation = model, generation
-        self._make, self._forgone, self._after = make, forgone, after
+        self._make, self._forgone, self._after, self._planned = make, forgone, after, planned
         self._made: asyncio.Future[tuple[LaunchPlan, Path]] = asyncio.get_running_loop().create_future()
         self._made_at = 0.0
         self._prefetch: Prefetch | None = None
@@ -72,6 +73,7 @@ class Ahead:
         if self._dropped:
             self._clear()
             return
+        self._planned(plan)
         self._prefetch = Prefetch([mount.source for mount in plan.mounts])
         await asyncio.to_thread(self._prefetch.run)
 

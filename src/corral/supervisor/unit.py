@@ -70,6 +70,7 @@ class Means:
     spawn: Spawn
     forgone: Callable[[str], None] = lambda model: None  # told of a model whose plan was made in vain
     answered: Callable[[str], int] = lambda unit: 0  # how many requests that unit has answered
+    planned: Callable[[str, LaunchPlan], None] = lambda unit, plan: None  # told by what plan a unit would start now
 
 
 class Unit:
@@ -246,7 +247,8 @@ class Unit:
         if self._ahead is None or not self._ahead.serves(model, generation):
             self.forgo()
             make = partial(self._make, model, generation, self.fallback.for_start(model))
-            self._ahead = Ahead(model, generation, make, partial(self._means.forgone, model.name), self._ahead)
+            forgone, planned = partial(self._means.forgone, model.name), partial(self._means.planned, model.name)
+            self._ahead = Ahead(model, generation, make, forgone, self._ahead, planned)
             self._means.spawn(self._ahead.run(), name=f"prepare {model.name}.{generation}")
         return self._ahead
 

@@ -142,4 +142,4 @@ class SchedulerRules(RuleBasedStateMachine):
 
 
 TestSchedulerRules = SchedulerRules.TestCase
-TestSchedulerRules.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestSchedulerRules.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)

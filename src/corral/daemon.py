@@ -231,7 +231,8 @@ class Daemon:
         if self._end.is_set():
             self._hurry.set()
         else:
-            self.events.post("server.ending", f"ending: {why}")
+            running = self._plane.listeners.in_flight if self._plane and self._plane.listeners else 0
+            self.events.post("server.ending", views.ending(why, running, self._current.timeouts.drain_s))
             self._end.set()
 
     def _end_without_engines(self) -> None:
@@ -296,8 +297,7 @@ class Daemon:
         }
         taken.held = held
         text = f"took over from process {taken.pid} (version {taken.version}) with {', '.join(running) or 'no engines'}"
-        still = f"; {sum(held.values())} answers still run there" if held else ""
-        self.events.post("server.handover", text + still, pid=taken.pid)
+        self.events.post("server.handover", text + views.still_there(held), pid=taken.pid)
         self._going_on = GoingOn(taken, parts.listeners, parts.scheduler.lease, self._spawn)
 
     def _give_over(self, parts: _Parts) -> str:

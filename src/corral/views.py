@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corral import __version__, clock
@@ -18,6 +18,7 @@ from corral.serve_options import ServeOptions
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Unit
+from corral.units import show_duration
 
 
 def model_info(model: ModelSettings, settings: Settings, fleet: Fleet, library: Library) -> ModelInfo:
@@ -130,3 +131,16 @@ def greet(options: ServeOptions, addresses: list[str], settings: Settings) -> No
     source = settings.file if settings.file is not None else "built-in defaults (corral config init writes a file)"
     lines = [f"Corral {__version__} listens on {where}", f"  models: {models}", f"  config: {source}"]
     print("\n".join(lines), flush=True)  # noqa: T201
+
+
+def ending(why: str, running: int, drain_s: float) -> str:
+    """That the server ends, and what it waits for."""
+    if not running:
+        return f"ending: {why}"
+    those = "1 answer still runs" if running == 1 else f"{running} answers still run"
+    return f"ending: {why}; {those}, for {show_duration(drain_s)} at most (a second Ctrl-C or signal does not wait)"
+
+
+def still_there(held: Mapping[str, int]) -> str:
+    """What an earlier server still does of its work, by model."""
+    return f"; {sum(held.values())} answers still run there" if held else ""

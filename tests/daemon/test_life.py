@@ -117,7 +117,7 @@ def test_a_taken_port(paths: Paths, config: str, short_tmp: Path) -> None:
 
 
 def test_term_lets_answers_end(paths: Paths, short_tmp: Path) -> None:
-    """SIGTERM refuses new work and lets a running stream end before the server does."""
+    """SIGTERM refuses new work and lets a running stream end before the server does, which says that it waits."""
     write_chain(short_tmp / "long.gguf", [f"w{i}" for i in range(150)])
     config = f"models: [{{name: long, source: {short_tmp}/long.gguf, executable: embedded, context: 1024}}]"
     with Server(paths, config) as server:
@@ -130,6 +130,7 @@ def test_term_lets_answers_end(paths: Paths, short_tmp: Path) -> None:
         text = "".join(piece.text for piece in said if hasattr(piece, "text"))
         assert text == " ".join(f"w{i}" for i in range(150))
         assert server.process is not None and server.process.returncode == 0
+        assert "ending: SIGTERM; 1 answer still runs" in server.said()
 
 
 def test_reload(paths: Paths, config: str, short_tmp: Path) -> None:

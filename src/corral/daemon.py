@@ -385,7 +385,7 @@ class Daemon:
 
     def _gpu_return(self, parts: _Parts) -> GpuReturn:
         def restart(unit: Unit, why: str) -> None:
-            parts.scheduler.stop_unit(unit.model.name, why)
+            parts.scheduler.renew_unit(unit.model.name, why)
             if why_kept(unit.model):
                 self._spawn(again(unit.model.name), name=f"start {unit.model.name} again")
 

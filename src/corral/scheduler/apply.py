@@ -62,9 +62,12 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                 if kept is not place.kept:
                     place.kept, place.dismissed = kept, False
                     place.idle_since = now if kept is None else place.idle_since
-        case StopAsked(model, why):
+        case StopAsked(model, why, anew):
             if (place := state.places.get(model)) is not None:
-                _stop_asked(state, place, why, now, out)
+                if anew:
+                    drain(place, INFINITY, why, out)
+                else:
+                    _stop_asked(state, place, why, now, out)
         case Configured():
             _configured(state, event, now, out)
         case Closed():

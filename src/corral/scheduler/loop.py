@@ -140,6 +140,10 @@ class Scheduler:
         """Asks for the unit's stop: running answers get the drain time, waiting requests an error."""
         self._post(StopAsked(model, why))
 
+    def renew_unit(self, unit: str, why: str) -> None:
+        """Has one unit end as soon as it has nothing to do; its model's next request has it started anew."""
+        self._post(StopAsked(unit, why, anew=True))
+
     def configure(self, specs: Mapping[str, Spec], policy: Policy, outdated: frozenset[str]) -> None:
         self._post(Configured(specs, policy, outdated))
         if self._kept is not None:

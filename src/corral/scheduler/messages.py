@@ -78,10 +78,14 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """Somebody wants the unit stopped; running answers get the drain time, waiting requests an error."""
+    """Somebody wants the model stopped; running answers get the drain time, waiting requests an error.
+
+    `anew`: it is only one unit that should be another process, once it has nothing to do; who waits goes on waiting.
+    """
 
     model: str
     why: str
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ async def _why_not(survivor: Survivor, fleet: Fleet, adapters: Mapping[str, Adap
         )
     except CorralError as error:
         return error.message
+    except Exception as error:  # noqa: BLE001 - one odd model must not keep a server from starting
+        return f"it cannot be planned: {type(error).__name__}: {error}"
     if not same_launch(old, new):
         return "its configuration changed meanwhile"
     if await check(old.endpoint, old.probe) != 200:

@@ -43,29 +43,42 @@ def test_what_still_loads_is_counted() -> None:
     script = seeing(spec("a", 8), spec("b", 8))
     script.ask(1, "a")
     saw(script, 20)
-    assert script.ask(2, "b", at=3.0) == ["look"]
+    assert script.ask(2, "b", at=4.0) == ["look"]
     assert saw(script, 16) == [], "a has some of its 8 already, but nobody knows how much"
-    assert script(Ticked(), at=4.0) == ["look"]
+    assert script(Ticked(), at=5.0) == ["look"]
     assert saw(script, 16, taken={"a": {"gpu0": 4}}) == ["start b.1"]
 
 
 def test_memory_is_confirmed_free_before_the_next_load() -> None:
-    """After an end, only a reading that began later counts; what is not back yet is looked for again, less and less
-    often, and taken for somebody else's after five seconds."""
+    """A reading that began before an end and shows too little is made again; what is not back yet is looked for again,
+    less and less often."""
     script = seeing(spec("a", 12), spec("b", 12))
     script.ask(1, "a")
     saw(script, 20)
     script(BecameReady("a", 1), at=1.0)
     script(Returned(1, "a"))
-    assert script.ask(2, "b", at=10.0) == ["stop a.1"]
+    assert script.ask(2, "b", at=10.0) == ["look", "stop a.1"]
+    assert saw(script, 8) == []
     assert script(Ended("a", 1), at=10.5) == ["look"]
-    assert saw(script, 20, at=10.4) == ["look"], "it began before the end"
+    assert saw(script, 8, at=10.4) == ["look"], "it began before the end"
     assert saw(script, 8, at=10.6) == []
     assert script(Ticked(), at=10.61) == []
     assert script(Ticked(), at=10.7) == ["look"]
     assert saw(script, 10, at=10.71) == []
     assert script(Ticked(), at=11.0) == ["look"]
     assert saw(script, 20, at=11.0) == ["start b.1"]
+
+
+def test_enough_without_what_ends_needs_no_second_look() -> None:
+    """Where a look while the last engine ends finds enough already, the next start waits for no other."""
+    script = seeing(spec("a", 6), spec("b", 6), policy=Policy(headroom=1, max_active=1))
+    script.ask(1, "a")
+    saw(script, 20)
+    script(BecameReady("a", 1), at=1.0)
+    script(Returned(1, "a"))
+    assert script.ask(2, "b", at=10.0) == ["look", "stop a.1"]
+    assert saw(script, 14) == []
+    assert script(Ended("a", 1), at=10.5) == ["start b.1"]
 
 
 def test_what_others_hold_is_waited_for_and_said() -> None:
@@ -128,7 +141,7 @@ def test_less_room_means_a_smaller_plan() -> None:
     assert script(Ticked(), at=6.0) == ["look"]
     assert saw(script, 10) == [], "15 do not fit"
     assert script(Measured("a", {"gpu0": 8})) == ["start a.1"]
-    script(Ended("a", 1), at=7.0)
+    script(Ended("a", 1, None, 9.0), at=7.0)
     script(Measured("a", {"gpu0": 3}, real=False))
     assert script.state.places["a"].spec.footprint == {"gpu0": 3}
 

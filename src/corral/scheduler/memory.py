@@ -1,7 +1,7 @@
 """Whether the memory for a start is really there, by readings of the devices and not by what should be free. Pure.
 
-A reading counts when it began after the last unit on the device had ended. What is not there yet may still be on its
-way back: it is looked for again, in growing intervals; only then is it taken for somebody else's.
+A reading that shows too little counts when it began after the last unit on the device had ended. What is not there yet
+may still be on its way back: it is looked for again, in growing intervals; only then is it taken for somebody else's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from corral.scheduler.messages import Command, Look, MemorySeen
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Spec
 from corral.units import show_bytes
 
-FRESH_S = 2.0
+FRESH_S = 3.0
 """An older reading is made again before a start: others use the memory too."""
 
 GRACE_S = 5.0
@@ -54,20 +54,33 @@ def confirmed(state: Scheduling, place: Place, now: float, out: list[Command]) -
     if not state.looks or not footprint:
         return True, INFINITY
     since = max(seen.freed_at.get(device, -INFINITY) for device in footprint)
-    if seen.at >= since and now - seen.at <= FRESH_S:
+    if now - seen.at <= FRESH_S:
         short = lacking(state, place.spec)
-        place.short = {}
         if not short:
-            return True, INFINITY
-        if now - since >= GRACE_S:
-            place.short, place.short_why = short, _in_words(state, place.spec, short)
-        due = seen.at + max(FIRST_PAUSE_S, seen.pause_s)
-        if now < due:
-            return False, due
-    if not seen.looking:
-        seen.looking = True
-        out.append(Look())
+            place.short = {}
+            return True, INFINITY  # an older reading only knows of less
+        if seen.at >= since:
+            place.short = {}
+            if now - since >= GRACE_S:
+                place.short, place.short_why = short, _in_words(state, place.spec, short)
+            due = seen.at + max(FIRST_PAUSE_S, seen.pause_s)
+            if now < due:
+                return False, due
+    look(state, out)
     return False, INFINITY
+
+
+def foresee(state: Scheduling, place: Place, now: float, out: list[Command]) -> None:
+    """Looks already while something ends for `place`: where there is enough without its memory, nothing more is waited
+    for."""
+    if state.looks and place.spec.footprint and now - state.seen.at > FRESH_S / 2:
+        look(state, out)
+
+
+def look(state: Scheduling, out: list[Command]) -> None:
+    if not state.seen.looking:
+        state.seen.looking = True
+        out.append(Look())
 
 
 def lacking(state: Scheduling, spec: Spec) -> dict[str, int]:

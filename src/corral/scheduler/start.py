@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.scheduler import refusals
 from corral.scheduler.acts import reject_all, start, stop
 from corral.scheduler.evict import Claim, Room, make_room
-from corral.scheduler.memory import confirmed
+from corral.scheduler.memory import confirmed, foresee
 from corral.scheduler.messages import Command
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling
 
@@ -87,6 +87,8 @@ def start_spare(
 def _evict(state: Scheduling, place: Place, room: Room, now: float, out: list[Command]) -> None:
     if room.evict or room.waits_for:
         place.wanted_at = now if place.wanted_at is None else place.wanted_at
+    if room.evict:
+        foresee(state, place, now, out)
     for victim in room.evict:
         stop(state.places[victim], f"making room for {place.name}", out)
 

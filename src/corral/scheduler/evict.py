@@ -211,8 +211,8 @@ def _never(state: Scheduling, place: Place) -> str:
             return f"it needs {show_bytes(wanted)} on {device}, and {show_bytes(int(limit))} may be used there"
         if wanted > 0 and wanted + sum(p.spec.footprint.get(device, 0) for p in fixed) > limit:
             return f"there is no room on {device} beside what is pinned ({names})"
-    if fixed and state.policy.max_active is not None and len(fixed) + 1 > state.policy.max_active:
-        return f"there is no room beside what is pinned ({names})"
+    if fixed and (most := state.policy.max_active) is not None and len(fixed) + 1 > most:
+        return f"no more than {most} may be loaded at once (max_active), and so many are pinned ({names})"
     return ""
 
 

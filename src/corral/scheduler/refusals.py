@@ -59,9 +59,12 @@ def too_late(state: Scheduling, waiter: Waiter, now: float) -> CorralError:
 
 
 def cannot_fit(place: Place, why: str) -> CannotFit:
+    hint = "stop or unpin a model, lower `context`, or raise the budget under `memory`"
+    if "max_active" in why:
+        hint = "raise `max_active`, or unpin a model"
     return CannotFit(
         f"{place.model} cannot run here: {why}",
-        hint="stop or unpin a model, lower `context`, or raise the budget under `memory`",
+        hint=hint,
         model=place.model,
     )
 

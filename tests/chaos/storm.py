@@ -138,6 +138,7 @@ class Storm:
                     await asyncio.sleep((case.moment - 0.5) * 0.16)
             case _:
                 self.world.aim(at_target)
+                await self.clients.settled(self.clients.of(partner))  # or it might get its turn again just then
                 await until(lambda: states.get(target) == "ready", f"{target} to be ready", 30)
                 await self._busy(target, 8)
                 await asyncio.sleep(case.moment * 0.5)

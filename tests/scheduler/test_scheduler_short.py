@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from corral.scheduler.decide import step
-from corral.scheduler.messages import Asked, MemorySeen, Reject, Ticked
-from corral.scheduler.state import Place, Policy, Scheduling, Spec
+from corral.scheduler.messages import Asked, Look, MemorySeen, Reject, Scheduled, Start, Ticked, WakeAt
+from corral.scheduler.state import Keep, Place, Policy, Scheduling, Spec
 
 
 def refusal(free: int, *, headroom: int) -> str:
@@ -30,3 +30,21 @@ def test_the_count_is_named_where_it_is_the_reason() -> None:
     (rejected,) = (each for each in step(state, Asked(2, "b", 30.0), 0.0) if isinstance(each, Reject))
     assert "no more than 1 may be loaded at once (max_active), and so many are pinned (a)" in rejected.error.message
     assert "max_active" in rejected.error.hint
+
+
+def test_what_nobody_waits_for_is_looked_for_seldom() -> None:
+    """A model kept by its schedule, whose memory others hold, has the devices looked at every ten seconds and not more,
+    and it starts once the memory is there."""
+    state = Scheduling(Policy(headroom=1), {"a": Place(Spec("a", footprint={"gpu0": 12}))}, looks=True)
+    now, looks = 0.0, 0
+    out = step(state, Scheduled({"a": Keep.READY}), now)
+    while now < 120.0:
+        if any(isinstance(each, Look) for each in out):
+            looks += 1
+            out = step(state, MemorySeen({"gpu0": 5}, {"gpu0": 20}, now), now)
+        else:
+            now = min(each.at for each in out if isinstance(each, WakeAt))
+            out = step(state, Ticked(), now)
+    assert looks <= 30, "some more in the first seconds, in which memory may be on its way back"
+    assert any(isinstance(each, Look) for each in out)
+    assert any(isinstance(each, Start) for each in step(state, MemorySeen({"gpu0": 19}, {"gpu0": 20}, now), now))

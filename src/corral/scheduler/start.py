@@ -12,6 +12,9 @@ from corral.scheduler.state import INFINITY, Phase, Place, Scheduling
 SPARE_IDLE_S = 60.0
 """What is started without need, such as a further replica, displaces only units that were idle for so long."""
 
+SPARE_LOOK_S = 10.0
+"""How often what is started without need looks for memory that others hold: a GPU may want to sleep."""
+
 
 def start_wanted(state: Scheduling, now: float, out: list[Command]) -> tuple[float, list[Claim]]:
     """In order of service: starts what has room, makes room where it may be made, and keeps it for the one it was made
@@ -78,6 +81,8 @@ def start_spare(
         there, wake = confirmed(state, place, now, out)
         if there:
             start(place, now, out)
+        if place.short and wake < INFINITY:  # others hold it, perhaps for hours
+            wake = max(wake, state.seen.at + SPARE_LOOK_S)
         place.short = {}  # it is not for this that others should go
     claims.append(Claim(place, room.goes))
     _evict(state, place, room, now, out)

@@ -157,7 +157,7 @@ class Daemon:
             settings=lambda: self._current,
             events=self.events,
             spawn=self._spawn,
-            measured=lambda name, sizes, real, load_s: scheduler.measured(name, sizes, real=real, load_s=load_s),
+            measured=lambda name, footprint, real: scheduler.measured(name, footprint, real=real),
         )
         kept = KeptConversations(
             Shelf(self.paths.conversations_dir),
@@ -176,7 +176,7 @@ class Daemon:
         pulses, runners = Pulses(), {"process": runner}
         means = Means(
             self.paths, self.events, adapters, runners, relay, self._spawn, from_store.release, pulses.answered,
-            lambda unit, plan: scheduler.planned(unit, plan.footprint.bytes_by_device),
+            lambda unit, plan: scheduler.planned(unit, plan.footprint),
         )  # fmt: skip
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)
@@ -402,7 +402,8 @@ class Daemon:
 
     def _warn_of_ledger(self, why: str) -> None:
         """Called in the ledger's thread."""
-        self._loop.call_soon_threadsafe(self.events.post, "ledger.warning", why)
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self.events.post, "ledger.warning", why)
 
     def _say_plainly(self, why: str) -> None:
         self.events.post("warden.nursery", why)

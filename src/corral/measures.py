@@ -44,7 +44,7 @@ _BETWEEN_S: Final = 0.02
 _RUNNING: Final = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING, State.SLEEPING})
 
 
-Measured = Callable[[str, Mapping[str, int], bool, float | None], None]
+Measured = Callable[[str, Footprint, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Measures:
             known = await asyncio.to_thread(self._ledger.find, key)
             if known is not None and unit.plan is plan:
                 unit.plan = replace(plan, footprint=merged(plan.footprint, known))
-                self._measured(plan.model, unit.plan.footprint.bytes_by_device, True, known.load_s)
+                self._measured(plan.model, unit.plan.footprint, True)
 
     def foresee(self, models: Iterable[ModelSettings], footprint: Callable[[ModelSettings], Footprint]) -> None:
         """Begins to tell of each model what it will take, one after another and beside everything else: what its first
@@ -142,7 +142,7 @@ class Measures:
         except Exception as error:  # noqa: BLE001 - one odd file must not end the server
             self._missed(f"what {model.name} will take could not be foretold", error, model.name)
             return
-        self._measured(model.name, found.bytes_by_device, found.origin == "measured", found.load_s)
+        self._measured(model.name, found, found.origin == "measured")
 
     def machine(self) -> Machine:
         """The devices, for planning. From any thread; from the event loop's own, those of the last look. Blocks for a
@@ -272,7 +272,7 @@ class Measures:
         predicted, footprint = plan.footprint, merged(plan.footprint, known)
         if unit.plan is plan:
             unit.plan = replace(plan, footprint=footprint)
-        self._measured(plan.model, footprint.bytes_by_device, True, known.load_s)
+        self._measured(plan.model, footprint, True)
         if predicted.origin != "measured":
             text = (
                 f"{plan.unit} takes {show_bytes(footprint.total_bytes)}, "
@@ -296,7 +296,7 @@ class Measures:
             footprint = merged(plan.footprint, known)
             if unit.plan is plan:
                 unit.plan = replace(plan, footprint=footprint)
-            self._measured(plan.model, footprint.bytes_by_device, True, known.load_s)
+            self._measured(plan.model, footprint, True)
             grown, before = show_bytes(footprint.total_bytes), show_bytes(plan.footprint.total_bytes)
             text = f"{plan.unit} has come to take {grown}, where {before} were known"
             sizes = dict(footprint.bytes_by_device)

@@ -34,7 +34,7 @@ async def measures(
     events.keep = lambda entry: say(entry.text)
     made = Measures(
         list, watcher, Ledger(), settings=lambda: settings, events=events, spawn=spawn,
-        measured=lambda model, sizes, real, load_s: None,
+        measured=lambda model, footprint, real: None,
     )  # fmt: skip
     try:
         yield made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from corral.errors import CannotFit
 from corral.scheduler.messages import Asked, BecameReady, Configured, Ended, Measured, MemorySeen, Returned, Ticked
 from corral.scheduler.state import Policy, Spec
@@ -164,3 +166,33 @@ def test_loads_on_different_devices_do_not_wait_for_each_other() -> None:
     assert script(Asked(2, "big", 1000.0)) == []
     assert script.ask(3, "other") == ["start other.1"]
     assert script.ask(4, "small") == ["start small.1"], "it fits beside busy now, and beside big later"
+
+
+def test_weights_in_a_mapped_file_need_not_fit() -> None:
+    """Where only weights are missing that are mapped from their file, a model starts once nothing of ours could make
+    room for it, and it is said; what must be in memory is still judged, and so is a budget."""
+    large = Spec("a", footprint={"cpu": 16}, mapped=12, idle_timeout_s=None)
+    idle = Spec("b", footprint={"cpu": 3}, idle_timeout_s=None)
+    script = seeing(large, idle)
+    total = {"cpu": 20}
+    script.ask(1, "b")
+    assert script(MemorySeen({"cpu": 10}, total, 0.0, {})) == ["start b.1"]
+    script(BecameReady("b", 1), at=1.0)
+    script(Returned(1, "b"))
+    script.ask(2, "a", at=20.0)
+    words = script(MemorySeen({"cpu": 14}, total, 20.0, {"b": {"cpu": 3}}))
+    assert words == ["stop b.1"], "first what is ours goes, where that is enough"
+    script(Ended("b", 1), at=20.1)
+    assert "start a.1" not in script(MemorySeen({"cpu": 10}, total, 20.2, {})), "others hold it; it may still come"
+    script(Ticked(), at=26.0)
+    assert script(MemorySeen({"cpu": 10}, total, 26.0, {})) == ["start a.1"]
+    assert "needs 16 B on cpu, 10 B free" in script.although["a"]
+
+    script = seeing(replace(large, mapped=4))
+    script.ask(1, "a", at=20.0)
+    assert script(MemorySeen({"cpu": 10}, total, 20.0, {})) == []
+    script = seeing(replace(large, footprint={"cpu": 40}, mapped=30))
+    script.ask(1, "a", at=20.0)
+    assert script(MemorySeen({"cpu": 18}, total, 20.0, {})) == ["start a.1"], "more than there is at all"
+    script = seeing(replace(large, footprint={"cpu": 40}, mapped=30), policy=Policy(headroom=1, budgets={"cpu": 19}))
+    assert script.ask(1, "a") == ["reject 1"], "a budget is a budget"

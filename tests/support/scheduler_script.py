@@ -16,6 +16,7 @@ class Script:
         self.now = 0.0
         self.errors: dict[int, CorralError] = {}
         self.grants: dict[int, Grant] = {}
+        self.although: dict[str, str] = {}
 
     def __call__(self, event: Event, *, at: float | None = None) -> list[str]:
         self.now = self.now if at is None else at
@@ -34,7 +35,8 @@ class Script:
             case Reject(waiter, error):
                 self.errors[waiter] = error
                 return f"reject {waiter}"
-            case Start(model, generation):
+            case Start(model, generation, although):
+                self.although[model] = although
                 return f"start {model}.{generation}"
             case Stop(model, generation):
                 return f"stop {model}.{generation}"

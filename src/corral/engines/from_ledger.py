@@ -93,6 +93,7 @@ def merged(predicted: Footprint, known: Figures) -> Footprint:
         MappingProxyType({**predicted.parts, **parts}),
         predicted.growth,
         known.load_s,
+        predicted.mapped,
     )
 
 

@@ -138,7 +138,7 @@ def lay_out(model: ModelSettings, header: Header, room: Room, step: Step) -> Lay
     asked, doubts = wanted_context(model, header)
     found = best(model, header, room)
     place = found.least_bad
-    if model.context is None and not place.fits:
+    if model.context is None and not place.fits and not _from_file(model, place):
         raise _nowhere(model, place)
     on_gpus = place.run.layers_on_gpus if place.run.gpus else None
     layout = Layout(
@@ -195,6 +195,12 @@ def _told(found: Fit, place: Place, asked: int, room: Room, model: ModelSettings
         elif better:
             said.append(f"{place.words}: {lacks} are missing on {better[-1].run.gpus[0]} alone")
     return said
+
+
+def _from_file(model: ModelSettings, place: Place) -> bool:
+    """Whether all that is missing is the machine's memory for weights, which can be read again from their file."""
+    mapped = prediction.mapped(model, prediction.as_footprint(place.prediction)).mapped
+    return set(place.missing) == {PROCESSOR} and place.missing[PROCESSOR] <= mapped
 
 
 def _nowhere(model: ModelSettings, place: Place) -> CannotFit:

@@ -16,6 +16,7 @@ from corral.engines.executables import Build
 from corral.engines.layout import Layout
 from corral.engines.placement import TOP, UNKNOWN, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
+from corral.engines.prediction import mapped
 from corral.engines.prompts import Prompts, prompts_of
 from corral.engines.rooms import Machine, room_of
 from corral.errors import EngineError, EngineFlagError, ModelFileError
@@ -70,7 +71,7 @@ class LlamaCpp:
                 *_kept(build, model, self._slots_dir()),
             ),
             endpoint=endpoint,
-            footprint=prompts.counted(layout.footprint),
+            footprint=prompts.counted(mapped(model, layout.footprint)),
             env=MappingProxyType({**model.env, **(gpus_for.HIDDEN if step.cpu else {})}),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=layout.devices,
@@ -102,7 +103,7 @@ class LlamaCpp:
         except EngineError:
             pass  # planning a start will say what is wrong with the engine
         room = self._room(model, gpus)
-        predicted = layouts.predicted(model, header, room, gpus.names)
+        predicted = mapped(model, layouts.predicted(model, header, room, gpus.names))
         return predicted if build is None else _prompts(model, header, build, predicted, room).counted(predicted)
 
     def has_gpus(self, model: ModelSettings) -> bool:

@@ -24,6 +24,7 @@ class Footprint:
     parts: Mapping[str, Parts] = field(default_factory=lambda: MappingProxyType({}))  # the same by component, if known
     growth: int = 0  # of the processor's: what it comes to while it runs, the engine's cache of earlier prompts
     load_s: float | None = None  # how long the newest load took, where one was measured
+    mapped: int = 0  # of the processor's: weights in a mapped file, which need not be in memory all at once
 
     @property
     def total_bytes(self) -> int:

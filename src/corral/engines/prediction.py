@@ -35,6 +35,14 @@ def as_footprint(found: Prediction, origin: Origin = "estimated") -> Footprint:
     return Footprint(MappingProxyType(totals), origin, found.devices)
 
 
+def mapped(model: ModelSettings, footprint: Footprint) -> Footprint:
+    """`footprint` with what of it lies in the model's file, where that is mapped and not locked or read."""
+    if flags.has(model.args, "--load-mode") or any(each in ("--mlock", "--no-mmap") for each in model.args):
+        return footprint
+    parts = footprint.parts.get(PROCESSOR)
+    return footprint if parts is None else replace(footprint, mapped=parts.weights)
+
+
 def predict_parts(model: ModelSettings, header: Header, run: Run) -> Prediction:
     """The same by device and component, with the further files that `model`'s args load: projector, adapter, draft.
 

@@ -28,12 +28,12 @@ def reject_all(state: Scheduling, place: Place, error: CorralError, out: list[Co
         out.append(Reject(waiter_id, error))
 
 
-def start(place: Place, now: float, out: list[Command]) -> None:
+def start(place: Place, now: float, out: list[Command], although: str = "") -> None:
     place.phase, place.generation = Phase.STARTING, place.generation + 1
     place.swap_s = now - place.wanted_at if place.wanted_at is not None else 0.0
     place.started_at, place.load_s, place.wanted_at = now, 0.0, None
     place.error, place.doubted_until, place.short = None, 0.0, {}
-    out.append(Start(place.name, place.generation))
+    out.append(Start(place.name, place.generation, although))
 
 
 def stop(place: Place, why: str, out: list[Command]) -> None:

@@ -49,13 +49,14 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
             _ended(state, event, now, out)
         case MemorySeen():
             memory.see(state, event)
-        case Measured(model, footprint, real, load_s):
+        case Measured(model, footprint, real, load_s, mapped):
             if load_s is not None and (place := state.places.get(model)) is not None:
                 for unit in state.units_of(place):
                     unit.usual_load_s = unit.usual_load_s or load_s
             if (place := state.places.get(model)) is not None and (real or _may_be_told(state, place)):
                 for unit in state.units_of(place):
-                    unit.spec, unit.measured, unit.short = replace(place.spec, footprint=footprint), real, {}
+                    unit.spec = replace(place.spec, footprint=footprint, mapped=mapped)
+                    unit.measured, unit.short = real, {}
         case Scheduled(keep):
             for place in state.places.values():
                 kept = keep.get(place.name)
@@ -136,7 +137,7 @@ def _configured(state: Scheduling, event: Configured, now: float, out: list[Comm
             if known.resident:
                 drain(known, INFINITY, "its configuration changed", out)
         elif known.measured or not spec.footprint:
-            spec = replace(spec, footprint=known.spec.footprint)
+            spec = replace(spec, footprint=known.spec.footprint, mapped=known.spec.mapped)
         if spec.name in event.outdated:
             known.measured = False
         known.spec, known.removed, known.short = spec, False, {}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from corral.scheduler.memory import budget
+from corral.scheduler.memory import budget, firm
 from corral.scheduler.state import INFINITY, Phase, Place, Policy, Scheduling, Spec
 from corral.units import show_bytes
 
@@ -137,6 +137,10 @@ def _needs(state: Scheduling, place: Place, rest: list[Place], claims: Sequence[
         for device, wanted in spec.footprint.items():
             if wanted <= 0 or (limit := budget(state, device)) == INFINITY:
                 continue
+            least = firm(state, spec, device)
+            if least < wanted:  # the whole of it where that is possible at all, else as much as there can be
+                fixed = sum(p.spec.footprint.get(device, 0) for p in world if _stays(p))
+                wanted = max(least, min(wanted, int(limit) - fixed))
             if (over := wanted + sum(p.spec.footprint.get(device, 0) for p in world) - limit) > 0:
                 needs.append(_Need(over, device, gone))
     return needs
@@ -207,9 +211,10 @@ def _never(state: Scheduling, place: Place) -> str:
             return f"{each.name} is pinned, and the two may not run together"
     names = ", ".join(each.name for each in fixed)
     for device, wanted in spec.footprint.items():
-        if wanted > (limit := budget(state, device)):
+        least = firm(state, spec, device)
+        if least > (limit := budget(state, device)):
             return f"it needs {show_bytes(wanted)} on {device}, and {show_bytes(int(limit))} may be used there"
-        if wanted > 0 and wanted + sum(p.spec.footprint.get(device, 0) for p in fixed) > limit:
+        if least > 0 and least + sum(p.spec.footprint.get(device, 0) for p in fixed) > limit:
             return f"there is no room on {device} beside what is pinned ({names})"
     if fixed and (most := state.policy.max_active) is not None and len(fixed) + 1 > most:
         return f"no more than {most} may be loaded at once (max_active), and so many are pinned ({names})"

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from corral import clock
-from corral.engines.plan import Endpoint
+from corral.engines.plan import Endpoint, Footprint
 from corral.errors import Bug, CorralError
 from corral.events import EventLog
 from corral.scheduler import telling
@@ -153,21 +153,20 @@ class Scheduler:
         """Takes up a reading of the devices' memory that nobody asked for."""
         self._post(reading)
 
-    def measured(
-        self, model: str, footprint: Mapping[str, int], *, real: bool = True, load_s: float | None = None
-    ) -> None:
-        """What `model` takes, in bytes by device: seen in a load of it, or (not `real`) predicted where nothing is
+    def measured(self, model: str, footprint: Footprint, *, real: bool = True) -> None:
+        """What `model` takes: seen in a load of it, or (not `real`) predicted where nothing is
         known yet."""
-        self._post(Measured(model, footprint, real, load_s))
+        self._post(Measured(model, footprint.bytes_by_device, real, footprint.load_s, footprint.mapped))
 
-    def planned(self, unit: str, footprint: Mapping[str, int]) -> None:
+    def planned(self, unit: str, footprint: Footprint) -> None:
         """What `unit` would take if it were started now. That may be less than what it took before: what is chosen for
         it, such as the length of its context, depends on the room there is."""
         place = self._state.places.get(unit)
-        if place is None or not footprint or place.spec.footprint == footprint:
+        sizes, mapped = footprint.bytes_by_device, footprint.mapped
+        if place is None or not sizes or (place.spec.footprint == sizes and place.spec.mapped == mapped):
             return
         if not any(each.resident for each in self._state.units_of(place) if each is not place):
-            self._post(Measured(unit, footprint))
+            self._post(Measured(unit, sizes, mapped=mapped))
 
     def keep_hours(self) -> None:
         """Has schedules kept from now on: they are held against the time of day at once and every few seconds."""
@@ -322,9 +321,11 @@ class Scheduler:
                 if (future := self._waiting.get(waiter)) is not None and not future.done():
                     future.set_exception(error)
                 self._events.post("request.refused", error.message, model=error.details.get("model"), code=error.code)
-            case Start(model, generation):
+            case Start(model, generation, although):
                 facts = telling.of_start(self._state, model)
-                self._events.post("scheduler.start", f"start {model}", model=model, generation=generation, **facts)
+                self._events.post(
+                    "scheduler.start", f"start {model}{although}", model=model, generation=generation, **facts
+                )
                 self._spawn(model, generation, self._units.start(model, generation))
             case Stop(model, generation, why):
                 rival = why.removeprefix(_MAKING_ROOM) if why.startswith(_MAKING_ROOM) else None

@@ -13,6 +13,8 @@ from corral.units import show_bytes
 FRESH_S = 3.0
 """An older reading is made again before a start: others use the memory too."""
 
+CPU = "cpu"
+
 GRACE_S = 5.0
 """How long memory may take to come back after a unit's end."""
 
@@ -25,6 +27,19 @@ def budget(state: Scheduling, device: str) -> float:
     policy, total = state.policy, state.seen.total.get(device)
     whole = INFINITY if total is None else max(0, total - policy.headroom_on(device))
     return min(policy.budgets.get(device, INFINITY), whole)
+
+
+def firm(state: Scheduling, spec: Spec, device: str) -> int:
+    """What of `spec` must be in memory on `device`. The rest of it may be read again from its file, slowly, as any
+    mapped file is; but not against a budget, which is somebody's word."""
+    wanted = spec.footprint.get(device, 0)
+    return wanted if device != CPU or device in state.policy.budgets else max(0, wanted - spec.mapped)
+
+
+def suffices_mapped(state: Scheduling, place: Place) -> bool:
+    """Whether all that `place` is short of could stay in its mapped file."""
+    spec = place.spec
+    return all(size <= spec.footprint[device] - firm(state, spec, device) for device, size in place.short.items())
 
 
 def see(state: Scheduling, event: MemorySeen) -> None:
@@ -54,6 +69,8 @@ def confirmed(state: Scheduling, place: Place, now: float, out: list[Command]) -
     if not state.looks or not footprint:
         return True, INFINITY
     since = max(seen.freed_at.get(device, -INFINITY) for device in footprint)
+    if seen.at < since:
+        place.short = {}  # that was before something ended
     if now - seen.at <= FRESH_S:
         short = lacking(state, place.spec)
         if not short:

@@ -120,6 +120,7 @@ class Measured:
     footprint: Mapping[str, int]
     real: bool = True
     load_s: float | None = None  # how long its newest load took, if that is known
+    mapped: int = 0  # see `Spec.mapped`
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ and so it is in commands; the first unit of a model has the model's name."""
 class Start:
     model: str
     generation: int
+    although: str = ""  # what speaks against it, where it is done all the same
 
 
 @dataclass(frozen=True, slots=True)

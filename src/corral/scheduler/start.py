@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.scheduler import refusals
 from corral.scheduler.acts import reject_all, start, stop
 from corral.scheduler.evict import Claim, Room, make_room
-from corral.scheduler.memory import confirmed, foresee
+from corral.scheduler.memory import confirmed, foresee, suffices_mapped
 from corral.scheduler.messages import Command
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling
 
@@ -59,6 +59,10 @@ def _start_one(
         elif place.short:
             room = make_room(state, place, claims, now=now, asked_at=asked_at, short=place.short)
             wake = min(wake, room.again_at)
+            if room.short and suffices_mapped(state, place):  # nothing of ours could free it: slow is better than never
+                start(
+                    place, now, out, f", although it {place.short_why}: what is missing is read from its file each time"
+                )
     claims.append(Claim(place, room.goes))
     if place.phase is Phase.ABSENT and not (room.blocked_by or room.short):
         _evict(state, place, room, now, out)

@@ -43,6 +43,7 @@ class Spec:
     exclusive: bool = False
     group: str | None = None
     footprint: Mapping[str, int] = field(default_factory=dict)  # bytes by device; empty = unknown
+    mapped: int = 0  # of its bytes on "cpu": weights in a mapped file, which the system reads again when it must
     replicas: int = 1  # units of it at once, at most
     schedule: tuple[Window, ...] = ()
 

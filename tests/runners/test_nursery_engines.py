@@ -89,6 +89,10 @@ def seen(pid: int) -> dict[str, object]:
     }
 
 
+def sockets(pid: int) -> int:
+    return sum(os.readlink(each).startswith("socket:") for each in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
+
+
 async def test_born_and_spawned_are_alike(runner: ProcessRunner, paths: Paths, model: Path) -> None:
     """An engine of the nursery answers the same, looks the same to the system, takes as much memory, and ends the same
     as one that is spawned plainly."""
@@ -126,6 +130,7 @@ async def test_the_system_sees_the_same(runner: ProcessRunner, paths: Paths, mod
             assert running.pid is not None
             log = logs.log_file(paths, "real", generation)
             await until(lambda log=log: "corral: ready" in log.read_text(), "the handler of TERM")  # type: ignore[misc]
+            await until(lambda pid=running.pid: sockets(pid) == 1, "the probe's connection to be closed")  # type: ignore[misc]
             looks.append(await asyncio.to_thread(seen, running.pid))
             await running.stop(10)
     assert looks[0] == looks[1]

@@ -251,5 +251,5 @@ def test_many_spawns_leak_nothing(client: RawClient, spawn: Spawn) -> None:
         if number % 5:
             client.exited(f"a.{number}")
             client.ask("forget", unit=f"a.{number}")
-    assert process.num_fds() == before
+    assert process.num_fds() <= before, "before, one may not have been closed yet"
     assert process.children() == []

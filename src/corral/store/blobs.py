@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from corral.descriptors import MAX_MANIFEST_BYTES, decode_json, digest_of
-from corral.errors import DigestMismatch, DiskFull, ManifestError, NotInStore
+from corral.errors import DigestMismatch, DiskFull, ManifestError, NotInStore, StoreError
 from corral.store import durable, origins
 from corral.store.layout import Layout
 from corral.store.locks import StoreLock
@@ -103,8 +103,13 @@ class Blobs:
             raise ManifestError(
                 f"{digest} has {blob.size} bytes where {limit} are allowed", hint="it is no manifest or config"
             )
-        with durable.disk_errors(f"read {digest}"), blob.path.open("rb") as file:
-            data = file.read(limit + 1)
+        try:
+            with durable.disk_errors(f"read {digest}"), blob.path.open("rb") as file:
+                data = file.read(limit + 1)
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # collected by another process meanwhile
+                raise self.missing(digest) from error
+            raise
         if digest_of(data) != digest:
             raise DigestMismatch(
                 f"the store's file of {digest} is damaged",

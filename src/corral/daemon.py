@@ -401,8 +401,7 @@ class Daemon:
         self.events.post("journal.failing", why)
 
     def _warn_of_ledger(self, why: str) -> None:
-        """Called in the ledger's thread."""
-        with suppress(RuntimeError):  # the loop has ended already
+        with suppress(RuntimeError):  # called in the ledger's thread, perhaps after the loop's end
             self._loop.call_soon_threadsafe(self.events.post, "ledger.warning", why)
 
     def _say_plainly(self, why: str) -> None:

@@ -22,7 +22,7 @@ def command(app: App, directory: Path | None, remove: bool, show: bool) -> None:
     \b
     Examples:
       corral trust
-      corral trust ~/work/assistant --remove
+      corral trust ~/projects/assistant --remove
     """
     from corral.config import trust
 

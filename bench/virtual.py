@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ class Corral:
         self.post(MemorySeen(free, world.memory, world.now, taken))
 
 
-class _Plain:
+class _Plain(ABC):
     """What the two simple schedulers share: the least recently used idle unit makes room, one load at a time for each
     device."""
 
@@ -240,8 +241,9 @@ class _Plain:
     def gone(self, model: str) -> None:
         self.look()
 
+    @abstractmethod
     def look(self) -> None:
-        raise NotImplementedError
+        """Gives what can be given, and starts and stops what that needs."""
 
     def give(self, request: Request) -> bool:
         """Whether it could be given at once."""

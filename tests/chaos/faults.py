@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ ENGINE_ENDS = ("backoff", "failed", "stopping", "stopped")
 
 
 @dataclass
-class Fault:
+class Fault(ABC):
     """One kind of fault. Subclasses say what is done; an instance is used once."""
 
     world: World
@@ -46,11 +47,13 @@ class Fault:
         """Why this kind cannot be done here; empty when it can."""
         return ""
 
+    @abstractmethod
     async def inject(self) -> None:
-        raise NotImplementedError
+        """Does it, now."""
 
     async def undo(self) -> None:
         """Must not fail, and may be called twice."""
+        return  # most kinds are over in the moment they are done
 
     @property
     def pid(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from abc import ABC, abstractmethod
 
 from corral import clock
 from corral.errors import StoreError
@@ -18,7 +19,7 @@ SYNC_S = 3.0
 LOOK_S = 0.1
 
 
-class Follower(threading.Thread):
+class Follower(ABC, threading.Thread):
     """A thread beside a download. `error` is why it gave up."""
 
     def __init__(self, part: PartFile, name: str) -> None:
@@ -43,8 +44,9 @@ class Follower(threading.Thread):
             with self._part.changed:
                 self._part.changed.notify_all()
 
+    @abstractmethod
     def follow(self) -> None:
-        raise NotImplementedError
+        """The work, until the file is whole or it is told to stop. Raises StoreError and OSError."""
 
 
 class Hasher(Follower):

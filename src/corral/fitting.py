@@ -11,6 +11,7 @@ from pathlib import Path
 
 from corral.config.load import load
 from corral.config.paths import Paths
+from corral.config.settings import HEADROOM as HEADROOM
 from corral.config.settings import ModelSettings, Settings
 from corral.engines import layout
 from corral.engines.from_ledger import key_of
@@ -18,7 +19,6 @@ from corral.engines.llamacpp import LlamaCpp
 from corral.engines.placement import Room
 from corral.engines.plan import Endpoint
 from corral.engines.probing import probed
-from corral.engines.rooms import HEADROOM as HEADROOM
 from corral.engines.rooms import Machine, room_of
 from corral.errors import CallerError, CorralError, EngineError, ModelFileError, UnknownModel
 from corral.hardware.probe import Hardware, probe

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from corral import clock
 from corral.api import DeviceInfo
-from corral.config.settings import ModelSettings, Settings
+from corral.config.settings import ModelSettings, Settings, headroom_on
 from corral.engines import executables
 from corral.engines.from_ledger import key_of, merged, names_of
 from corral.engines.loaded import figures_of, peak_of
 from corral.engines.plan import Footprint, LaunchPlan
 from corral.engines.report import Report, is_whole, read_report
-from corral.engines.rooms import HEADROOM, Machine
+from corral.engines.rooms import Machine
 from corral.errors import Bug, CorralError, EngineError
 from corral.events import EventLog
 from corral.hardware.devices import CPU, Listed
@@ -179,7 +179,6 @@ class Measures:
             others = None
             if each.total_bytes is not None and each.free_bytes is not None:
                 others = max(0, each.total_bytes - each.free_bytes - ours)
-            headroom = settings.headroom
             found.append(
                 DeviceInfo(
                     name=each.name,
@@ -190,7 +189,7 @@ class Measures:
                     used_bytes=ours,
                     others_bytes=others,
                     budget_bytes=settings.memory.get(each.name),
-                    headroom_bytes=headroom if isinstance(headroom, int) else headroom.get(each.name, HEADROOM),
+                    headroom_bytes=headroom_on(settings.headroom, each.name),
                     source=each.source,
                     shared=each.shared,
                     problem=each.problem,

@@ -13,7 +13,7 @@ from support.architecture_files import write
 from support.architectures import MID
 from support.ggufs import write_random
 from support.llama import llama_server
-from support.rpc import free_port, rpc_server
+from support.rpc import free_port, models_yaml, rpc_server
 from support.server import Server, until
 
 
@@ -62,14 +62,7 @@ def test_measured_and_remembered(paths: Paths, tmp_path: Path) -> None:
 def test_by_device(paths: Paths, tmp_path: Path) -> None:
     """What a `llama-server` reports of a GPU is that GPU's, by the name that Corral has for it."""
     source, port = write(tmp_path / "m.gguf", "llama", MID), free_port()
-    config = f"""
-        models:
-          - name: m
-            source: {source}
-            executable: {llama_server()}
-            context: 512
-            args: [--rpc, "127.0.0.1:{port}", --no-warmup]
-    """
+    config = models_yaml(llama_server(), port, source)
     with rpc_server(llama_server(), port), Server(paths, config) as server:
         server.client.start("m")
         assert unit(server).device == "gpu0"

@@ -15,7 +15,7 @@ from support.architecture_files import write
 from support.architectures import MID
 from support.engines import until
 from support.llama import llama_server
-from support.rpc import free_port, rpc_server
+from support.rpc import free_port, models_yaml, rpc_server
 from support.server import Server
 
 
@@ -56,14 +56,7 @@ async def test_a_context_that_fits_is_said_and_stays(paths: Paths, short_tmp: Pa
 def test_a_request_outlives_the_gpu(paths: Paths, short_tmp: Path) -> None:
     """A request that the loss of a GPU hits before its first byte is answered by the processor, and says so."""
     source, port = write(short_tmp / "m.gguf", "llama", MID), free_port()
-    config = f"""
-        models:
-          - name: m
-            source: {source}
-            executable: {llama_server()}
-            context: 512
-            args: [--rpc, "127.0.0.1:{port}", --no-warmup]
-    """
+    config = models_yaml(llama_server(), port, source)
     body = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 1}
     with rpc_server(llama_server(), port) as gpu, Server(paths, config) as server:
         _, headers = asked(server, "/v1/completions", body)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from corral.models.memory.run import Run
 from support.architecture_files import write
 from support.architectures import MID
 from support.llama import llama_server
+from support.rpc import free_port, rpc_server
 
 pytestmark = pytest.mark.engines
 MIB = 1 << 20
@@ -31,24 +31,9 @@ def programs() -> Path:
 @pytest.fixture(scope="module")
 def devices(programs: Path) -> Iterator[list[str]]:
     """Two RPC servers, each a device of its own."""
-    running, addresses = [], []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-        argv = [str(programs / "ggml-rpc-server"), "-H", "127.0.0.1", "-p", str(port), "-d", "CPU"]
-        running.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        addresses.append(f"127.0.0.1:{port}")
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert time.monotonic() < deadline, "the RPC server does not listen"
-            time.sleep(0.01)
-    yield addresses
-    for child in running:
-        child.kill()
-        child.wait()
+    ports = free_port(), free_port()
+    with rpc_server(programs / "llama-server", ports[0]), rpc_server(programs / "llama-server", ports[1]):
+        yield [f"127.0.0.1:{port}" for port in ports]
 
 
 def loaded(programs: Path, model: Path, devices: list[str], folder: Path, *more: str) -> str:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.config.settings import ModelSettings, Rung
+from corral.config.settings import HEADROOM, ModelSettings, Rung
 from corral.engines import gpus_for, layout
 from corral.engines.executables import Build
 from corral.engines.placement import RUNGS, TOP, Room, Step, next_step
-from corral.engines.rooms import HEADROOM, Machine, room_of
+from corral.engines.rooms import Machine, room_of
 from corral.errors import CannotFit
 from corral.hardware.devices import Device, Listed
 from corral.models.gguf import Header, read_header

@@ -35,3 +35,15 @@ def rpc_server(program: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         child.kill()
         child.wait()
+
+
+def models_yaml(program: Path, port: int, source: Path) -> str:
+    """One model, `m`, of the llama-server `program`, whose GPU is the RPC server on `port`."""
+    return f"""
+        models:
+          - name: m
+            source: {source}
+            executable: {program}
+            context: 512
+            args: [--rpc, "127.0.0.1:{port}", --no-warmup]
+    """

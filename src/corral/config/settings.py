@@ -12,6 +12,15 @@ from corral.refs import Ref
 
 DEFAULT_PORT = 8642
 
+HEADROOM = 512 << 20
+"""Bytes left alone on each device where nothing is configured: for engines' own programs, and for others."""
+
+
+def headroom_on(headroom: int | Mapping[str, int], device: str) -> int:
+    """The bytes left alone on `device`; `headroom` as in the settings, for every device or by device."""
+    return headroom if isinstance(headroom, int) else headroom.get(device, HEADROOM)
+
+
 Rung = Literal["batch", "context", "layers", "cpu"]
 """What of a start can be made smaller when memory was not enough."""
 
@@ -115,7 +124,7 @@ class Settings:
     models: Mapping[str, ModelSettings]
     listen: tuple[Listen, ...] = (Listen(),)
     memory: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # budget in bytes by device
-    headroom: int | Mapping[str, int] = 512 << 20  # bytes left free on every device, or by device
+    headroom: int | Mapping[str, int] = HEADROOM  # bytes left free on every device, or by device
     max_active: int | None = None  # resident models at once; None = no limit
     max_wait_s: float = 10.0  # after which a resident model takes no new work while another waits for its place
     min_residency_s: float = 2.0  # how long a model just loaded stays while others wait for its place, at most

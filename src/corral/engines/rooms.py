@@ -8,15 +8,13 @@ from itertools import count
 from types import MappingProxyType
 from typing import Final
 
+from corral.config.settings import HEADROOM, headroom_on
 from corral.engines.placement import Room
 from corral.hardware.devices import CPU, Device, Listed, match
 from corral.units import show_bytes
 
 GRAIN: Final = 32
 """What others use counts in parts of so many of a device, rounded up: a little more or less of it moves no layer."""
-
-HEADROOM: Final = 512 << 20
-"""Bytes that are left alone on each device where nothing is configured: for engines' own programs, and for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +29,7 @@ class Machine:
     )  # bytes that Corral's own engines hold
 
     def left_alone(self, name: str) -> int:
-        if isinstance(self.headroom, int):
-            return self.headroom
-        return self.headroom.get(name, HEADROOM)
+        return headroom_on(self.headroom, name)
 
 
 def room_of(machine: Machine, listed: Sequence[Listed]) -> Room:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from corral.config.settings import Window
+from corral.config.settings import HEADROOM, Window, headroom_on
 from corral.errors import CorralError
 from corral.scheduler.line import Line
 
 INFINITY = float("inf")
-HEADROOM = 512 << 20
-"""Bytes left free on each device where the configuration says nothing."""
 
 
 class Phase(StrEnum):
@@ -70,7 +68,7 @@ class Policy:
     return_s: float | None = None  # after so long without a request the default model is started again
 
     def headroom_on(self, device: str) -> int:
-        return self.headroom if isinstance(self.headroom, int) else self.headroom.get(device, HEADROOM)
+        return headroom_on(self.headroom, device)
 
 
 @dataclass(slots=True)

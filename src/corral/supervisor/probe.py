@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from corral import clock
 from corral.engines.plan import Endpoint, Probe
+from corral.supervisor.looks import health
 
 _QUICK_S, _QUICK_FOR_S = 0.002, 0.5
 _STEADY_S = 0.005
@@ -16,26 +16,9 @@ _PATIENT_S, _PATIENT_AFTER_S = 0.008, 10.0
 async def check(endpoint: Endpoint, probe: Probe) -> int | None:
     """The HTTP status of one GET of `probe.path`, or None when nobody answered within `probe.timeout_s`.
 
-    It is a raw request over a connection of its own: a probe must not wait in anybody's pool.
+    Over a connection of its own: a probe must not wait in anybody's pool.
     """
-    writer: asyncio.StreamWriter | None = None
-    try:
-        async with asyncio.timeout(probe.timeout_s):
-            if endpoint.socket is not None:
-                reader, writer = await asyncio.open_unix_connection(str(endpoint.socket))
-            else:
-                reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-            writer.write(f"GET {probe.path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode())
-            line = await reader.readline()
-    except (OSError, TimeoutError, ValueError):
-        return None
-    finally:
-        if writer is not None:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-    parts = line.split(b" ", 2)
-    return int(parts[1]) if len(parts) >= 2 and parts[0].startswith(b"HTTP/") and parts[1].isdigit() else None
+    return await health(endpoint, probe.path, probe.timeout_s)
 
 
 async def wait_ready(endpoint: Endpoint, probe: Probe, deadline: float) -> bool:

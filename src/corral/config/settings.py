@@ -43,6 +43,7 @@ class Listen:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     path: Path | None = None
+    dialect: str | None = field(default=None, compare=False)  # has root paths on which dialects differ; None = OpenAI's
 
     def __str__(self) -> str:
         if self.path is not None:

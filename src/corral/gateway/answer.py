@@ -12,6 +12,7 @@ from corral.api import ErrorInfo, dump
 from corral.errors import CorralError
 from corral.gateway import sse
 from corral.gateway.dialects import openai
+from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
 from corral.gateway.headers import Fields
 
@@ -38,23 +39,26 @@ async def send_text(exchange: Exchange, body: bytes, kind: str = "text/plain; ch
 
 async def send_error(exchange: Exchange, exc: CorralError) -> None:
     """Tells the client of `exc` in whatever way is left: an error body, an event in a stream, a broken connection."""
-    control = exchange.path.startswith("/control")
     if exchange.ended:
         return
+    dialect = exchange.dialect
     if exchange.started:
         if exchange.endless:
             await exchange.end()
         elif exchange.events:
-            await exchange.end(openai.error_event(exc))
+            await exchange.end(dialect.event(exc))
         else:
             exchange.abort()
         return
-    body = {"error": error_info(exc)} if control else openai.error(exc)
-    await exchange.respond(exc.status, [_JSON, *_error_fields(exc)], encode(body))
+    await exchange.respond(dialect.status(exc), [_JSON, *_error_fields(exc)], encode(dialect.error(exc)))
 
 
 def error_info(exc: CorralError) -> ErrorInfo:
     return ErrorInfo(exc.code, exc.message, exc.hint, exc.status, exc.details)
+
+
+CONTROL = Dialect("control", lambda exc: {"error": error_info(exc)}, openai.error_event)
+"""Corral's own."""
 
 
 def _error_fields(exc: CorralError) -> Fields:

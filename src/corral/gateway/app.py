@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 from corral.errors import Bug, CorralError, LocalOnly, NotFound
+from corral.gateway import tables
 from corral.gateway.answer import send_error
 from corral.gateway.control import Control
+from corral.gateway.dialect_routes import dialect_groups
 from corral.gateway.exchange import ClientLeft, Exchange
+from corral.gateway.gate import Gate
 from corral.gateway.headers import sane_id
 from corral.gateway.host import Host
 from corral.gateway.inference import Inference
@@ -30,10 +35,20 @@ class App:
     """The routes as one listener offers them. `active` are the exchanges that are being answered now."""
 
     def __init__(
-        self, host: Host, table: Table, proxy: Proxy, listener_default: str | None = None, local: bool = False
+        self,
+        host: Host,
+        tables: Callable[[str | None], Table],
+        proxy: Proxy,
+        listener_default: str | None = None,
+        local: bool = False,
+        dialect: str | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._host = host
-        self._table = table
+        self._tables = tables
+        self._table = tables(dialect)
+        self._dialect = dialect
+        self._gate = gate
         self.rest = proxy.rest
         self._local = local
         self.listener_default = listener_default
@@ -43,10 +58,16 @@ class App:
     def routes(self) -> tuple[Route, ...]:
         return self._table.routes
 
+    def speak(self, dialect: str | None) -> None:
+        """Gives root paths on which dialects differ to `dialect` from now on."""
+        if dialect != self._dialect:
+            self._dialect, self._table = dialect, self._tables(dialect)
+
     async def answer(self, exchange: Exchange) -> None:
         """Answers `exchange`, with an error if need be. Raises only CancelledError, when its task was cancelled by
         somebody who did not say why."""
         exchange.listener_default = self.listener_default
+        exchange.local = self._local
         exchange.extra = [(b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id())]
         try:
             try:
@@ -55,11 +76,18 @@ class App:
                 match = None
             if match is None:  # outside, so that the next error does not hold this one
                 match = await self._late_match(exchange)
-            if match.route.local and not self._local:
+            route = match.route
+            exchange.dialect = route.dialect
+            if route.local and not self._local:
                 raise _local_only(exchange.path)
+            if self._gate is not None:
+                exchange.caller = self._gate.enter(exchange, route.scope)
+            if route.mount:
+                exchange.path = exchange.path[len(route.mount) :] or "/"
+                exchange.raw_path = exchange.raw_path[len(route.mount) :] or b"/"
             limit = self._host.settings.max_body_bytes
-            body = await exchange.body(limit if match.route.large else min(limit, CONTROL_BODY_BYTES))
-            await match.route.handler(exchange, match, body)
+            body = await exchange.body(limit if route.large else min(limit, CONTROL_BODY_BYTES))
+            await route.handler(exchange, match, body)
             return
         except CorralError as exc:
             error = exc.with_traceback(None)  # its frames hold the body, and this one, which would hold it
@@ -85,13 +113,14 @@ class App:
     async def _late_match(self, exchange: Exchange) -> Match:
         if not self._table.is_complete:
             await asyncio.to_thread(self._table.complete)
+        exchange.dialect = self._table.dialect_at(exchange.path)
         return self._table.match(exchange.method, exchange.path)
 
 
 class MakeApp(Protocol):
     """Makes one listener's app."""
 
-    def __call__(self, listener_default: str | None = None, local: bool = False) -> App: ...
+    def __call__(self, listener_default: str | None = None, local: bool = False, dialect: str | None = None) -> App: ...
 
 
 def _local_only(path: str) -> LocalOnly:
@@ -107,11 +136,13 @@ def build(
     models: ModelsHost | None = None,
     pulses: Pulses | None = None,
     conversations: Conversations | None = None,
+    gate: Gate | None = None,
 ) -> MakeApp:
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
-    of its own and whether it is a unix socket. In `pulses` it tells how requests get on."""
+    of its own, whether it is a unix socket, and its dialect. In `pulses` it tells how requests get on; `gate` says who
+    may do what (None: everybody everything)."""
     control = Control(host, heartbeat_s)
-    proxy = Proxy(host, leases, pulses, conversations)
+    proxy = Proxy(host, leases, pulses, conversations, gate)
 
     def stored() -> list[Route]:
         if models is None:
@@ -120,10 +151,16 @@ def build(
 
         return StoreControl(models, heartbeat_s).routes()
 
-    table = Table([*Inference(host, proxy).routes(), *control.routes()], late=stored)
-    control.describe(lambda: tuple(route for route in table.routes if route.doc is not None))
+    own = [*Inference(host, proxy).routes(), *control.routes()]
+    groups = dialect_groups(host, proxy, models)
 
-    def app(listener_default: str | None = None, local: bool = False) -> App:
-        return App(host, table, proxy, listener_default, local)
+    @cache
+    def table(dialect: str | None) -> Table:
+        return tables.table(own, stored, groups, dialect)
+
+    control.describe(lambda: tuple(route for route in table(None).routes if route.doc is not None))
+
+    def app(listener_default: str | None = None, local: bool = False, dialect: str | None = None) -> App:
+        return App(host, table, proxy, listener_default, local, dialect, gate)
 
     return app

@@ -10,6 +10,9 @@ import asyncio
 from collections.abc import Sequence
 
 from corral.errors import CorralError
+from corral.gateway.dialects.dialect import Dialect
+from corral.gateway.dialects.openai import OPENAI
+from corral.gateway.gate import Caller
 from corral.gateway.headers import Fields, first
 
 
@@ -32,6 +35,10 @@ class Exchange(abc.ABC):
 
     task: asyncio.Task[None] | None = None
     listener_default: str | None = None  # the model of the listener's own
+    local = False  # it came over a unix socket
+    peer = ""  # the client's address, where it has one
+    dialect: Dialect = OPENAI  # in which errors are told
+    caller: Caller | None = None  # who asks, where callers are told apart
     extra: Fields = []  # noqa: RUF012 - go out with whatever is answered; replaced, never changed in place
     started = False
     ended = False
@@ -106,3 +113,42 @@ class Exchange(abc.ABC):
             self.interruption = error
             if self.task is not None:
                 self.task.cancel()
+
+
+class Gathered(Exchange):
+    """A question of ours on behalf of `asker`: its answer is gathered here, and its client has not heard of it."""
+
+    method = "POST"
+
+    def __init__(self, asker: Exchange) -> None:
+        self.path, self.raw_path, self.query = asker.path, asker.raw_path, b""
+        self.headers = asker.headers
+        self.task, self.caller, self.dialect = asker.task, asker.caller, asker.dialect
+        self.listener_default, self.local, self.peer, self.extra = (
+            asker.listener_default,
+            asker.local,
+            asker.peer,
+            asker.extra,
+        )
+        self.status = 0
+        self.answer = b""
+
+    async def body(self, limit: int) -> bytes:
+        return b""
+
+    def _begin(self, status: int, headers: Fields) -> None:
+        self.status = status
+
+    def send(self, chunk: bytes) -> bool:
+        self.answer += chunk
+        return True
+
+    def _finish(self, chunk: bytes) -> None:
+        self.answer += chunk
+        self.ended = True
+
+    async def drained(self) -> None:
+        return
+
+    def abort(self) -> None:
+        self.ended = True

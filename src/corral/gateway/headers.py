@@ -57,6 +57,12 @@ def upward(fields: Sequence[tuple[bytes, bytes]], request_id: bytes, *, identity
     return kept
 
 
+def of_json(fields: Fields) -> Fields:
+    """`fields` for a body that is JSON and was made here."""
+    kept = [field for field in fields if field[0] not in (b"content-type", b"content-encoding")]
+    return [*kept, (b"content-type", b"application/json")]
+
+
 def downward(fields: Sequence[tuple[bytes, bytes]]) -> Fields:
     """An engine's fields as the client gets them; the length is left to whoever sends the body."""
     skipped = _NOT_DOWN

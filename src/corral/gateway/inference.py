@@ -42,13 +42,13 @@ class Inference:
 
     def routes(self) -> list[Route]:
         return [
-            *(Route("POST", path, self._infer, large=True) for path in INFERENCE_PATHS),
-            Route("GET", "/v1/models", self._models),
-            Route("GET", "/v1/models/{model}", self._model),
-            Route("*", "/upstream/{model}", self._upstream, large=True),
-            Route("GET", "/health", self._health, _HEALTH),
-            Route("GET", "/ready", self._ready, _READY),
-            Route("GET", "/", self._greeting),
+            *(Route("POST", path, self._infer, large=True, scope="infer") for path in INFERENCE_PATHS),
+            Route("GET", "/v1/models", self._models, scope="infer"),
+            Route("GET", "/v1/models/{model}", self._model, scope="infer"),
+            Route("*", "/upstream/{model}", self._upstream, large=True, scope="infer"),
+            Route("GET", "/health", self._health, _HEALTH, scope=None),
+            Route("GET", "/ready", self._ready, _READY, scope=None),
+            Route("GET", "/", self._greeting, scope=None),
         ]
 
     async def _infer(self, exchange: Exchange, match: Match, body: bytes) -> None:

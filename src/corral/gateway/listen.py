@@ -173,7 +173,9 @@ class Listeners:
         try:
             for where, default in wanted.items():
                 if where not in self._open:
-                    fresh[where] = Listener(where, self._app(default, where.path is not None), self._limits)
+                    fresh[where] = Listener(
+                        where, self._app(default, where.path is not None, where.dialect), self._limits
+                    )
                     await fresh[where].open(self._given.pop(str(where), ()))
         except BaseException:
             for listener in fresh.values():
@@ -183,8 +185,10 @@ class Listeners:
         for where in [where for where in self._open if where not in wanted]:
             deadline = clock.monotonic() + settings.timeouts.drain_s
             self._retire(self._open.pop(where), deadline, Stopping(f"{where} is no longer served", hint="ask GET /"))
+        dialects = {where: where.dialect for where in wanted}
         for where, listener in self._open.items():
             listener.app.listener_default = wanted[where]
+            listener.app.speak(dialects[where])
 
     def _retire(self, listener: Listener, deadline: float, error: CorralError) -> None:
         listener.stop_accepting()

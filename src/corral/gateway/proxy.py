@@ -10,17 +10,17 @@ from corral import clock
 from corral.errors import EngineGone, NotJson
 from corral.gateway import headers as fields
 from corral.gateway import upstream
-from corral.gateway.exchange import Exchange
+from corral.gateway.dialects.dialect import Translate
+from corral.gateway.exchange import Exchange, Gathered
+from corral.gateway.gate import Gate
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
 from corral.gateway.peek import peek, splice
 from corral.gateway.recall import Conversations, Recalled
-from corral.gateway.sse import Splitter
-from corral.scheduler.lease import Lease, Leases
-from corral.supervisor.pulse import Pulse, Pulses
-
-HELD_BYTES = 4 << 20
-"""A plain answer up to this size is held until it is whole: if its engine dies, nothing of it was sent yet."""
+from corral.gateway.relay import relay
+from corral.gateway.usage import usage_of
+from corral.scheduler.lease import Leases
+from corral.supervisor.pulse import Pulses
 
 RETRIES = 1
 """Further tries of a request that an engine may have had whole, while no byte of an answer was sent: one that kills its
@@ -37,12 +37,18 @@ class Proxy:
     """Answers exchanges through leased engines."""
 
     def __init__(
-        self, host: Host, leases: Leases, pulses: Pulses | None = None, conversations: Conversations | None = None
+        self,
+        host: Host,
+        leases: Leases,
+        pulses: Pulses | None = None,
+        conversations: Conversations | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._host = host
         self._leases = leases
         self._pulses = pulses or Pulses()
         self._conversations = conversations
+        self._gate = gate
         self._pool = Pool()
 
     def rest(self) -> None:
@@ -72,124 +78,74 @@ class Proxy:
         again: bool,
         identity: bool = False,
         stream: bool = False,
+        method: str | None = None,
+        keep_alive_s: float | None = None,
+        translate: Translate | None = None,
     ) -> None:
         """Sends `body` to `target` of a ready unit of `model` and relays the answer.
 
         `again`: it may be sent to another engine when one died over it, and is one that makes progress while it runs.
-        `identity`: no compressed answer is wanted. `stream`: each token is wanted as it is made.
+        `identity`: no compressed answer is wanted. `stream`: each token is wanted as it is made. `method` is the
+        engine's, where it is not the client's. `keep_alive_s` is what the request says of its model's idle time.
+        `translate` makes what turns the answer into the client's dialect; the body is JSON of ours then.
         """
         deadline = clock.monotonic() + self._host.settings.timeouts.queue_s
-        request_headers = fields.upward(exchange.headers, _request_id(exchange), identity=identity)
+        method = method or exchange.method
+        request_headers = fields.upward(exchange.headers, _request_id(exchange), identity=identity or bool(translate))
+        if translate is not None:
+            request_headers = fields.of_json(request_headers)
         keep_s = fields.keep_alive_s(fields.first(exchange.headers, b"x-corral-keep-alive"))
-        judged, again = again, again or exchange.method in _SAFE
-        tries = 0
-        while True:
-            async with self._leases.lease(model, deadline=deadline, keep_alive_s=keep_s) as lease:
-                pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
-                recalled: Recalled | None = None
-                try:
-                    if judged and (kept := self._conversations) is not None and kept.wanted(lease):
-                        recalled = await kept.recall(lease, target, body)
-                        pulse.learns = pulse.learns or recalled is not None
-                    async with upstream.request(
-                        lease.endpoint,
-                        exchange.method,
-                        target,
-                        request_headers,
-                        body,
-                        pool=self._pool if again else None,
-                    ) as response:
-                        end = await _relay(exchange, lease, response, pulse)
-                        pulse.whole = True
-                        if pulse.learns:
-                            self._pulses.learn(pulse, end)
+        keep_s = keep_alive_s if keep_s is None else keep_s
+        key = exchange.caller.id if exchange.caller is not None else ""
+        judged, again = again, again or method in _SAFE
+        tries, end, events = 0, b"", 0
+        ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
+        try:
+            while True:
+                async with self._leases.lease(model, deadline=deadline, key=key, keep_alive_s=keep_s) as lease:
+                    pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
+                    recalled: Recalled | None = None
+                    try:
+                        if judged and (kept := self._conversations) is not None and kept.wanted(lease):
+                            recalled = await kept.recall(lease, target, body)
+                            pulse.learns = pulse.learns or recalled is not None
+                        async with upstream.request(
+                            lease.endpoint, method, target, request_headers, body, pool=self._pool if again else None
+                        ) as response:
+                            end = await relay(
+                                exchange, lease, response, pulse, translate(lease) if translate is not None else None
+                            )
+                            pulse.whole = True
+                            if pulse.learns:
+                                self._pulses.learn(pulse, end)
+                            if recalled is not None:
+                                recalled.answered(end[-_TAIL_BYTES:])
+                            return
+                    except EngineGone as exc:
                         if recalled is not None:
-                            recalled.answered(end[-_TAIL_BYTES:])
-                        return
-                except EngineGone as exc:
-                    if recalled is not None:
-                        recalled.died()
-                    if exchange.started:
-                        raise
-                    untouched = exc.details.get("untouched", False)
-                    self._leases.unit_gone(lease, exc.message)
-                    tries += not untouched
-                    if tries > RETRIES or not (again or untouched):
-                        exchange.extra = exchange.extra + fields.of_lease(lease)
-                        raise
-                finally:
-                    self._pulses.end(pulse)
+                            recalled.died()
+                        if exchange.started:
+                            raise
+                        untouched = exc.details.get("untouched", False)
+                        self._leases.unit_gone(lease, exc.message)
+                        tries += not untouched
+                        if tries > RETRIES or not (again or untouched):
+                            exchange.extra = exchange.extra + fields.of_lease(lease)
+                            raise
+                    finally:
+                        events = pulse.chunks
+                        self._pulses.end(pulse)
+        finally:
+            if ticket is not None:
+                ticket.settle(usage_of(end), events)
 
-
-async def _relay(exchange: Exchange, lease: Lease, response: upstream.Response, pulse: Pulse) -> bytes:
-    """The end of what was relayed."""
-    kind = fields.first(response.headers, b"content-type") or b""
-    coding = fields.first(response.headers, b"content-encoding")
-    head = fields.downward(response.headers) + fields.of_lease(lease)
-    if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
-        return await _relay_events(exchange, head, response, pulse)
-    return await _relay_plain(exchange, head, response, pulse)
-
-
-async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse) -> bytes:
-    """The head goes out with the first whole event, so that until then the request can be tried again."""
-    splitter = Splitter()
-    pulse.stream = True
-    while not exchange.started and (chunk := await response.read()):
-        pulse.chunks += 1
-        if whole := splitter.feed(chunk):
-            await exchange.start(response.status, head, events=True)
-            await exchange.write(whole)
-    feed, send = splitter.feed, exchange.send
-
-    def relay(chunk: bytes) -> bool:
-        pulse.chunks += 1
-        whole = feed(chunk)
-        return send(whole) if whole else True
-
-    async def drained() -> None:
-        pulse.held = True
-        await exchange.drained()
-        pulse.held = False
-
-    await response.pour(relay, drained)
-    if not exchange.started:
-        await exchange.start(response.status, head, events=True)
-    await exchange.end(splitter.rest())
-    return splitter.tail if pulse.learns else b""
-
-
-async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse) -> bytes:
-    held: list[bytes] = []
-    size = 0
-    length = response.content_length
-    if exchange.method == "HEAD":
-        if length is not None:
-            head.append((b"content-length", b"%d" % length))
-        await exchange.start(response.status, head)
-        await exchange.end()
-        return b""
-    while chunk := await response.read():
-        pulse.chunks += 1
-        if exchange.started:
-            pulse.held = True
-            await exchange.write(chunk)
-            pulse.held = False
-            continue
-        held.append(chunk)
-        size += len(chunk)
-        if size > HELD_BYTES:
-            if length is not None:
-                head.append((b"content-length", b"%d" % length))
-            await exchange.start(response.status, head)
-            await exchange.write(b"".join(held))
-            held.clear()
-    if exchange.started:
-        await exchange.end()
-        return b""
-    whole = b"".join(held)
-    await exchange.respond(response.status, head, whole)
-    return whole
+    async def ask(
+        self, exchange: Exchange, model: str, target: bytes, body: bytes, *, method: str = "POST"
+    ) -> tuple[int, bytes]:
+        """What a ready unit of `model` answers to a question of ours on behalf of `exchange`. Raises as `forward`."""
+        gathered = Gathered(exchange)
+        await self.forward(gathered, model, target, body, again=True, identity=True, method=method)
+        return gathered.status, gathered.answer
 
 
 def _target(exchange: Exchange) -> bytes:

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from corral.errors import CallerError, CorralError, MethodNotAllowed, NotFound
+from corral.gateway.dialects.dialect import Dialect
+from corral.gateway.dialects.openai import OPENAI
 from corral.gateway.exchange import Exchange
+from corral.gateway.gate import Scope
 
 Handler = Callable[[Exchange, "Match", bytes], Awaitable[None]]
 
@@ -54,6 +57,9 @@ class Route:
     doc: Doc | None = None
     large: bool = False  # takes bodies up to the configured bound, not only small ones
     local: bool = False  # answers on unix sockets only
+    scope: Scope | None = "admin"  # what a key must be good for; None = nothing
+    dialect: Dialect = OPENAI
+    mount: str = ""  # what of `path` its handler does not see
 
     @property
     def prefix(self) -> str | None:
@@ -69,7 +75,7 @@ class Match(NamedTuple):
 
 
 class Table:
-    """All routes, found by exact path first and by the longest prefix second.
+    """All routes, found by exact path first and by the longest prefix second; of two alike, the first counts.
 
     `late` makes further ones that are seldom asked for: `complete` adds them.
     """
@@ -102,9 +108,14 @@ class Table:
         prefixed: dict[str, dict[str, Route]] = {}
         for route in routes:
             home = self._exact if route.prefix is None else prefixed
-            home.setdefault(route.prefix or route.path, {})[route.method] = route
+            home.setdefault(route.prefix or route.path, {}).setdefault(route.method, route)
+        self._homes = {_home(route.path): route.dialect for route in reversed(routes)}
         self._prefixed = sorted(prefixed.items(), key=lambda item: -len(item[0]))
-        self._found = {(route.method, route.path): Match(route) for route in routes if route.prefix is None}
+        self._found = {(route.method, route.path): Match(route) for route in reversed(routes) if route.prefix is None}
+
+    def dialect_at(self, path: str) -> Dialect:
+        """In which errors are told of a path at which there is nothing: that of its neighbours."""
+        return self._homes.get(_home(path), OPENAI)
 
     def match(self, method: str, path: str) -> Match:
         """Raises NotFound with the nearest path, or MethodNotAllowed with those that are allowed."""
@@ -133,6 +144,10 @@ class Table:
         if near:
             return NotFound(f"there is nothing at {shown}", hint=f"did you mean {near[0]}?", nearest=near[0])
         return NotFound(f"there is nothing at {shown}", hint="GET / says what is here")
+
+
+def _home(path: str) -> str:
+    return path[: path.find("/", 1)] if "/" in path[1:] else path
 
 
 def query(exchange: Exchange, params: tuple[Param, ...]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from corral.api import UnitInfo
 from corral.config.settings import ModelSettings
 from corral.errors import CorralError
 from corral.gateway import sse
+from corral.gateway.dialects.dialect import Dialect
 
 OWNER = "corral"
 
@@ -32,6 +33,9 @@ def error(exc: CorralError) -> dict[str, Any]:
 def error_event(exc: CorralError) -> bytes:
     """The last event of a stream that broke; no `[DONE]` follows, so nobody takes it for a whole answer."""
     return sse.event(json.dumps(error(exc), default=str))
+
+
+OPENAI = Dialect("openai", error, error_event)
 
 
 def model_entries(models: Iterable[tuple[ModelSettings, int]]) -> list[dict[str, Any]]:

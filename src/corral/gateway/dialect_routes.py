@@ -1,0 +1,13 @@
+"""The dialects beside OpenAI's, each loaded when somebody first asks for what no other route answers."""
+
+from __future__ import annotations
+
+from corral.gateway.host import Host
+from corral.gateway.models_host import ModelsHost
+from corral.gateway.proxy import Proxy
+from corral.gateway.tables import Groups
+
+
+def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None) -> Groups:
+    """What makes the routes of each dialect, by its name."""
+    return {}

@@ -1,0 +1,45 @@
+"""What a dialect is to the gateway: how its errors look, and how an engine's answer becomes one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from corral.errors import CorralError
+from corral.scheduler.lease import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One wire API. `error` makes the JSON body of an error, `event` the last bytes of a stream that broke."""
+
+    name: str
+    error: Callable[[CorralError], Any]
+    event: Callable[[CorralError], bytes]
+    status: Callable[[CorralError], int] = lambda exc: exc.status
+
+
+class Translation(Protocol):
+    """One answer of an engine on its way into another dialect. Fed in order; keeps what it must remember of it.
+
+    A new one is made for each try: nothing that a dead engine said is in it.
+    """
+
+    kind: bytes
+    """The content type of a streamed answer."""
+
+    def events(self, whole: bytes) -> bytes:
+        """Whole server-sent events of the engine as bytes of this dialect; empty when they say nothing yet."""
+        ...
+
+    def end(self, rest: bytes) -> bytes:
+        """The end of a stream; `rest` is what came behind the last whole event."""
+        ...
+
+    def body(self, status: int, body: bytes) -> tuple[int, bytes]:
+        """A plain answer, errors included, as status and JSON body. May raise CorralError."""
+        ...
+
+
+Translate = Callable[[Lease], Translation]

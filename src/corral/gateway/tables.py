@@ -1,0 +1,41 @@
+"""Which routes a listener offers: Corral's own and OpenAI's at once, every other dialect's when first asked for.
+
+A dialect's routes are under their root paths and, always, under its prefix. Where two dialects want the same root path,
+the listener's own dialect has it, and on a listener without one the first in `ORDER`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from corral.gateway.answer import CONTROL
+from corral.gateway.routes import Route, Table
+
+ORDER = ("anthropic", "ollama", "docker", "llamacpp")
+"""The dialects beside OpenAI's."""
+
+Groups = Mapping[str, Callable[[], Iterable[Route]]]
+"""What makes each dialect's routes; called at most once for each listener's dialect, in any thread."""
+
+
+def mounted(prefix: str, routes: Iterable[Route]) -> list[Route]:
+    """`routes` under `prefix`; their handlers see the paths without it."""
+    return [
+        replace(route, path=prefix if route.path == "/" else prefix + route.path, mount=prefix + route.mount)
+        for route in routes
+    ]
+
+
+def table(own: Iterable[Route], late: Callable[[], Iterable[Route]], groups: Groups, dialect: str | None) -> Table:
+    """The table of a listener that speaks `dialect` at its root (None: OpenAI's)."""
+    first = [replace(each, dialect=CONTROL) if each.path.startswith("/control") else each for each in own]
+
+    def further() -> list[Route]:
+        made = {name: list(groups[name]()) for name in ORDER if name in groups}
+        roots = [route for name in sorted(made, key=lambda name: name != dialect) for route in made[name]]
+        under = [route for name in made for route in mounted(f"/{name}", made[name])]
+        rest = [replace(each, dialect=CONTROL) for each in late()]
+        return [*roots, *first, *rest, *under] if dialect in made else [*rest, *roots, *under]
+
+    return Table((), late=further) if dialect in groups else Table(first, late=further)

@@ -1,0 +1,55 @@
+"""What an answer took, read from its end: tokens as the engine counted them. Pure.
+
+Sources: OpenAI's `usage` object, which llama.cpp and vLLM put into plain answers and, when asked, into the last event
+of a stream; llama.cpp's `timings`, which is in its last event always.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+_DECODER = json.JSONDecoder()
+
+
+class Usage(NamedTuple):
+    """Tokens of one request. `cached` are those of the prompt that the engine had read before."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+
+
+def usage_of(end: bytes) -> Usage | None:
+    """What the last bytes of an answer say, None when they do not. Never raises: an engine may send anything."""
+    if (found := _last(end, b'"usage"')) is not None:
+        details = found.get("prompt_tokens_details")
+        cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+        return Usage(_count(found.get("prompt_tokens")), _count(found.get("completion_tokens")), cached)
+    if (found := _last(end, b'"timings"')) is not None:
+        cached = _count(found.get("cache_n"))
+        return Usage(_count(found.get("prompt_n")) + cached, _count(found.get("predicted_n")), cached)
+    return None
+
+
+def _last(end: bytes, key: bytes) -> dict[str, Any] | None:
+    """The object that stands behind the last `key` which has one."""
+    at = len(end)
+    while (at := end.rfind(key, 0, at)) >= 0:
+        value = end[at + len(key) :].lstrip(b" \t\r\n")
+        if not value.startswith(b":"):
+            continue
+        text = value[1:].decode("utf-8", "replace").lstrip()
+        if not text.startswith("{"):
+            continue
+        try:
+            found, _ = _DECODER.raw_decode(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

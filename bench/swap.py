@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -65,32 +68,34 @@ def drop(file: Path) -> None:
         os.close(fd)
 
 
-def cached(file: Path) -> bool:
-    """Whether the middle of `file` is in the page cache."""
-    if not hasattr(os, "RWF_NOWAIT"):
-        return True
-    fd = os.open(file, os.O_RDONLY)
-    try:
-        return os.preadv(fd, [bytearray(1)], file.stat().st_size // 2, os.RWF_NOWAIT) == 1
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
+def cached(file: Path) -> float:
+    """How much of `file` is in the page cache, from 0 to 1. Reading to find out, even what may not wait (RWF_NOWAIT),
+    would have the system read ahead."""
+    with file.open("rb") as content, mmap.mmap(content.fileno(), 0, mmap.MAP_PRIVATE) as mapped:
+        flags = (ctypes.c_ubyte * -(-len(mapped) // mmap.PAGESIZE))()
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+        if ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(len(mapped)), flags) != 0:
+            raise OSError("this system does not tell what is in the page cache")
+        gc.collect()  # the view of the mapping that `from_buffer` made
+    return sum(flag & 1 for flag in bytes(flags)) / len(flags)
 
 
 def prepare(file: Path, cold: bool) -> None:
+    if not hasattr(os, "posix_fadvise"):
+        return
     if cold:
         deadline = time.perf_counter() + START_S
         drop(file)
-        while cached(file) and time.perf_counter() < deadline:
+        while cached(file) > 0.01 and time.perf_counter() < deadline:
             time.sleep(0.1)  # an engine that had it mapped has been told to end, and is not quite gone
             drop(file)
     else:
         with file.open("rb", buffering=0) as content:
             while content.read(8 << 20):
                 pass
-    if cached(file) is cold and hasattr(os, "posix_fadvise"):
-        raise RuntimeError(f"{file} is {'still' if cold else 'not'} in the page cache")
+    there = cached(file)
+    if there > 0.01 if cold else there < 0.99:
+        raise RuntimeError(f"{there:.0%} of {file} is in the page cache")
 
 
 def swap_through(address: Address, names: tuple[str, str], file: Path, cold: bool) -> float:

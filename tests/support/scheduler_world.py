@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from corral.errors import StartFailed
 from corral.scheduler.apply import units
-from corral.scheduler.decide import step
+from corral.scheduler.decide import grant_now, step
 from corral.scheduler.evict import conflict
 from corral.scheduler.messages import (
     Asked,
@@ -91,7 +91,13 @@ class World:
         self._last = waiter = self._last + 1
         self.waiting[waiter], self.asked_at[waiter], self.wants_lease[waiter] = model, self.now, lease
         self.keeps[waiter] = keep_s
+        twin = copy.deepcopy(self.state) if self.twins and lease else None
         self.post(Asked(waiter, model, self.now + patience, lease, key=key, keep_s=keep_s))
+        if twin is not None:
+            before = repr(twin)
+            granted = grant_now(twin, waiter, model, self.now, keep_s)
+            assert repr(twin) == (before if granted is None else repr(self.state)), "the short way is the same way"
+            assert granted is None or self.leases[waiter] == granted.name
         return waiter
 
     def leave(self, waiter: int) -> None:

@@ -53,6 +53,34 @@ class LocalOnly(CallerError):
     code, status = "local_only", 403
 
 
+class Unauthorized(CallerError):
+    """A key is needed here, and none came, or one that does not count."""
+
+    code, status = "unauthorized", 401
+
+
+class Forbidden(CallerError):
+    """The key is right, but not good for this."""
+
+    code, status = "forbidden", 403
+
+
+class OriginRefused(CallerError):
+    """A browser says that another page sent this, or under a name that is not this server's."""
+
+    code, status = "origin_refused", 403
+
+
+class LimitReached(CallerError):
+    """One of the key's limits; `details` carry `limit`, and `retry_after_s` where waiting helps."""
+
+    code, status = "limit_reached", 429
+
+
+class NoSuchKey(CallerError):
+    code, status = "no_such_key", 404
+
+
 class NotFound(CallerError):
     code, status = "not_found", 404
 
@@ -239,6 +267,18 @@ class EngineGone(EngineError):
     """The engine's connection ended in the middle of a request."""
 
     code, status = "engine_gone", 502
+
+
+class OutOfMemory(EngineGone):
+    """The engine said of itself that it has no memory left, and was given up for it."""
+
+    code, status = "out_of_memory", 507
+
+
+class GpuLost(EngineGone):
+    """The engine said of itself that its GPU failed, and was given up for it."""
+
+    code, status = "gpu_lost", 502
 
 
 class Unreachable(CorralError):

@@ -126,6 +126,8 @@ class _Teller:
             self._refused(event)
         elif kind == "unit.hung":
             self._tell(event, f"hung: {event.data.get('evidence')}; it was killed")
+        elif kind == "unit.ails":
+            self._tell(event, f"answered with an error of its own: {event.data.get('said')}; it was replaced")
         elif kind == "unit.warning":
             self._tell(event, f"warning: {self._short(event.text)}")
         elif kind != "scheduler.stop":  # the step that follows says the same
@@ -177,7 +179,7 @@ class _Teller:
     def _failure(self, event: EventInfo, why: str, *, gave_up: bool) -> str:
         was_up = event.data.get("before") in ("ready", "sleeping", "draining")
         parts = []
-        if event.data.get("cause") != "hang":  # that was told with what showed it
+        if event.data.get("cause") != "hang" and not event.data.get("ailed"):  # that was told with what showed it
             seen_ms = _number(event.data.get("detected_ms"))
             seen = f" (seen after {show_duration(seen_ms / 1000)})" if seen_ms is not None else ""
             ended = self._short(why).removeprefix("ended: ")

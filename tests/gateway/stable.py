@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -41,6 +42,8 @@ class Unit:
     process: subprocess.Popen[bytes] | None = None
     socket: Path = Path()
     gone: list[str] = field(default_factory=list)
+    ailed: list[str] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)  # by generation, of those that had to be replaced
     suspect: bool = False
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -127,7 +130,7 @@ class Stable:
             began = loop.time()
             async with unit.starting:
                 if unit.suspect and unit.process is not None and not await _healthy(unit.socket):
-                    await asyncio.to_thread(unit.process.wait)
+                    unit.ends[unit.generation] = await asyncio.to_thread(unit.process.wait)
                 unit.suspect = False
                 loaded = not unit.running
                 if loaded:
@@ -148,6 +151,21 @@ class Stable:
     def unit_gone(self, lease: Lease, why: str) -> None:
         self.units_by_name[lease.model].gone.append(why)
         self.units_by_name[lease.model].suspect = True
+
+    def unit_ails(self, lease: Lease, said: str) -> None:
+        unit = self.units_by_name[lease.model]
+        if unit.process is not None and unit.generation == lease.generation:
+            unit.ailed.append(said)
+            unit.process.terminate()
+            unit.suspect = True
+
+    async def blameless(self, lease: Lease) -> bool:
+        """Killed from outside, or ended here."""
+        unit = self.units_by_name[lease.model]
+        if unit.generation == lease.generation and unit.process is not None:
+            await asyncio.sleep(0.05)
+            unit.ends[unit.generation] = unit.process.poll() or 0
+        return unit.ends.get(lease.generation) in (-signal.SIGKILL, -signal.SIGTERM)
 
     async def _start(self, unit: Unit) -> None:
         unit.generation += 1

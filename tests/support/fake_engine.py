@@ -43,6 +43,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     flags.add_argument("--cut-after-chunks", type=int, help="close the connection after so many chunks of a stream")
     flags.add_argument("--drop-requests", type=int, default=0, help="close the first N requests without an answer")
     flags.add_argument("--answer-status", type=int, default=200, help="answer inference requests with this status")
+    flags.add_argument("--answer-message", default="as told", help="with this message in the error")
+    flags.add_argument("--error-event", help="answer streams with an error event of this message, after --chunks")
     flags.add_argument("--first-byte-s", type=float, default=0.0, help="wait so long before each answer's first byte")
     flags.add_argument(
         "--health-status", type=int, default=200, help="from SIGUSR1 on, answer /health with this status"
@@ -113,7 +115,7 @@ class FakeEngine:
         asked = asked if isinstance(asked, dict) else {}
         seen = {"model": asked.get("model"), "body_sha256": hashlib.sha256(body).hexdigest(), "body_bytes": len(body)}
         if self.flags.answer_status != 200:
-            error = {"error": {"code": self.flags.answer_status, "message": "as told"}, "fake": seen}
+            error = {"error": {"code": self.flags.answer_status, "message": self.flags.answer_message}, "fake": seen}
             return await answer(writer, self.flags.answer_status, error)
         base = {"id": "fake-1", "created": 0, "model": asked.get("model"), "fake": seen}
         usage = {"prompt_tokens": 1, "completion_tokens": self.flags.chunks, "total_tokens": 1 + self.flags.chunks}
@@ -163,6 +165,12 @@ class FakeEngine:
             word = self.word(i)
             await event({"delta": {"content": word}} if chat else {"text": word})
             self.stats["chunks"] += 1
+        if self.flags.error_event is not None:
+            error = {"error": {"code": 500, "message": self.flags.error_event, "type": "server_error"}}
+            await send_chunk(writer, sse(error))
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+            return False
         await event({"delta": {}, "finish_reason": "stop"} if chat else {"text": "", "finish_reason": "stop"})
         if with_usage:
             await event(None, usage=usage)

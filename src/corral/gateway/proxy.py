@@ -10,6 +10,7 @@ from corral import clock
 from corral.errors import EngineGone, NotJson
 from corral.gateway import headers as fields
 from corral.gateway import upstream
+from corral.gateway.again import Tries
 from corral.gateway.dialects.dialect import Translate
 from corral.gateway.exchange import Exchange, Gathered
 from corral.gateway.gate import Gate
@@ -20,11 +21,8 @@ from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.relay import relay
 from corral.gateway.usage import usage_of
 from corral.scheduler.lease import Leases
+from corral.supervisor import ailing
 from corral.supervisor.pulse import Pulses
-
-RETRIES = 1
-"""Further tries of a request that an engine may have had whole, while no byte of an answer was sent: one that kills its
-engine must not do so for ever. Those that no engine got are tried until they have waited too long."""
 
 _LARGE_BYTES = 256 << 10
 """From this size on a body is looked at in a thread: it takes milliseconds that streams should not wait."""
@@ -98,7 +96,7 @@ class Proxy:
         keep_s = keep_alive_s if keep_s is None else keep_s
         key = exchange.caller.id if exchange.caller is not None else ""
         judged, again = again, again or method in _SAFE
-        tries, end, events = 0, b"", 0
+        tries, end, events = Tries(self._leases), b"", 0
         ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
         try:
             while True:
@@ -116,6 +114,8 @@ class Proxy:
                                 exchange, lease, response, pulse, translate(lease) if translate is not None else None
                             )
                             pulse.whole = True
+                            if stream and b'"error"' in end[-_TAIL_BYTES:] and (said := ailing.in_event(end)):
+                                self._leases.unit_ails(lease, said)  # too late for this one
                             if pulse.learns:
                                 self._pulses.learn(pulse, end)
                             if recalled is not None:
@@ -126,10 +126,7 @@ class Proxy:
                             recalled.died()
                         if exchange.started:
                             raise
-                        untouched = exc.details.get("untouched", False)
-                        self._leases.unit_gone(lease, exc.message)
-                        tries += not untouched
-                        if tries > RETRIES or not (again or untouched):
+                        if not await tries.more(lease, exc, again=again):
                             exchange.extra = exchange.extra + fields.of_lease(lease)
                             raise
                     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from corral.errors import EngineError
 from corral.gateway import headers as fields
 from corral.gateway import upstream
+from corral.gateway.again import check_answer, check_event
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.exchange import Exchange
 from corral.gateway.sse import TAIL_BYTES, Splitter
@@ -27,20 +28,23 @@ async def relay(
     head = fields.downward(response.headers) + fields.of_lease(lease)
     if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
         if translation is not None:
-            return await _translate_events(exchange, head, response, pulse, translation)
-        return await _relay_events(exchange, head, response, pulse)
+            return await _translate_events(exchange, lease, head, response, pulse, translation)
+        return await _relay_events(exchange, lease, head, response, pulse)
     if translation is not None:
-        return await _translate_plain(exchange, head, response, pulse, translation)
-    return await _relay_plain(exchange, head, response, pulse)
+        return await _translate_plain(exchange, lease, head, response, pulse, translation)
+    return await _relay_plain(exchange, lease, head, response, pulse)
 
 
-async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse) -> bytes:
+async def _relay_events(
+    exchange: Exchange, lease: Lease, head: fields.Fields, response: upstream.Response, pulse: Pulse
+) -> bytes:
     """The head goes out with the first whole event, so that until then the request can be tried again."""
     splitter = Splitter()
     pulse.stream = True
     while not exchange.started and (chunk := await response.read()):
         pulse.chunks += 1
         if whole := splitter.feed(chunk):
+            check_event(lease, whole)
             await exchange.start(response.status, head, events=True)
             await exchange.write(whole)
     feed, send = splitter.feed, exchange.send
@@ -62,7 +66,9 @@ async def _relay_events(exchange: Exchange, head: fields.Fields, response: upstr
     return splitter.tail
 
 
-async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse) -> bytes:
+async def _relay_plain(
+    exchange: Exchange, lease: Lease, head: fields.Fields, response: upstream.Response, pulse: Pulse
+) -> bytes:
     held: list[bytes] = []
     size = 0
     length = response.content_length
@@ -94,12 +100,18 @@ async def _relay_plain(exchange: Exchange, head: fields.Fields, response: upstre
         await exchange.end()
         return last[-TAIL_BYTES:]
     whole = b"".join(held)
+    check_answer(lease, response, whole)
     await exchange.respond(response.status, head, whole)
     return whole
 
 
 async def _translate_events(
-    exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse, translation: Translation
+    exchange: Exchange,
+    lease: Lease,
+    head: fields.Fields,
+    response: upstream.Response,
+    pulse: Pulse,
+    translation: Translation,
 ) -> bytes:
     """The head goes out with the first thing there is to say, so that until then the request can be tried again."""
     splitter = Splitter()
@@ -107,7 +119,10 @@ async def _translate_events(
     head = [*(field for field in head if field[0] != b"content-type"), (b"content-type", translation.kind)]
     while chunk := await response.read():
         pulse.chunks += 1
-        if (whole := splitter.feed(chunk)) and (said := translation.events(whole)):
+        whole = splitter.feed(chunk)
+        if whole and not exchange.started:
+            check_event(lease, whole)
+        if whole and (said := translation.events(whole)):
             if not exchange.started:
                 await exchange.start(response.status, head, events=True)
             pulse.held = True
@@ -121,7 +136,12 @@ async def _translate_events(
 
 
 async def _translate_plain(
-    exchange: Exchange, head: fields.Fields, response: upstream.Response, pulse: Pulse, translation: Translation
+    exchange: Exchange,
+    lease: Lease,
+    head: fields.Fields,
+    response: upstream.Response,
+    pulse: Pulse,
+    translation: Translation,
 ) -> bytes:
     held: list[bytes] = []
     size = 0
@@ -135,6 +155,7 @@ async def _translate_plain(
                 hint="ask for less at a time, or in the engine's own dialect",
             )
     whole = b"".join(held)
+    check_answer(lease, response, whole)
     status, body = translation.body(response.status, whole)
     head = [*(field for field in head if field[0] != b"content-type"), (b"content-type", b"application/json")]
     await exchange.respond(status, head, body)

@@ -56,3 +56,10 @@ def shard_paths(path: Path, count: int) -> list[Path]:
         hint = f"Give the files their names back: model-00001-of-{count:05}.gguf and so on."
         raise ModelFileError(f"{path} is one of {count} files of a model, but is not named like one", hint=hint)
     return [path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+
+
+def all_shards(path: Path) -> list[Path]:
+    """The files of the model that `path` names, judged by its name alone: itself, or all that it is one of."""
+    match = _NAME.fullmatch(path.name)
+    count = int(match["count"]) if match is not None else 0
+    return shard_paths(path, count) if 0 < count <= MAX_SHARDS else [path]

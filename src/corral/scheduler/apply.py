@@ -20,6 +20,7 @@ from corral.scheduler.messages import (
     Left,
     Measured,
     MemorySeen,
+    Mended,
     Reject,
     Scheduled,
     StopAsked,
@@ -63,10 +64,14 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                 if kept is not place.kept:
                     place.kept, place.dismissed = kept, False
                     place.idle_since = now if kept is None else place.idle_since
-        case StopAsked(model, why, anew):
+        case Mended(model):
+            for place in state.places.values():
+                if place.model == model and not place.resident:
+                    place.retry_at, place.error = 0.0, None
+        case StopAsked(model, why, anew, within_s):
             if (place := state.places.get(model)) is not None:
                 if anew:
-                    drain(place, INFINITY, why, out)
+                    drain(place, now + within_s, why, out)
                 else:
                     _stop_asked(state, place, why, now, out)
         case Configured():

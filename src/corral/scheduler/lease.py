@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -22,6 +23,13 @@ class Lease(NamedTuple):
     degraded: str = ""  # what the unit does without, in words
 
 
+class Held(NamedTuple):
+    """A lease that was there at once. Whoever has it ends it with `give_back()`, exactly once."""
+
+    lease: Lease
+    give_back: Callable[[], None]
+
+
 class Leases(Protocol):
     """What the gateway needs of the scheduler."""
 
@@ -40,7 +48,22 @@ class Leases(Protocol):
         """
         ...
 
+    def try_lease(self, model: str) -> Held | None:
+        """A lease on a ready unit of `model` with a free slot, without any waiting; None where `lease` would have to
+        wait, or to say why there is none."""
+        ...
+
     def unit_gone(self, lease: Lease, why: str) -> None:
         """The gateway's word that the unit refused or dropped a connection before any byte of an answer. The
         supervisor looks at the process; a following `lease` waits for the replacement."""
+        ...
+
+    def unit_ails(self, lease: Lease, said: str) -> None:
+        """The gateway's word that the unit's own error says it has no memory or no GPU left. It is replaced, by a
+        smaller plan where there is one; a following `lease` waits for that."""
+        ...
+
+    async def blameless(self, lease: Lease) -> bool:
+        """Whether the unit of a lease that was lost ended for a reason that has nothing to do with its requests: Corral
+        ended it, or something outside did. Waits a moment until its end is known."""
         ...

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -15,10 +16,10 @@ from corral.engines.plan import Endpoint, Footprint
 from corral.errors import Bug, CorralError
 from corral.events import EventLog
 from corral.scheduler import telling
-from corral.scheduler.decide import step
+from corral.scheduler.decide import grant_now, step
 from corral.scheduler.expect import expected_wait_s, place_in_line
 from corral.scheduler.hours import kept_now
-from corral.scheduler.lease import Lease
+from corral.scheduler.lease import Held, Lease
 from corral.scheduler.messages import (
     Adopted,
     Asked,
@@ -35,6 +36,7 @@ from corral.scheduler.messages import (
     Look,
     Measured,
     MemorySeen,
+    Mended,
     Reject,
     Returned,
     Scheduled,
@@ -53,8 +55,9 @@ LOOK_S = 2.0
 _HOURS_S = 20.0
 """How often schedules are held against the time of day."""
 
-
 _MAKING_ROOM = "making room for "
+_END_KNOWN_S = 0.25
+"""How long after it dropped a connection a process's end is waited for."""
 
 
 class Units(Protocol):
@@ -74,6 +77,18 @@ class Units(Protocol):
 
     def forgo(self, model: str) -> None:
         """Nobody waits for that model any more."""
+        ...
+
+    def ails(self, model: str, generation: int, said: str) -> str | None:
+        """Why that unit must be stopped for what it says of itself; None where that is known already."""
+        ...
+
+    async def blameless(self, model: str, generation: int, within_s: float) -> bool:
+        """Whether that process ended for a reason that has nothing to do with its requests; waits for the answer."""
+        ...
+
+    async def mended(self, model: str) -> bool:
+        """Whether the model's files have changed since a start of it failed."""
         ...
 
     def endpoint(self, model: str) -> tuple[str, Endpoint]:
@@ -123,11 +138,33 @@ class Scheduler:
         limit = clock.monotonic() + self.queue_timeout_s if deadline is None else deadline
         return _Held(self, model, limit, key, keep_alive_s)
 
+    def try_lease(self, model: str) -> Held | None:
+        """See `scheduler.lease.Leases.try_lease`."""
+        waiter = next(self._ids)
+        place = grant_now(self._state, waiter, model, clock.monotonic())
+        if place is None:
+            return None
+        unit, endpoint = self._units.endpoint(place.name)
+        lease = Lease(model, unit, place.generation, endpoint, degraded=self.degraded(place.name))
+        return Held(lease, partial(self._returned, waiter, place.name))
+
     def unit_gone(self, lease: Lease, why: str) -> None:
         """Notes that a unit dropped a connection. It gets no new work until the supervisor, which is told of its
         process's end at once, has had time to say so."""
-        self._post(Doubted(lease.unit.rpartition(".")[0] or lease.model, lease.generation))
+        self._post(Doubted(_place_of(lease), lease.generation))
         self._events.post("unit.dropped", f"{lease.unit}: {why}", model=lease.model, unit=lease.unit)
+
+    def unit_ails(self, lease: Lease, said: str) -> None:
+        """Has a unit replaced that says of itself that it has no memory or no GPU left. It gets no new work, and what
+        it still answers may end, for as long as anybody has to wait for others."""
+        place = _place_of(lease)
+        if (why := self._units.ails(place, lease.generation, said)) is not None:
+            policy = self._state.policy
+            self._post(StopAsked(place, why, anew=True, within_s=min(policy.drain_s, policy.max_wait_s)))
+
+    async def blameless(self, lease: Lease) -> bool:
+        """See `scheduler.lease.Leases.blameless`."""
+        return await self._units.blameless(_place_of(lease), lease.generation, _END_KNOWN_S)
 
     # What the control plane uses.
 
@@ -260,7 +297,11 @@ class Scheduler:
         key: str = "",
         keep_s: float | None = None,
     ) -> Grant:
-        waiter = next(self._ids)
+        waiter, now = next(self._ids), clock.monotonic()
+        place = self._state.places.get(model)
+        if place is not None and place.error is not None and now < place.retry_at and await self._units.mended(model):
+            self._events.post("unit.mended", f"{model} is tried again: its files have changed", model=model)
+            self._post(Mended(model))
         asked = Asked(waiter, model, deadline, lease, force, key, keep_s)
         commands = step(self._state, asked, clock.monotonic())
         if len(commands) == 1 and type(granted := commands[0]) is Grant and granted.waiter == waiter:
@@ -379,6 +420,10 @@ class Scheduler:
 
     def _endpoint(self, model: str) -> tuple[str, Endpoint]:
         return self._units.endpoint(model)
+
+
+def _place_of(lease: Lease) -> str:
+    return lease.unit.rpartition(".")[0] or lease.model
 
 
 class _Held(AbstractAsyncContextManager[Lease]):

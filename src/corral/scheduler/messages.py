@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from corral.errors import CorralError
-from corral.scheduler.state import Keep, Policy, Spec
+from corral.scheduler.state import INFINITY, Keep, Policy, Spec
 
 
 # Events: what happened.
@@ -80,12 +80,21 @@ class Adopted:
 class StopAsked:
     """Somebody wants the model stopped; running answers get the drain time, waiting requests an error.
 
-    `anew`: it is only one unit that should be another process, once it has nothing to do; who waits goes on waiting.
+    `anew`: it is only one unit that should be another process, once it has nothing to do, `within_s` at most; who waits
+    goes on waiting.
     """
 
     model: str
     why: str
     anew: bool = False
+    within_s: float = INFINITY
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What the model's last start failed for may be over: it need not wait for its next try."""
+
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,7 @@ Event = (
     | Doubted
     | Adopted
     | StopAsked
+    | Mended
     | Configured
     | MemorySeen
     | Measured

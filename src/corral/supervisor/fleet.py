@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,20 @@ class Fleet:
     def drain(self, model: str, generation: int, why: str) -> None:
         if (unit := self._units.get(model)) is not None and unit.generation == generation:
             unit.drain(why)
+
+    def ails(self, model: str, generation: int, said: str) -> str | None:
+        """Why that unit must be stopped, since it says itself that it has no memory or no GPU left; None where that is
+        known already."""
+        return unit.ails(generation, said) if (unit := self._units.get(model)) is not None else None
+
+    async def blameless(self, model: str, generation: int, within_s: float) -> bool:
+        """Whether that process ended for a reason that has nothing to do with its requests; waits for the answer."""
+        return (unit := self._units.get(model)) is not None and await unit.blameless(generation, within_s)
+
+    async def mended(self, model: str) -> bool:
+        """Whether any of the model's units that failed has other files now."""
+        failed = [unit for unit in self.of_model(model) if unit.state in (State.BACKOFF, State.FAILED)]
+        return any([await asyncio.to_thread(unit.mended) for unit in failed])
 
     def endpoint(self, model: str) -> tuple[str, Endpoint]:
         unit = self._units[model]

@@ -125,7 +125,8 @@ _RULES = (
     _rule(
         "memory",
         r"(?P<why>(?:CUDA|ROCm|MUSA) error: (?:out of memory|CUBLAS_STATUS_ALLOC_FAILED|the resource allocation failed)"
-        r"|(?:cuda|hip)Malloc failed: out of memory|ErrorOutOfDeviceMemory|UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"
+        r"|(?:cuda|hip)Malloc failed: out of memory|CUDA out of memory|ErrorOutOfDeviceMemory"
+        r"|UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"
         r"|CommandBufferCallbackErrorOutOfMemory|Device memory allocation of size \d+ failed"
         r"|(?:unable|failed) to allocate (?:CUDA|ROCm|MUSA|Vulkan|SYCL|Metal|MTL|RPC)\S* buffer)",
         GPU_MEMORY + " ({why})",
@@ -246,6 +247,14 @@ def explain(exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = N
         return Reason(text, "unseen", "the warden was lost; warden.log in the state directory may say why", last)
     said = f": {own[:300]}" if own is not None else _quoted(lines)
     return Reason(f"{model} ended with {how}{said}", "exit", "see `corral logs` for its last lines", last)
+
+
+def of_itself(said: str, model: str) -> Reason:
+    """What an engine's own error comes to that says it has no memory left, or lost its GPU (`ailing`)."""
+    for rule in _RULES:
+        if rule.kind in ("memory", "device") and (match := rule.pattern.search(said)):
+            return Reason(f"{model} ended: {rule.text.format(**_named(match))}", rule.kind, rule.hint, (said[:300],))
+    return Reason(f"{model} ended: the memory was not enough ({said[:200]})", "memory", _MEMORY_HINT, (said[:300],))
 
 
 def in_a_row(whys: Sequence[str], model: str, took_s: float) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,13 +26,16 @@ from corral.events import EventLog
 from corral.runners.runner import Exit, Runner, Running
 from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
+from corral.supervisor.ends import Ends, how, in_a_row, oom_kills
 from corral.supervisor.fallback import Fallback
+from corral.supervisor.files import Identity, identity
 from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
 from corral.supervisor.stuck import until_stuck
 
 MAKING_ROOM = "making room"
 """How the reason of a stop begins that is made for another model's sake."""
+_SERVING = (State.READY, State.DRAINING)
 _LOG_TAIL_LINES = 20
 _PASSING_TRIES = 3
 """Failures in a row from which on a start that was broken off from outside counts as one that failed."""
@@ -93,7 +97,8 @@ class Unit:
         self._failures = 0
         self._ready_at = 0.0
         self._stop_asked = False
-        self._hung: str | None = None  # what showed that this process hangs
+        self._files: Identity = ()  # the model's, as they were when the newest start began
+        self.ends = Ends()
         self.fallback = Fallback()
         self._ahead: Ahead | None = None
         self._oom_kills: int | None = None  # the kernel's count when the process was started
@@ -135,7 +140,8 @@ class Unit:
     async def start(self, model: ModelSettings, generation: int) -> None:
         """Brings a new process up with `model`'s settings and reports how that went. Never raises CorralError."""
         self.model, self.generation = model, generation
-        self._stop_asked, self._hung = False, None
+        self._stop_asked = False
+        self.ends.begin()
         self._ended.clear()
         self.plan, self.running = None, None
         began = clock.monotonic()
@@ -170,6 +176,10 @@ class Unit:
         Waiting is bounded: of what not even KILL ends within some seconds, an event tells; its end is still awaited.
         """
         self.forgo()
+        if self.ends.ailment is not None and why == self.ends.ailment.text and self.state in _SERVING:
+            if self.running is not None:  # what follows is what follows a crash; nothing of it is worth waiting for
+                await self.running.stop(0.0)
+            return
         if not why.startswith(MAKING_ROOM):  # pushed aside, it comes back as it was
             self.fallback.rested()
         if self.state in (State.BACKOFF, State.FAILED):
@@ -198,15 +208,41 @@ class Unit:
         There is no TERM first: one that is stopped would not hear it, and nothing of it is worth waiting for.
         """
         may_hang = (State.LOADING, State.READY, State.SLEEPING, State.DRAINING)
-        if self.state not in may_hang or self.running is None or self._hung:
+        if self.state not in may_hang or self.running is None or self.ends.hung:
             return
         self._says_it_hangs(evidence)
         await self.running.stop(0.0)
 
     def _says_it_hangs(self, evidence: str) -> None:
-        self._hung = evidence
+        self.ends.hung = evidence
         text = f"{self.name} hangs and is killed: {evidence}"
         self._means.events.post("unit.hung", text, model=self.model.name, unit=self.name, evidence=evidence)
+
+    def ails(self, generation: int, said: str) -> str | None:
+        """Takes up what a ready engine's own error says of it (`ailing`). Why it must be stopped, as `stop` wants it;
+        None when that is known already, or it is another process by now."""
+        if generation != self.generation or self.state not in _SERVING or self.ends.ailment or self.ends.hung:
+            return None
+        self.ends.ailment = reason = reasons.of_itself(said, self.model.name)
+        text = f"{self.name} answers with an error of its own and is replaced: {said[:300]}"
+        self._means.events.post("unit.ails", text, model=self.model.name, unit=self.name, said=said[:300])
+        return reason.text
+
+    async def blameless(self, generation: int, within_s: float) -> bool:
+        """Whether that process, once ready, ended for a reason that has nothing to do with the requests it had. Waits
+        until its end is known, `within_s` at most."""
+        if self.ends.blameless(generation) is None and generation == self.generation:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._ended.wait()
+        return bool(self.ends.blameless(generation))
+
+    def mended(self) -> bool:
+        """Whether the model's files are others than those of the start that failed: it is worth a try now. Blocks."""
+        if self.state not in (State.BACKOFF, State.FAILED) or identity(self.model) == self._files:
+            return False
+        self._failures = 0
+        return True
 
     async def wait_stopped(self) -> None:
         """Returns once there is no process."""
@@ -234,7 +270,7 @@ class Unit:
         for warning in self.plan.warnings:
             self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
         self.running = await self._means.runners[model.runner].start(self.plan, self.log)
-        self._oom_kills = await asyncio.to_thread(_oom_kills)
+        self._oom_kills = await asyncio.to_thread(oom_kills)
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
             raise StartFailed(f"{model.name} was stopped before it was ready")
@@ -253,6 +289,7 @@ class Unit:
         return self._ahead
 
     def _make(self, model: ModelSettings, generation: int, step: Step) -> tuple[LaunchPlan, Path]:
+        self._files = identity(model)
         socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}.sock"
         socket.unlink(missing_ok=True)
         adapter = self._means.adapters[model.engine]
@@ -311,15 +348,18 @@ class Unit:
             return
         exit_ = await running.wait()
         error = None if self.state is State.STOPPING else await self._why_ended(exit_)
+        self.ends.came(generation, exit_, error)
         if error is None or self.state is State.STOPPING:  # a stop may have been asked while the reason was looked for
             self._failures = 0
             self._finished(Event.EXITED, how(exit_))
             self._means.listener.unit_ended(self.model.name, generation, None, 0.0)
             return
-        if clock.monotonic() - self._ready_at > backoff.LONGEST_S or self._means.answered(self.name):
+        ailed = self.ends.ailment is not None
+        if clock.monotonic() - self._ready_at > backoff.LONGEST_S or (self._means.answered(self.name) and not ailed):
             self._failures = 0  # it was of use: not one crash after another
         self.restarts += 1
         seen = {"detected_ms": round(max(0.0, clock.wall() - exit_.at_wall_s) * 1000, 1)} if exit_.at_wall_s else {}
+        seen |= {"ailed": True} if ailed else {}
         if self._steps_down(error, **seen):
             self._means.listener.unit_ended(self.model.name, generation, None, clock.monotonic())
             return
@@ -341,13 +381,9 @@ class Unit:
 
     async def _why_ended(self, exit_: Exit) -> CorralError:
         tail = await self._log_tail()
-        if self._hung is not None:
-            hint = (
-                "a driver or the engine itself got stuck; timeouts.hang says after how long that is taken for certain"
-            )
-            text = f"{self.model.name} hung and was killed: {self._hung}"
-            return StartFailed(text, hint=hint, model=self.model.name, kind="hang", log_tail=tail)
-        before, after = self._oom_kills, await asyncio.to_thread(_oom_kills)
+        if (known := self.ends.known(self.model.name, tail)) is not None:
+            return known
+        before, after = self._oom_kills, await asyncio.to_thread(oom_kills)
         killed = None if before is None or after is None else after - before
         reason = reasons.explain(exit_, tail, self.model.name, oom_kills=killed)
         return StartFailed(reason.text, hint=reason.hint, model=self.model.name, kind=reason.kind, log_tail=tail)
@@ -369,20 +405,8 @@ class Unit:
         facts = {"hint": error.hint, "failures": self._failures, "retry_in_s": round(pause, 3), **cause, **seen}
         self._finished(event, why, **facts)
         if gave_up:
-            self.last_error = self._in_a_row(error)
+            self.last_error = in_a_row(self.machine.history, self._failures, error, self.model.name)
         return clock.monotonic() + pause
-
-    def _in_a_row(self, error: CorralError) -> CorralError:
-        """`error` with what happened each time."""
-        steps = [step for step in self.machine.history if step.event in (Event.FAILED, Event.GAVE_UP)]
-        steps = steps[-self._failures :]
-        if len(steps) < 2:
-            return error
-        took_s = steps[-1].at_wall_s - steps[0].at_wall_s
-        text = reasons.in_a_row([step.why for step in steps], self.model.name, took_s)
-        details = {**error.details, "story": [f"{clock.iso(step.at_wall_s)} {step.why}" for step in steps]}
-        hint = f"`corral story {self.model.name}` has all of it; {error.hint}"
-        return StartFailed(text, hint=hint, **details)
 
     def _finished(self, event: Event, why: str, **facts: Any) -> None:
         if self.plan is not None and self.plan.endpoint.socket is not None:
@@ -413,17 +437,3 @@ def _short(name: str) -> str:
     """A file name for `name`'s sockets: readable, without separators, and short enough for a socket's path."""
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:16]
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def _oom_kills() -> int | None:
-    try:
-        return reasons.oom_kills_in(Path("/proc/vmstat").read_text())
-    except OSError:
-        return None  # no such file on this platform
-
-
-def how(exit_: Exit) -> str:
-    """How a process ended, in a few words."""
-    if exit_.signal is not None:
-        return f"ended by signal {exit_.signal}"
-    return f"exit code {exit_.code}" if exit_.code is not None else "ended"

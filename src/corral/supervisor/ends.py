@@ -1,0 +1,82 @@
+"""What is known of a process's end before it comes, and what is said of it once it has."""
+
+from __future__ import annotations
+
+import signal
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+from corral import clock
+from corral.errors import CorralError, StartFailed
+from corral.runners.runner import Exit
+from corral.supervisor import reasons
+from corral.supervisor.machine import Event, Transition
+
+_REMEMBERED = 16  # generations
+
+_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_NOBODYS = ("stopped", "hang", "file", "unseen", "address")
+"""Kinds of ends that no request is to blame for."""
+
+
+class Ends:
+    """One unit's."""
+
+    def __init__(self) -> None:
+        self.hung: str | None = None  # what showed that this process hangs
+        self.ailment: reasons.Reason | None = None  # what it said of itself, so that it is ended
+        self._blameless: OrderedDict[int, bool] = OrderedDict()  # by generation, of those that had been ready
+
+    def begin(self) -> None:
+        """Another process comes."""
+        self.hung, self.ailment = None, None
+
+    def known(self, model: str, log_tail: str) -> StartFailed | None:
+        """The reason that was there before the end came; None where the end itself has to tell."""
+        if (ailment := self.ailment) is not None:
+            return StartFailed(ailment.text, hint=ailment.hint, model=model, kind=ailment.kind, log_tail=log_tail)
+        if self.hung is None:
+            return None
+        hint = "a driver or the engine itself got stuck; timeouts.hang says after how long that is taken for certain"
+        text = f"{model} hung and was killed: {self.hung}"
+        return StartFailed(text, hint=hint, model=model, kind="hang", log_tail=log_tail)
+
+    def came(self, generation: int, exit_: Exit, error: CorralError | None) -> None:
+        """A process that had been ready ended with `error`, or as it was asked to."""
+        kind = "stopped" if error is None else error.details.get("kind")
+        outside = kind == "signal" and exit_.signal in _OUTSIDE
+        self._blameless[generation] = outside or kind in _NOBODYS or self.ailment is not None
+        while len(self._blameless) > _REMEMBERED:
+            self._blameless.popitem(last=False)
+
+    def blameless(self, generation: int) -> bool | None:
+        """Whether that process ended for a reason that has nothing to do with the requests it had. None when it did not
+        end, or longer ago than is remembered."""
+        return self._blameless.get(generation)
+
+
+def in_a_row(history: Iterable[Transition], failures: int, error: CorralError, model: str) -> CorralError:
+    """`error`, the last of so many failures, with what happened each time."""
+    steps = [step for step in history if step.event in (Event.FAILED, Event.GAVE_UP)][-failures:]
+    if len(steps) < 2:
+        return error
+    took_s = steps[-1].at_wall_s - steps[0].at_wall_s
+    text = reasons.in_a_row([step.why for step in steps], model, took_s)
+    details = {**error.details, "story": [f"{clock.iso(step.at_wall_s)} {step.why}" for step in steps]}
+    return StartFailed(text, hint=f"`corral story {model}` has all of it; {error.hint}", **details)
+
+
+def oom_kills() -> int | None:
+    """How many processes the kernel has killed for want of memory; None where nobody can tell."""
+    try:
+        return reasons.oom_kills_in(Path("/proc/vmstat").read_text())
+    except OSError:
+        return None  # no such file on this platform
+
+
+def how(exit_: Exit) -> str:
+    """How a process ended, in a few words."""
+    if exit_.signal is not None:
+        return f"ended by signal {exit_.signal}"
+    return f"exit code {exit_.code}" if exit_.code is not None else "ended"

@@ -95,6 +95,12 @@ class MethodNotAllowed(CallerError):
     code, status = "method_not_allowed", 405
 
 
+class NotOffered(CallerError):
+    """A route of a peer's API that Corral does not have, on purpose."""
+
+    code, status = "not_offered", 501
+
+
 class TooLarge(CallerError):
     code, status = "body_too_large", 413
 

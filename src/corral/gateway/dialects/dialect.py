@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from corral.errors import CorralError
 from corral.scheduler.lease import Lease
@@ -43,3 +43,13 @@ class Translation(Protocol):
 
 
 Translate = Callable[[Lease], Translation]
+
+
+class Said(NamedTuple):
+    """One route of a peer's API, and what becomes of it here: a row of docs/dialects.md."""
+
+    method: str
+    path: str
+    how: Literal["native", "translated", "corral", "refused"]  # by the engine, by it in other words, by us, not at all
+    words: str = ""
+    shown_by: str = ""  # the test that shows it, as `tests/…py::test_…`

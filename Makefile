@@ -9,6 +9,9 @@ FAULTS := 500
 SEED := 0
 MINUTES := 30
 RECORD :=
+# Compiled modules are kept even where a container's environment says not to (an empty value counts as none): without
+# them every start of Corral, and there are hundreds in the tests, compiles all of its modules again.
+export PYTHONDONTWRITEBYTECODE :=
 FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 
 help:

@@ -79,6 +79,8 @@ def make(kind: str) -> None:
         step(f"virtual environment with Python {sys.version.split()[0]}", sys.executable, "-m", "venv", "--clear", VENV)
     step("packages", *pip, "--require-hashes", "--only-binary", ":all:", "-r", LOCKS[kind])
     step("corral itself", *pip, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    # As pip does with what it copies: otherwise who may not or will not write bytecode compiles at each start.
+    step("compiled modules", PYTHON, "-m", "compileall", "-q", ROOT / "src")
     made = stamps() | {name: digest(name) for name in INCLUDES[kind]}
     STAMP.write_text(json.dumps(made, indent=1) + "\n")
 

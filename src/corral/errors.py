@@ -269,6 +269,12 @@ class StartFailed(EngineError):
     code, status = "start_failed", 502
 
 
+class Unparsed(EngineError):
+    """The engine could not read what its own model said, so that the text is lost."""
+
+    code, status = "unparsed", 502
+
+
 class EngineGone(EngineError):
     """The engine's connection ended in the middle of a request."""
 

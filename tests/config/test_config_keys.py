@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def test_a_model_key_takes(tmp_path: Path, line: str, field: str, value: Any) ->
         ("listen: localhost", "listen", (Listen("localhost"),)),
         ("listen: ['[::1]:0', '127.0.0.1:0']", "listen", (Listen("::1", 0), Listen(port=0))),
         ("listen: unix:/run/c.sock", "listen", (Listen("", 0, Path("/run/c.sock")),)),
+        ("listen: [{unix: /run/d.sock, dialect: docker}]", "listen", (Listen("", 0, Path("/run/d.sock")),)),
+        ("require_keys: true", "require_keys", True),
+        ("allowed_hosts: box.lan", "allowed_hosts", ("box.lan",)),
+        ("allowed_origins: ['http://localhost:*']", "allowed_origins", ("http://localhost:*",)),
+        ("trusted_proxies: [10.0.0.0/8, '::1']", "trusted_proxies", (ip_network("10.0.0.0/8"), ip_network("::1"))),
         ("memory: {cpu: 16GiB, gpu1: 500MB}", "memory", {"cpu": 16 << 30, "gpu1": 500_000_000}),
         ("max_active: 1", "max_active", 1),
         ("max_active: unlimited", "max_active", None),
@@ -180,6 +186,16 @@ def test_a_wrong_model_key_is_explained(tmp_path: Path, line: str, says: str) ->
         ("conversations: 0", "`conversations` must be more than nothing"),
         ("max_body: 0", "`max_body` must be more than nothing"),
         ("listen: []", "`listen` must name at least one address"),
+        ("listen: {adress: 1}", "has an unknown key 'adress'"),
+        ("listen: {address: 1, unix: /s}", "needs one of `address` and `unix`"),
+        ("listen: {dialect: ollama}", "needs one of `address` and `unix`"),
+        ("listen: {address: 1, dialect: soap}", "has a dialect that is none of openai"),
+        ("listen: {address: 1, insecure: yes}", "has `insecure`, which must be true or false"),
+        ("listen: {address: 1, tls: c.pem}", "must be {cert: FILE, key: FILE}"),
+        ("listen: {address: 1, tls: {cert: c.pem}}", "must be {cert: FILE, key: FILE}"),
+        ("allowed_hosts: ['http://box']", "which is no host's name"),
+        ("allowed_origins: localhost", "which is no origin"),
+        ("trusted_proxies: proxy.lan", "which is no address or network"),
         ("listen: 127.0.0.1:99999", "has no port between 0 and 65535"),
         ("listen: :8642", "names no host (write 127.0.0.1:8642"),
         ("listen: 256.1.1.1:80", "is no IP address"),
@@ -271,3 +287,22 @@ def test_odd_names_are_refused(tmp_path: Path, name: str) -> None:
     """Blanks, look-alikes, climbing paths and names that look like flags are no names."""
     (problem,) = Place(tmp_path).problems(f'models: [{{name: "{name}", source: builtin:demo}}]')
     assert "is no usable name" in problem.message
+
+
+def test_an_address_can_say_more(tmp_path: Path) -> None:
+    """The mapping form of `listen`: files are seen from the file that names them; OpenAI's dialect is that of all."""
+    (tmp_path / "user").mkdir(exist_ok=True)
+    place = Place(tmp_path)
+    text = "listen:\n  - {address: '0.0.0.0:9443', tls: {cert: c.pem, key: /k.pem}, dialect: ollama, insecure: true}\n"
+    listen = whole(place, text + "  - {address: 9000, dialect: openai}\n").listen
+    assert [str(each) for each in listen] == ["0.0.0.0:9443", "127.0.0.1:9000"]
+    first, second = listen
+    assert (first.dialect, first.insecure, second.dialect, second.insecure, second.tls) == (
+        "ollama",
+        True,
+        None,
+        False,
+        None,
+    )
+    assert first.tls is not None and first.tls.key == Path("/k.pem")
+    assert first.tls.cert.is_absolute() and first.tls.cert.name == "c.pem"

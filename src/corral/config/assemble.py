@@ -13,11 +13,12 @@ from corral.config.check import check
 from corral.config.document import Document
 from corral.config.environment import Setting
 from corral.config.explain import take
+from corral.config.listening import is_loopback
 from corral.config.nearest import did_you_mean
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import in_words, shorten
 from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
-from corral.config.settings import Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts
+from corral.config.settings import Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts, Tls
 from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
 
 P = ParamSpec("P")
@@ -51,6 +52,7 @@ def assemble(
     env: Mapping[str, str],
     default_roots: tuple[Path, ...] = (),
     insecure: bool = False,
+    keyed: Callable[[], bool] = lambda: False,
     short_names: Mapping[str, str] = MappingProxyType({}),
 ) -> Assembled:
     """Settings out of `document` with `overrides` laid over it, the later ones on top.
@@ -59,7 +61,7 @@ def assemble(
     is what `${VAR}` looks up; `default_roots` hold when the configuration lists no `roots` of its own;
     `short_names` are for sources that are references.
     """
-    return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, short_names).run()
+    return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, keyed, short_names).run()
 
 
 class _Assembly:
@@ -72,6 +74,7 @@ class _Assembly:
         env: Mapping[str, str],
         default_roots: tuple[Path, ...],
         insecure: bool,
+        keyed: Callable[[], bool],
         short_names: Mapping[str, str],
     ) -> None:
         self.document = document
@@ -80,7 +83,7 @@ class _Assembly:
         self.cwd = cwd
         self.env = env
         self.default_roots = default_roots
-        self.insecure = insecure
+        self.insecure, self.keyed = insecure, keyed
         self.short_names = short_names
         self.problems = list(document.problems)
         self.given: dict[Key, Key] = {}
@@ -98,7 +101,8 @@ class _Assembly:
         settings = dataclasses.replace(settings, models=MappingProxyType(dict(self._models(models, settings))))
         if not settings.models and not self.problems:
             self._doubt("names no models", "add one under `models:`", ("models",))
-        self.problems += check(settings, self._where, insecure=self.insecure, names=self.names)
+        keyed = any(not is_loopback(each) for each in settings.listen) and self.keyed()
+        self.problems += check(settings, self._where, insecure=self.insecure, keyed=keyed, names=self.names)
         return Assembled(settings, self.given, tuple(self.problems))
 
     def _top(self) -> dict[str, Any]:
@@ -154,6 +158,10 @@ class _Assembly:
             conversations_bytes=keys.conversations,
             on_out_of_memory=keys.on_out_of_memory,
             cpu_fallback=keys.cpu_fallback,
+            require_keys=keys.require_keys,
+            allowed_hosts=keys.allowed_hosts,
+            allowed_origins=keys.allowed_origins,
+            trusted_proxies=keys.trusted_proxies,
         )
 
     def _registries(self, registries: Mapping[str, Registry]) -> dict[str, Registry]:
@@ -189,6 +197,9 @@ class _Assembly:
             if each.path is not None:
                 path = self._try(("listen",), absolute, str(each.path), self._base(("listen",)), self.env)
                 each = dataclasses.replace(each, path=path or each.path)
+            if each.tls is not None:
+                cert, key = (Path(self._file(str(file), ("listen",))) for file in (each.tls.cert, each.tls.key))
+                each = dataclasses.replace(each, tls=Tls(cert, key))
             yield each
 
     def _paths(self, texts: Sequence[str], name: str = "roots") -> Iterator[Path]:

@@ -16,13 +16,19 @@ Where = Callable[[Key], Place]
 
 
 def check(
-    settings: Settings, where: Where = lambda key: Place(), *, insecure: bool = False, names: Iterable[str] = ()
+    settings: Settings,
+    where: Where = lambda key: Place(),
+    *,
+    insecure: bool = False,
+    keyed: bool = False,
+    names: Iterable[str] = (),
 ) -> list[Problem]:
     """Every problem of `settings`, errors and warnings. `names` are further names that somebody answers to, of models
-    that have problems of their own. `insecure` allows addresses beyond loopback."""
+    that have problems of their own. Addresses beyond loopback are allowed where there are keys
+    (`keyed`), or it is said aloud (`insecure`)."""
     models = list(settings.models.values())
     found = [
-        *_listen(settings.listen, insecure),
+        *_listen(settings.listen, insecure, keyed),
         *_names(models),
         *_ports(settings.listen, models),
         *_default(settings, names),
@@ -33,13 +39,22 @@ def check(
     return [Problem(p.message, p.hint, where(p.key), p.key, p.level) for p in found]
 
 
-def _listen(listen: Sequence[Listen], insecure: bool) -> Iterator[Problem]:
+def _listen(listen: Sequence[Listen], insecure: bool, keyed: bool) -> Iterator[Problem]:
     for each in listen:
-        if not is_loopback(each) and not insecure:
+        beyond = not is_loopback(each) and not insecure and not each.insecure
+        if beyond and not keyed:
             yield Problem(
-                f"listening beyond loopback ({each}) needs keys, which this version does not have",
-                "--insecure opens it to everybody",
+                f"listening beyond loopback ({each}) needs keys, and there are none",
+                "let `corral listen lan` set it all up, or make one with `corral keys create`; --insecure opens it to "
+                "everybody",
                 key=("listen",),
+            )
+        elif beyond and each.tls is None:
+            yield Problem(
+                f"{each} is without TLS: keys and answers can be read by whoever is on the way",
+                "give it `tls`, see `corral tls init`, unless what is in front of it has it",
+                key=("listen",),
+                level="warning",
             )
         if each.path is not None and len(bytes(each.path)) > MAX_SOCKET_BYTES:
             yield Problem(

@@ -4,13 +4,71 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from corral.config.settings import DEFAULT_PORT, Listen
+from corral.config.settings import DEFAULT_PORT, DIALECTS, Listen, Tls
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _EXAMPLES = "write 127.0.0.1:8642, [::1]:8642 or unix:/path/of/socket"
 MAX_SOCKET_BYTES = 103  # macOS's sun_path; Linux has 107
+
+
+_KEYS = ("address", "unix", "dialect", "tls", "insecure")
+LISTEN_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "address": {"type": ["string", "integer"], "description": "host:port, or a port of 127.0.0.1."},
+        "unix": {"type": "string", "description": "The path of a unix socket, instead of an address."},
+        "dialect": {"enum": list(DIALECTS), "description": "Whose API has root paths on which APIs differ."},
+        "tls": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["cert", "key"],
+            "properties": {"cert": {"type": "string"}, "key": {"type": "string"}},
+            "description": "PEM files of a certificate and its key.",
+        },
+        "insecure": {"type": "boolean", "description": "Beyond this machine, but open to everybody."},
+    },
+}
+
+
+def listen_entry(given: dict[Any, Any]) -> Listen:
+    """An address with more to say about it: `{address: 0.0.0.0:8643, tls: {cert: …, key: …}}`. Raises ValueError."""
+    if (fault := _fault(given)) is not None:
+        raise ValueError(fault)
+    listen = parse_listen(str(given["address"]) if "address" in given else f"unix:{given['unix']}")
+    dialect, tls = given.get("dialect"), given.get("tls")
+    return replace(
+        listen,
+        dialect=None if dialect == "openai" else dialect,
+        tls=None if tls is None else Tls(Path(tls["cert"]), Path(tls["key"])),
+        insecure=given.get("insecure", False),
+    )
+
+
+def _fault(given: dict[Any, Any]) -> str | None:
+    for name in given:
+        if name not in _KEYS:
+            return f"has an unknown key {str(name)[:40]!r} (valid: {', '.join(_KEYS)})"
+    if ("address" in given) == ("unix" in given):
+        return "needs one of `address` and `unix`"
+    text = given.get("address", given.get("unix"))
+    if isinstance(text, bool) or not isinstance(text, (str, int) if "address" in given else str):
+        return "has an address that is no text"
+    if given.get("dialect") not in (None, *DIALECTS):
+        return f"has a dialect that is none of {', '.join(DIALECTS)}"
+    if not isinstance(given.get("insecure", False), bool):
+        return "has `insecure`, which must be true or false"
+    tls = given.get("tls")
+    if tls is not None:
+        if not isinstance(tls, dict) or set(tls) != {"cert", "key"}:
+            return "has `tls`, which must be {cert: FILE, key: FILE}"
+        if not all(isinstance(each, str) and each for each in tls.values()):
+            return "has `tls` with a file that is no text"
+    return None
 
 
 def parse_listen(text: str) -> Listen:

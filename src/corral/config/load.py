@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -77,6 +78,7 @@ def load(
     *,
     flags: Mapping[str, Any] = MappingProxyType({}),
     insecure: bool = False,
+    keyed: Callable[[Path], bool] = lambda state_dir: False,
     paths: Paths | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -84,11 +86,12 @@ def load(
     """The configuration to run with. Reads files: call it in a thread when an event loop runs.
 
     `config` is the file of `--config`; `flags` are values by global key, as the command line gave them
-    (`{"listen": ["127.0.0.1:0"]}`); `insecure` allows addresses beyond loopback.
+    (`{"listen": ["127.0.0.1:0"]}`); `insecure` allows addresses beyond loopback, and so do keys:
+    `keyed` looks for some in a state directory.
 
     Raises ConfigError with every problem at once, in `details["problems"]` too.
     """
-    examined = examine(config, flags=flags, insecure=insecure, paths=paths, env=env, cwd=cwd)
+    examined = examine(config, flags=flags, insecure=insecure, keyed=keyed, paths=paths, env=env, cwd=cwd)
     if examined.errors:
         raise config_error(examined.errors)
     return examined.loaded
@@ -99,6 +102,7 @@ def examine(
     *,
     flags: Mapping[str, Any] = MappingProxyType({}),
     insecure: bool = False,
+    keyed: Callable[[Path], bool] = lambda state_dir: False,
     paths: Paths | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -124,6 +128,7 @@ def examine(
         env=known,
         default_roots=default_roots,
         insecure=insecure,
+        keyed=partial(keyed, paths.state_dir),
         short_names=load_short_names([paths.config_dir / USER_FILE]),
     )
     found = [

@@ -11,7 +11,7 @@ import yaml
 
 from corral.config.problem import Key
 from corral.config.scalar import read_scalar
-from corral.config.settings import ModelSettings, Registry, Settings
+from corral.config.settings import Listen, ModelSettings, Registry, Settings
 from corral.config.times import as_keys
 
 MASK = "********"
@@ -22,7 +22,11 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
     """Every key with its effective value, as plain data in the order of the documentation."""
     timeouts = settings.timeouts
     return {
-        "listen": [_listen(str(each)) for each in settings.listen],
+        "listen": [_listen(each) for each in settings.listen],
+        "require_keys": settings.require_keys,
+        "allowed_hosts": list(settings.allowed_hosts),
+        "allowed_origins": list(settings.allowed_origins),
+        "trusted_proxies": [str(each) for each in settings.trusted_proxies],
         "default_model": settings.default_model,
         "return_to_default": _timeout(settings.return_to_default_s),
         "max_active": "unlimited" if settings.max_active is None else settings.max_active,
@@ -182,8 +186,16 @@ def _path(path: Path) -> str:
     return _escaped(str(path))
 
 
-def _listen(text: str) -> str:
-    return _escaped(text) if text.startswith("unix:") else text
+def _listen(listen: Listen) -> str | dict[str, Any]:
+    text = _escaped(str(listen)) if listen.path is not None else str(listen)
+    more: dict[str, Any] = {} if listen.dialect is None else {"dialect": listen.dialect}
+    if listen.tls is not None:
+        more["tls"] = {"cert": _path(listen.tls.cert), "key": _path(listen.tls.key)}
+    if listen.insecure:
+        more["insecure"] = True
+    if not more:
+        return text
+    return {"address": text, **more} if listen.path is None else {"unix": text.removeprefix("unix:"), **more}
 
 
 def _escaped(text: str) -> str:

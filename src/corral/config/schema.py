@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from corral.config import fetching, times, values
+from corral.config import fetching, listening, times, values
 from corral.config.settings import Download, Listen, Registry, Rung, Settings, Signed, Timeouts, Window
 
 _ENGINES = get_args(Literal["llama.cpp"])
@@ -94,7 +95,13 @@ Headroom = Annotated[
 Schedule = Annotated[tuple[Window, ...], *_kind(times.windows, times.SCHEMA)]
 Replicas = Annotated[int, *_kind(values.whole(1, 64), _int(1, 64))]
 Layers = Annotated[int | Literal["auto"], *_kind(values.layers, {"const": "auto"}, _int(0, 100_000))]
-Addresses = Annotated[tuple[Listen, ...], *_kind(values.listen, _STR, _STRS, _int(0, 65535))]
+_ADDRESS: dict[str, Any] = {"anyOf": [_STR, _int(0, 65535), listening.LISTEN_SCHEMA]}
+Addresses = Annotated[
+    tuple[Listen, ...], *_kind(values.listen, _ADDRESS, {"type": "array", "minItems": 1, "items": _ADDRESS})
+]
+HostNames = Annotated[tuple[str, ...], *_kind(values.host_names, _STR, _STRS)]
+Origins = Annotated[tuple[str, ...], *_kind(values.origins, _STR, _STRS)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], *_kind(values.networks, _STR, _STRS)]
 Registries = Annotated[dict[str, Registry], *_kind(fetching.registries, fetching.REGISTRIES_SCHEMA)]
 Hosts = Annotated[tuple[str, ...] | None, *_kind(fetching.hosts, _STR, _STRS, {"type": "null"})]
 SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGNED_SCHEMA)]
@@ -172,7 +179,14 @@ _DEFAULTS = Settings(models={})
 class GlobalKeys(_Keys):
     """Everything beside the models."""
 
-    listen: Addresses = _about("Address or list of addresses: host:port, or unix:/path.", _DEFAULTS.listen)
+    listen: Addresses = _about(
+        "Address or list of addresses: host:port, unix:/path, or a mapping: address or unix, dialect, tls, insecure.",
+        _DEFAULTS.listen,
+    )
+    require_keys: Truth = _about("Ask for keys on addresses of this machine too.", False)
+    allowed_hosts: HostNames = _about("Further names of this server, for clients that ask for it by name.", ())
+    allowed_origins: Origins = _about("Origins whose web pages may ask, such as https://app.example.org.", ())
+    trusted_proxies: Networks = _about("Addresses of proxies whose X-Forwarded-For is believed.", ())
     default_model: Name | None = _about("The model for requests that name none.", None)
     headroom: Headroom = _about(
         "Memory left free on every device, or a mapping from devices to sizes.", _DEFAULTS.headroom

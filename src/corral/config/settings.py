@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -36,6 +37,18 @@ class Timeouts:
     hang_s: float = 30.0  # for an engine that gives no sign of life, what it computes on top
 
 
+DIALECTS = ("openai", "anthropic", "ollama", "docker", "llamacpp")
+"""What a listener may speak at its root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The files of a listener's certificate: PEM, the certificate first and then those that signed it."""
+
+    cert: Path
+    key: Path
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """One address the gateway listens on: TCP (`host`, `port`; 0 = any free port) or a unix socket (`path`)."""
@@ -44,6 +57,8 @@ class Listen:
     port: int = DEFAULT_PORT
     path: Path | None = None
     dialect: str | None = field(default=None, compare=False)  # has root paths on which dialects differ; None = OpenAI's
+    tls: Tls | None = field(default=None, compare=False)
+    insecure: bool = field(default=False, compare=False)  # no key is asked for, wherever it can be reached from
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -145,4 +160,8 @@ class Settings:
     conversations_bytes: int | None = 2 << 30  # room on disk for what engines had read when they stopped; None = off
     on_out_of_memory: tuple[Rung, ...] | None = None  # for models that do not say
     cpu_fallback: bool = True  # likewise
+    require_keys: bool = False  # on loopback addresses too
+    allowed_hosts: tuple[str, ...] = ()  # names of this server beside addresses and localhost, in the Host field
+    allowed_origins: tuple[str, ...] = ()  # whose web pages may ask; globs
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose word on a client's address counts
     file: Path | None = None  # where it was read from; None = built-in defaults

@@ -6,6 +6,7 @@ a sentence that begins with the key: "must be a whole number, not the text 'x'".
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 import shlex
@@ -13,13 +14,15 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from corral import units
-from corral.config.listening import parse_listen
+from corral.config.listening import listen_entry, parse_listen
 from corral.config.names import name_fault
 from corral.config.scalar import in_words, shorten
 from corral.config.settings import Listen, Rung
 
 _DEVICE = re.compile(r"cpu|gpu(0|[1-9][0-9]?)")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ORIGIN = re.compile(r"(\*|[a-z][a-z0-9+.*-]*)://[A-Za-z0-9.*:\[\]_-]+|\*")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SECONDS = 10 * 365 * 86400.0
 UNLIMITED = ("unlimited", "none")
@@ -196,12 +199,40 @@ def listen(value: Any) -> tuple[Listen, ...]:
         raise Unfit("must name at least one address")
     found = []
     for item in items:
-        if isinstance(item, bool) or not isinstance(item, (str, int)):
+        if isinstance(item, bool) or not isinstance(item, (str, int, dict)):
             raise Unfit(f"must be an address such as 127.0.0.1:8642, not {in_words(item)}")
         try:
-            found.append(parse_listen(_printable(str(item))))
+            found.append(listen_entry(item) if isinstance(item, dict) else parse_listen(_printable(str(item))))
         except ValueError as error:
             raise Unfit(f"{shorten(str(item))!r} {error}") from None
+    return tuple(found)
+
+
+def host_names(value: Any) -> tuple[str, ...]:
+    found = texts(value)
+    for each in found:
+        if not _HOST_NAME.fullmatch(each):
+            raise Unfit(f"has {shorten(each)!r}, which is no host's name (without scheme and port)")
+    return found
+
+
+def origins(value: Any) -> tuple[str, ...]:
+    found = texts(value)
+    for each in found:
+        if not _ORIGIN.fullmatch(each):
+            raise Unfit(
+                f"has {shorten(each)!r}, which is no origin such as https://app.example.org or http://localhost:*"
+            )
+    return found
+
+
+def networks(value: Any) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    found = []
+    for each in texts(value):
+        try:
+            found.append(ipaddress.ip_network(each))
+        except ValueError:
+            raise Unfit(f"has {shorten(each)!r}, which is no address or network such as 10.0.0.0/8") from None
     return tuple(found)
 
 

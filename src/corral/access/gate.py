@@ -1,0 +1,258 @@
+"""`AccessGate`: answers the gateway's questions: who is this, may they, and how much is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Protocol
+
+from corral import clock
+from corral.access import origin, sizes
+from corral.access.account import Account, Admission
+from corral.access.desk import Desk
+from corral.access.keys import Key, Scope, id_of
+from corral.access.origin import Rules, Said
+from corral.config.listening import is_loopback
+from corral.config.settings import Listen, Settings
+from corral.errors import Forbidden, OriginRefused, Unauthorized
+
+Fields = list[tuple[bytes, bytes]]
+
+_WATCHED = frozenset(
+    (b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"api-key", b"x-forwarded-for",
+     b"x-forwarded-proto")
+)  # fmt: skip
+_HINT = "send it as `Authorization: Bearer ck_…`; `corral keys create` makes one"
+
+
+class Asked(Protocol):
+    """What is looked at of an exchange."""
+
+    method: str
+    path: str
+    headers: Sequence[tuple[bytes, bytes]]
+    local: bool
+    peer: str
+    where: Listen
+    extra: Fields
+
+
+class Took(Protocol):
+    """What an engine said that an answer took."""
+
+    @property
+    def prompt(self) -> int: ...
+
+    @property
+    def completion(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request: the holder of `key`, or whoever is at an address."""
+
+    id: str  # never a secret
+    key: Key | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return self.key is None or self.key.may(scope)
+
+    def may_use(self, names: Iterable[str]) -> bool:
+        """Whether it may have a model that goes by any of `names`."""
+        return self.key is None or self.key.may_use(names)
+
+
+class Ticket:
+    """One admitted request."""
+
+    __slots__ = ("_account", "_admission", "_caller", "_desk", "_model", "body", "saved")
+
+    def __init__(self, desk: Desk, caller: Caller, model: str, body: bytes) -> None:
+        self._desk = desk
+        self._caller = caller
+        self._model = model
+        self._account: Account | None = None
+        self._admission: Admission | None = None
+        self.body = body
+        """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none."""
+        self.saved: asyncio.Future[None] | None = None
+        """To be awaited, where it is there, before anything is sent: what this may spend is not written down yet."""
+
+    def settle(self, usage: Took | None, events: int) -> None:
+        """Ends it, see `corral.gateway.gate.Ticket`."""
+        admission, key = self._admission, self._caller.key
+        prompt = completion = 0
+        if usage is not None:
+            prompt, completion = usage.prompt, usage.completion
+        elif events:  # cut off in the middle: what is known for sure, and never less than it was
+            completion = events
+            prompt = admission.prompt if admission is not None else 0
+        if self._account is not None and admission is not None:
+            self._account.settle(admission, prompt + completion)
+        if usage is not None or events:
+            self._desk.used(key.id if key is not None else "", self._model, prompt, completion)
+
+
+class AccessGate:
+    """Over the keys of `desk`. `names_of` gives all names of a model, `context_of` what one of its sequences holds."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        settings: Callable[[], Settings],
+        *,
+        insecure: bool = False,
+        names_of: Callable[[str], Iterable[str]] = lambda model: (model,),
+        context_of: Callable[[str], int | None] = lambda model: None,
+    ) -> None:
+        self._desk = desk
+        self._settings = settings
+        self._insecure = insecure
+        self._names_of, self._context_of = names_of, context_of
+        self._own = Caller(f"uid:{os.getuid()}")
+        self._rules_of: tuple[Settings | None, Rules] = (None, Rules())
+
+    # Who it is.
+
+    def enter(self, exchange: Asked, scope: Scope | None) -> Caller:
+        """See `corral.gateway.gate.Gate`."""
+        seen: dict[bytes, bytes] = {}
+        for field in exchange.headers:
+            if field[0] in _WATCHED:
+                seen.setdefault(*field)
+        keyed, address = False, ""
+        if not exchange.local:
+            keyed, address = self._look(exchange, scope, seen)
+        token = _token(seen)
+        key_id = id_of(token) if token is not None else None
+        if key_id is None or token is None:
+            if keyed and scope is not None:
+                what = "the key that was sent is none of Corral's" if token else "a key is needed here"
+                raise Unauthorized(what, hint=_HINT)
+            return self._own if exchange.local else Caller(address)
+        key = self._desk.keys.get(key_id)
+        now = clock.wall()
+        problem = "is not known" if key is None or not key.opens_with(token, now) else key.problem(now)
+        if key is None or problem is not None:
+            if scope is None:
+                return Caller(address)
+            raise Unauthorized(f"the key {key_id} {problem}", hint="ask for a new one; `corral keys list` shows all")
+        if scope is not None and not key.may(scope):
+            raise Forbidden(
+                f"the key {key_id} is not good for this: it needs the scope {scope}",
+                hint="use another key",
+                scope=scope,
+            )
+        return Caller(f"key:{key_id}", key)
+
+    def _look(self, exchange: Asked, scope: Scope | None, seen: dict[bytes, bytes]) -> tuple[bool, str]:
+        """Whether a key is needed, and whose address it is. Raises OriginRefused."""
+        settings, where, peer = self._settings(), exchange.where, exchange.peer
+        keyed = self.needs_key(where, settings)
+        tls = where.tls is not None
+        forwarded = seen.get(b"x-forwarded-for")
+        if forwarded is not None and origin.is_trusted(peer, settings.trusted_proxies):
+            values = [value for name, value in exchange.headers if name == b"x-forwarded-for"]
+            peer = origin.client_address(peer, values, settings.trusted_proxies)
+            tls = tls or seen.get(b"x-forwarded-proto", b"").lower() == b"https"
+            keyed = keyed or not (self._insecure or where.insecure)  # from outside, whatever it says of itself
+        elif not keyed and is_loopback(where) and not origin.is_own_host(seen.get(b"host"), self._rules(settings)):
+            raise OriginRefused(
+                "the Host field is no name of this server",
+                hint="ask by address or as localhost, or name it in `allowed_hosts`",
+            )
+        said = Said(seen.get(b"host"), seen.get(b"origin"), seen.get(b"sec-fetch-site"))
+        if said.origin is not None or said.site is not None:
+            self._look_at_page(exchange, scope, said, self._rules(settings), tls)
+        return keyed, peer
+
+    def _look_at_page(self, exchange: Asked, scope: Scope | None, said: Said, rules: Rules, tls: bool) -> None:
+        if said.origin is not None and origin.is_allowed_origin(said.origin, rules):
+            exchange.extra = exchange.extra + origin.shared_with(said.origin)
+        elif not origin.is_own_page(said, tls=tls) and (scope is not None or exchange.method not in ("GET", "HEAD")):
+            raise OriginRefused(
+                f"a page of {(said.origin or b'another site').decode('latin-1')[:100]} sent this",
+                hint="allow it with `allowed_origins` in models.yaml, if it is yours",
+            )
+
+    def preflight(self, exchange: Asked) -> Fields | None:
+        """The answer's fields where a browser asks whether a page may send something; None where none asks.
+
+        Raises OriginRefused.
+        """
+        wanted = dict(exchange.headers)
+        said = wanted.get(b"origin")
+        if said is None or b"access-control-request-method" not in wanted:
+            return None
+        if not origin.is_allowed_origin(said, self._rules(self._settings())):
+            raise OriginRefused(
+                f"pages of {said.decode('latin-1')[:100]} may not ask here",
+                hint="allow it with `allowed_origins` in models.yaml, if it is yours",
+            )
+        private = wanted.get(b"access-control-request-private-network") == b"true"
+        return origin.preflight(said, wanted.get(b"access-control-request-headers"), private)
+
+    def needs_key(self, where: Listen, settings: Settings) -> bool:
+        """Whether nobody is let in at `where` without one."""
+        if where.path is not None or where.insecure:
+            return False
+        return settings.require_keys or not (self._insecure or is_loopback(where))
+
+    def _rules(self, settings: Settings) -> Rules:
+        if self._rules_of[0] is not settings:
+            named = [where.host.lower() for where in settings.listen if where.host and is_loopback(where)]
+            hosts = tuple(each.lower() for each in settings.allowed_hosts)
+            rules = Rules((*hosts, *named), tuple(each.lower() for each in settings.allowed_origins))
+            self._rules_of = (settings, rules)
+        return self._rules_of[1]
+
+    # How much.
+
+    def admit(self, exchange: Admitted, model: str, body: bytes) -> Ticket:
+        """See `corral.gateway.gate.Gate`."""
+        caller = exchange.caller
+        assert isinstance(caller, Caller)
+        ticket = Ticket(self._desk, caller, model, body)
+        if (key := caller.key) is None:
+            return ticket
+        if key.models and not key.may_use(self._names_of(model)):
+            raise Forbidden(
+                f"the key {key.id} may not use {model}", hint="GET /v1/models lists what it may use", model=model
+            )
+        size = sizes.NOTHING
+        if key.limits.counts_tokens:
+            size = sizes.size_of(exchange.path, body, self._context_of(model))
+        ticket._account, ticket._admission, ticket.saved = self._desk.admit(key, size)
+        if (each := ticket._admission.each) is not None:
+            ticket.body = sizes.limited(body, each)
+        return ticket
+
+
+class Admitted(Protocol):
+    """What is looked at of an exchange whose caller is known."""
+
+    path: str
+
+    @property
+    def caller(self) -> object: ...
+
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+def _token(seen: dict[bytes, bytes]) -> bytes | None:
+    """The key that came, in the first of the fields in which clients send theirs."""
+    given = seen.get(b"authorization")
+    if given is not None and given[:7].lower() == b"bearer ":
+        return given[7:].strip()
+    return seen.get(b"x-api-key") or seen.get(b"api-key")
+
+
+def is_loopback_address(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -95,7 +95,7 @@ class Hang(Fault):
 class Memory(Fault):
     name = "out of memory"
     what = "RLIMIT_AS: no more address space than the engine has (llama-server: also for those started meanwhile)"
-    excused = frozenset({"start_failed", "cannot_fit", "500", "out_of_memory", "engine", "engine_gone"})
+    excused = frozenset({"start_failed"})
     lasts_s = 0.3
     ends_engine = False  # an engine that needs no more memory goes on
     _limited: int | None = None
@@ -127,7 +127,7 @@ class Memory(Fault):
 class Corrupt(Fault):
     name = "corrupt model file"
     what = "the model's file is cut short or overwritten where it lies, under the engine that has it mapped"
-    excused = frozenset({"start_failed", "model_file", "unknown_architecture", "500"})
+    excused = frozenset({"start_failed", "model_file", "unknown_architecture"})
     lasts_s = 0.3
     ends_engine = False  # an engine that has read what it needs goes on
 

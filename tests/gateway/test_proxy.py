@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from corral.engines.plan import Endpoint
-from corral.errors import DeadlinePassed
+from corral.errors import DeadlinePassed, EngineGone
 from corral.gateway import upstream
+from corral.gateway.again import IN_ALL
 from gateway.stable import Stable, Unit
 from gateway.wire import ask, connected, until
 
@@ -37,6 +39,14 @@ async def stats(unit: Unit) -> dict[str, int]:
     async with upstream.request(Endpoint(unit.socket), "GET", b"/fake/stats", []) as response:
         found: dict[str, int] = json.loads(await response.read())
         return found
+
+
+async def works_as(unit: Unit, generation: int) -> bool:
+    """Whether that generation is up and has a request."""
+    try:
+        return unit.generation == generation and unit.running and (await stats(unit))["active"] == 1
+    except EngineGone:
+        return False
 
 
 @pytest.mark.parametrize(("said", "means"), [("5m", 300.0), ("0", 0.0), ("-1", float("inf"))])
@@ -197,6 +207,105 @@ async def test_a_request_that_kills_engines_is_not_tried_for_ever(stable: Stable
     assert answer.headers["x-corral-unit"] == "m.1"
     assert len(unit.gone) == 2
     assert stable.held == 0
+
+
+STARVED = "decode() failed: std::bad_alloc"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", ["400", "500"])
+async def test_an_engine_without_memory_is_replaced_and_not_quoted(stable: Stable, status: str, stream: bool) -> None:
+    """Its own word that memory was not enough is no answer: the unit is reported, and the next one answers."""
+    unit = stable.add("m", ["--answer-status", status, "--answer-message", STARVED], [])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=stream))
+    assert answer.status == 200
+    assert answer.headers["x-corral-unit"] == "m.2"
+    assert unit.ailed == [STARVED]
+    assert stable.held == 0
+
+
+async def test_an_error_that_is_a_streams_first_event_is_held_back_too(stable: Stable) -> None:
+    """llama.cpp has sent the head of a stream when its first computation fails."""
+    unit = stable.add("m", ["--chunks", "0", "--error-event", STARVED], [])
+    await stable.open()
+    body = {"model": "m", "prompt": "x", "stream": True}
+    answer = await ask(stable.address, "POST", "/v1/completions", body)
+    assert answer.headers["x-corral-unit"] == "m.2"
+    assert answer.events[-1] == "[DONE]"
+    assert unit.ailed == [STARVED]
+
+
+async def test_a_stream_that_runs_out_of_memory_reports_its_engine(stable: Stable) -> None:
+    """The client has the engine's error event, which came too late to be held back; the next request has a new one."""
+    unit = stable.add("m", ["--chunks", "2", "--error-event", STARVED], [])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
+    assert words(answer.events[:-1]) == ["w0", "w1"]
+    assert json.loads(answer.events[-1])["error"]["message"] == STARVED
+    assert unit.ailed == [STARVED]
+    assert (await ask(stable.address, "POST", CHAT, chat())).headers["x-corral-unit"] == "m.2"
+
+
+async def test_a_request_that_always_exhausts_memory_ends(stable: Stable) -> None:
+    """Over the second engine it is told so; that engine is not replaced for its sake."""
+    unit = stable.add("m", ["--answer-status", "500", "--answer-message", STARVED])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert (answer.status, answer.json["error"]["code"]) == (507, "out_of_memory")
+    assert STARVED in answer.json["error"]["message"]
+    assert answer.json["error"]["hint"]
+    assert answer.headers["x-corral-unit"] == "m.2"
+    assert unit.ailed == [STARVED]
+    assert unit.running
+    assert stable.held == 0
+
+
+async def test_an_error_that_quotes_the_client_costs_no_engine(stable: Stable) -> None:
+    """Nobody has an engine replaced by asking for it."""
+    said = "Invalid tool_choice: std::bad_alloc"
+    unit = stable.add("m", ["--answer-status", "400", "--answer-message", said])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert (answer.status, answer.json["error"]["message"]) == (400, said)
+    assert unit.ailed == []
+
+
+async def test_a_failed_computation_is_tried_once_more(stable: Stable) -> None:
+    """What may be over at the next try is tried again on the same engine; after that its error is the answer."""
+    unit = stable.add("m", ["--answer-status", "500", "--answer-message", "Compute error."])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert (answer.status, answer.json["error"]["message"]) == (500, "Compute error.")
+    assert (await stats(unit))["requests"] == 2
+    assert (unit.ailed, unit.gone) == ([], [])
+
+
+async def test_ends_that_others_caused_do_not_count_against_a_request(stable: Stable) -> None:
+    """A request whose engine is killed from outside, twice and more, is still answered by the next one."""
+    unit = stable.add("m", *[["--first-byte-s", "60"]] * 3, [])
+    await stable.open()
+    asking = asyncio.create_task(ask(stable.address, "POST", CHAT, chat()))
+    for generation in (1, 2, 3):
+        await until(partial(works_as, unit, generation), "the engine has it")
+        assert unit.process is not None
+        unit.process.kill()
+    answer = await asking
+    assert (answer.status, answer.headers["x-corral-unit"]) == (200, "m.4")
+
+
+async def test_a_request_that_outlives_every_engine_ends(stable: Stable) -> None:
+    """However blameless, there is an end to it."""
+    unit = stable.add("m", ["--first-byte-s", "60"])
+    await stable.open()
+    asking = asyncio.create_task(ask(stable.address, "POST", CHAT, chat()))
+    for generation in range(1, IN_ALL + 1):
+        await until(partial(works_as, unit, generation), "the engine has it")
+        assert unit.process is not None
+        unit.process.kill()
+    answer = await asking
+    assert (answer.status, answer.json["error"]["code"]) == (502, "engine_gone")
+    assert unit.generation == IN_ALL
 
 
 async def test_a_post_through_upstream_is_not_sent_twice(stable: Stable) -> None:

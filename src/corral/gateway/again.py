@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from corral.errors import EngineGone, GpuLost, OutOfMemory
-from corral.gateway import upstream
 from corral.scheduler.lease import Lease, Leases
 from corral.supervisor import ailing, reasons
 
@@ -15,32 +14,35 @@ IN_ALL = 4
 """Tries of a request that engines had, whoever is to blame for their ends. Those that no engine got are tried until
 they have waited too long."""
 
+_EVENT_BYTES = 1024
+
 
 class Tries:
     """What became of one request's tries."""
 
-    __slots__ = ("_ailed", "_leases", "_lost")
+    __slots__ = ("_again", "_ailed", "_leases", "_lost", "_stumbled")
 
-    def __init__(self, leases: Leases) -> None:
-        self._leases = leases
+    def __init__(self, leases: Leases, again: bool) -> None:
+        """`again`: the request may be sent a second time."""
+        self._leases, self._again = leases, again
         self._lost: list[Lease] = []
         self._ailed = 0
+        self._stumbled = False
 
-    async def more(self, lease: Lease, error: EngineGone, *, again: bool) -> bool:
-        """Whether there is another one after `lease` was lost with `error`. The supervisor is told of the unit.
-
-        `again`: it may be sent a second time.
-        """
+    async def more(self, lease: Lease, error: EngineGone) -> bool:
+        """Whether there is another one after `lease` was lost with `error`. The supervisor is told of the unit."""
+        if error.details.get("stumbled", False):
+            return True  # said once only
         if isinstance(error, OutOfMemory | GpuLost):
             self._ailed += 1
             if self._ailed > RETRIES:  # the second engine that says so over this request: it may be the request
                 return False
             self._leases.unit_ails(lease, error.details["said"])
-            return again
+            return self._again
         self._leases.unit_gone(lease, error.message)
         if error.details.get("untouched", False):
             return True
-        if not again:
+        if not self._again:
             return False
         self._lost.append(lease)
         tries = len(self._lost) + self._ailed
@@ -53,17 +55,28 @@ class Tries:
             blamed += not await self._leases.blameless(lost)
         return blamed <= RETRIES
 
+    def check_answer(self, lease: Lease, status: int, body: bytes) -> None:
+        """Raises EngineGone when this answer, of which nothing is sent yet, tells of its engine and not of the request:
+        OutOfMemory, GpuLost, or for once another one where a second try may go through."""
+        if status >= 400 and (message := ailing.in_answer(body)):
+            self._check(lease, status, message)
 
-def check_answer(lease: Lease, response: upstream.Response, body: bytes) -> None:
-    """Raises OutOfMemory or GpuLost when this answer, which is not sent yet, tells of its engine's end."""
-    if response.status >= 400 and (said := ailing.in_answer(response.status, body)):
-        raise ailment(lease, said)
+    def check_event(self, lease: Lease, events: bytes) -> None:
+        """The same for the first events of a stream."""
+        if b'"error"' in events[:64] and (message := ailing.in_event(events)):
+            self._check(lease, 500, message)
 
+    def ended(self, lease: Lease, end: bytes) -> None:
+        """Tells the supervisor when a stream, of which this was the end, has ended for such a reason."""
+        if b'"error"' in end[-_EVENT_BYTES:] and (said := ailing.ailment(ailing.in_event(end))):
+            self._leases.unit_ails(lease, said)
 
-def check_event(lease: Lease, events: bytes) -> None:
-    """The same for the first events of a stream."""
-    if b'"error"' in events[:64] and (said := ailing.in_event(events)):
-        raise ailment(lease, said)
+    def _check(self, lease: Lease, status: int, message: str) -> None:
+        if said := ailing.ailment(message):
+            raise ailment(lease, said)
+        if status >= 500 and self._again and not self._stumbled and ailing.stumbled(message):
+            self._stumbled = True
+            raise EngineGone(message, stumbled=True)
 
 
 def ailment(lease: Lease, said: str) -> OutOfMemory | GpuLost:

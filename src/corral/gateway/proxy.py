@@ -21,7 +21,6 @@ from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.relay import relay
 from corral.gateway.usage import usage_of
 from corral.scheduler.lease import Leases
-from corral.supervisor import ailing
 from corral.supervisor.pulse import Pulses
 
 _LARGE_BYTES = 256 << 10
@@ -96,7 +95,7 @@ class Proxy:
         keep_s = keep_alive_s if keep_s is None else keep_s
         key = exchange.caller.id if exchange.caller is not None else ""
         judged, again = again, again or method in _SAFE
-        tries, end, events = Tries(self._leases), b"", 0
+        tries, end, events = Tries(self._leases, again), b"", 0
         ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
         try:
             while True:
@@ -111,11 +110,16 @@ class Proxy:
                             lease.endpoint, method, target, request_headers, body, pool=self._pool if again else None
                         ) as response:
                             end = await relay(
-                                exchange, lease, response, pulse, translate(lease) if translate is not None else None
+                                exchange,
+                                lease,
+                                tries,
+                                response,
+                                pulse,
+                                translate(lease) if translate is not None else None,
                             )
                             pulse.whole = True
-                            if stream and b'"error"' in end[-_TAIL_BYTES:] and (said := ailing.in_event(end)):
-                                self._leases.unit_ails(lease, said)  # too late for this one
+                            if stream:
+                                tries.ended(lease, end)
                             if pulse.learns:
                                 self._pulses.learn(pulse, end)
                             if recalled is not None:
@@ -126,7 +130,7 @@ class Proxy:
                             recalled.died()
                         if exchange.started:
                             raise
-                        if not await tries.more(lease, exc, again=again):
+                        if not await tries.more(lease, exc):
                             exchange.extra = exchange.extra + fields.of_lease(lease)
                             raise
                     finally:

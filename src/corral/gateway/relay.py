@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.errors import EngineError
 from corral.gateway import headers as fields
 from corral.gateway import upstream
-from corral.gateway.again import check_answer, check_event
+from corral.gateway.again import Tries
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.exchange import Exchange
 from corral.gateway.sse import TAIL_BYTES, Splitter
@@ -20,23 +20,36 @@ MAX_TRANSLATED_BYTES = 256 << 20
 
 
 async def relay(
-    exchange: Exchange, lease: Lease, response: upstream.Response, pulse: Pulse, translation: Translation | None
+    exchange: Exchange,
+    lease: Lease,
+    tries: Tries,
+    response: upstream.Response,
+    pulse: Pulse,
+    translation: Translation | None,
 ) -> bytes:
-    """Relays an answer to its client. The end of what the engine sent, as much as a stream's tail has."""
+    """Relays an answer to its client. The end of what the engine sent, as much as a stream's tail has.
+
+    Raises what `tries` makes of an answer that tells of its engine, before anything of it is sent.
+    """
     kind = fields.first(response.headers, b"content-type") or b""
     coding = fields.first(response.headers, b"content-encoding")
     head = fields.downward(response.headers) + fields.of_lease(lease)
     if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
         if translation is not None:
-            return await _translate_events(exchange, lease, head, response, pulse, translation)
-        return await _relay_events(exchange, lease, head, response, pulse)
+            return await _translate_events(exchange, lease, tries, head, response, pulse, translation)
+        return await _relay_events(exchange, lease, tries, head, response, pulse)
     if translation is not None:
-        return await _translate_plain(exchange, lease, head, response, pulse, translation)
-    return await _relay_plain(exchange, lease, head, response, pulse)
+        return await _translate_plain(exchange, lease, tries, head, response, pulse, translation)
+    return await _relay_plain(exchange, lease, tries, head, response, pulse)
 
 
 async def _relay_events(
-    exchange: Exchange, lease: Lease, head: fields.Fields, response: upstream.Response, pulse: Pulse
+    exchange: Exchange,
+    lease: Lease,
+    tries: Tries,
+    head: fields.Fields,
+    response: upstream.Response,
+    pulse: Pulse,
 ) -> bytes:
     """The head goes out with the first whole event, so that until then the request can be tried again."""
     splitter = Splitter()
@@ -44,7 +57,7 @@ async def _relay_events(
     while not exchange.started and (chunk := await response.read()):
         pulse.chunks += 1
         if whole := splitter.feed(chunk):
-            check_event(lease, whole)
+            tries.check_event(lease, whole)
             await exchange.start(response.status, head, events=True)
             await exchange.write(whole)
     feed, send = splitter.feed, exchange.send
@@ -67,7 +80,12 @@ async def _relay_events(
 
 
 async def _relay_plain(
-    exchange: Exchange, lease: Lease, head: fields.Fields, response: upstream.Response, pulse: Pulse
+    exchange: Exchange,
+    lease: Lease,
+    tries: Tries,
+    head: fields.Fields,
+    response: upstream.Response,
+    pulse: Pulse,
 ) -> bytes:
     held: list[bytes] = []
     size = 0
@@ -100,7 +118,7 @@ async def _relay_plain(
         await exchange.end()
         return last[-TAIL_BYTES:]
     whole = b"".join(held)
-    check_answer(lease, response, whole)
+    tries.check_answer(lease, response.status, whole)
     await exchange.respond(response.status, head, whole)
     return whole
 
@@ -108,6 +126,7 @@ async def _relay_plain(
 async def _translate_events(
     exchange: Exchange,
     lease: Lease,
+    tries: Tries,
     head: fields.Fields,
     response: upstream.Response,
     pulse: Pulse,
@@ -121,7 +140,7 @@ async def _translate_events(
         pulse.chunks += 1
         whole = splitter.feed(chunk)
         if whole and not exchange.started:
-            check_event(lease, whole)
+            tries.check_event(lease, whole)
         if whole and (said := translation.events(whole)):
             if not exchange.started:
                 await exchange.start(response.status, head, events=True)
@@ -138,6 +157,7 @@ async def _translate_events(
 async def _translate_plain(
     exchange: Exchange,
     lease: Lease,
+    tries: Tries,
     head: fields.Fields,
     response: upstream.Response,
     pulse: Pulse,
@@ -155,7 +175,7 @@ async def _translate_plain(
                 hint="ask for less at a time, or in the engine's own dialect",
             )
     whole = b"".join(held)
-    check_answer(lease, response, whole)
+    tries.check_answer(lease, response.status, whole)
     status, body = translation.body(response.status, whole)
     head = [*(field for field in head if field[0] != b"content-type"), (b"content-type", b"application/json")]
     await exchange.respond(status, head, body)

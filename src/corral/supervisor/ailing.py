@@ -25,22 +25,31 @@ _SAID = (
     r"|(?:\w+: )?(?:failed|unable) to allocate (?:\w+ ){1,4}buffers?(?: of size \d+)?"
 )
 _MESSAGE = re.compile(rf"{_LEAD}(?:{_SAID})", re.DOTALL)
+_STUMBLES = ("Invalid input batch.", "Compute error.")
+"""What llama.cpp says of requests whose computation failed for whatever reason: over what another one left behind when
+its memory was not enough, for one. It clears the slot then, and the next try may well go through."""
 _EVENT = re.compile(rb"(?:data|error): ?(\{.*\})\s*\Z")
 
 
-def in_answer(status: int, body: bytes) -> str:
-    """The engine's words, from an answer of it that is an error; empty when they say nothing about its health."""
-    return _of(body) if status >= 400 else ""
+def ailment(message: str) -> str:
+    """`message`, where it says that the engine is no good any more; else nothing."""
+    return message if _MESSAGE.fullmatch(message) else ""
+
+
+def stumbled(message: str) -> bool:
+    """Whether it says only that this computation failed."""
+    return message in _STUMBLES
 
 
 def in_event(events: bytes) -> str:
-    """The same from the last of some server-sent events."""
+    """The message of the error that the last of these server-sent events is; empty where it is none."""
     last = events[-_LONGEST_BYTES:].rstrip().rpartition(b"\n")[2]
     found = _EVENT.match(last)
-    return _of(found[1]) if found is not None and b'"error"' in last else ""
+    return in_answer(found[1]) if found is not None and b'"error"' in last else ""
 
 
-def _of(text: bytes) -> str:
+def in_answer(text: bytes) -> str:
+    """The message of an error's body; empty where there is none."""
     if len(text) > _LONGEST_BYTES:
         return ""
     try:
@@ -51,4 +60,4 @@ def _of(text: bytes) -> str:
     message = error.get("message") if isinstance(error, dict) else error
     if message is None and isinstance(data, dict) and data.get("object") == "error":
         message = data.get("message")
-    return message if isinstance(message, str) and _MESSAGE.fullmatch(message) else ""
+    return message if isinstance(message, str) else ""

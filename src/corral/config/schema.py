@@ -6,6 +6,7 @@ one bad model does not hide the problems of another.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -16,6 +17,9 @@ from pydantic_core import core_schema
 
 from corral.config import fetching, listening, times, values
 from corral.config.settings import Download, Listen, Registry, Rung, Settings, Signed, Timeouts, Window
+
+# Plugins of pydantic that somebody's other packages bring are not for us, and looking for them at each start costs.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 _ENGINES = get_args(Literal["llama.cpp"])
 _RUNNERS = get_args(Literal["process"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -56,6 +55,11 @@ class Caller:
 
     id: str  # never a secret
     key: Key | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Tokens are counted for it."""
+        return self.key is not None and self.key.limits.counts_tokens
 
     def may(self, scope: Scope) -> bool:
         return self.key is None or self.key.may(scope)
@@ -112,7 +116,6 @@ class AccessGate:
         self._settings = settings
         self._insecure = insecure
         self._names_of, self._context_of = names_of, context_of
-        self._own = Caller(f"uid:{os.getuid()}")
         self._rules_of: tuple[Settings | None, Rules] = (None, Rules())
 
     # Who it is.
@@ -132,13 +135,13 @@ class AccessGate:
             if keyed and scope is not None:
                 what = "the key that was sent is none of Corral's" if token else "a key is needed here"
                 raise Unauthorized(what, hint=_HINT)
-            return self._own if exchange.local else Caller(address)
+            return Caller(address or exchange.peer)
         key = self._desk.keys.get(key_id)
         now = clock.wall()
         problem = "is not known" if key is None or not key.opens_with(token, now) else key.problem(now)
         if key is None or problem is not None:
             if scope is None:
-                return Caller(address)
+                return Caller(address or exchange.peer)
             raise Unauthorized(f"the key {key_id} {problem}", hint="ask for a new one; `corral keys list` shows all")
         if scope is not None and not key.may(scope):
             raise Forbidden(

@@ -67,6 +67,8 @@ def _error_fields(exc: CorralError) -> Fields:
         fields.append((b"retry-after", b"%d" % exc.retry_after_s))
     if (position := exc.details.get("queue_position")) is not None:
         fields.append((b"x-corral-queue-position", b"%d" % position))
+    if exc.status == 401 and exc.fault == "caller":
+        fields.append((b"www-authenticate", b'Bearer realm="corral"'))
     if (allow := exc.details.get("allow")) is not None:
         fields.append((b"allow", str(allow).encode("ascii", "replace")))
     return fields

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from corral.gateway.usage import Usage
 
 if TYPE_CHECKING:
     from corral.gateway.exchange import Exchange
+    from corral.gateway.headers import Fields
 
 Scope = Literal["infer", "pull", "admin", "metrics"]
 """What a key may be good for."""
@@ -21,9 +24,28 @@ class Caller(Protocol):
         """The same for all requests of one caller: callers take turns. Never a secret."""
         ...
 
+    @property
+    def counted(self) -> bool:
+        """Tokens are counted for it, so that its tickets may have a `body` of their own and be `saved`."""
+        ...
+
+    def may(self, scope: Scope) -> bool:
+        """Whether its key is good for `scope`."""
+        ...
+
+    def may_use(self, names: Iterable[str]) -> bool:
+        """Whether it may have a model that goes by any of `names`."""
+        ...
+
 
 class Ticket(Protocol):
     """One admitted request: what was set aside for it, until `settle` says what it took."""
+
+    body: bytes
+    """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none."""
+    saved: asyncio.Future[None] | None
+    """To be awaited before anything is sent, where it is there: what this may spend is not written down yet. Raises
+    StoreError."""
 
     def settle(self, usage: Usage | None, events: int) -> None:
         """Ends it. `usage` is None when the engine did not say; `events` then are the pieces that came of the answer,
@@ -37,10 +59,15 @@ class Gate(Protocol):
     def enter(self, exchange: Exchange, scope: Scope | None) -> Caller | None:
         """Who it is that asks for what needs `scope` (None: anybody may); None where nobody is told apart.
 
-        Raises Unauthorized, Forbidden, Limited.
+        Raises Unauthorized, Forbidden, OriginRefused.
         """
         ...
 
     def admit(self, exchange: Exchange, model: str, body: bytes) -> Ticket | None:
-        """Whether `exchange.caller` may have `model` answer `body` now. Raises Forbidden, Limited."""
+        """Whether `exchange.caller` may have `model` answer `body` now. Raises Forbidden, LimitReached."""
+        ...
+
+    def preflight(self, exchange: Exchange) -> Fields | None:
+        """The answer's fields where a browser asks whether a page may send something; None where none asks. Raises
+        OriginRefused."""
         ...

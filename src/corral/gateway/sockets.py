@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import socket
 import stat
+import struct
 import sys
 from pathlib import Path
 
@@ -118,6 +120,18 @@ def _make_way(path: Path) -> None:
         except OSError:
             pass  # a full backlog, or another's socket: somebody is there
     raise PortInUse(f"the socket {path} is in use", hint="another server listens there: stop it first", path=str(path))
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Who is at the other end: an address, or `uid:1000` over a unix socket, where the system says that."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return str(name[0])
+    if sys.platform.startswith("linux") and (sock := transport.get_extra_info("socket")) is not None:
+        with contextlib.suppress(OSError, AttributeError):
+            _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return f"uid:{uid}"
+    return ""
 
 
 def holder(port: int) -> str | None:

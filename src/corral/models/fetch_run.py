@@ -22,7 +22,8 @@ TRY_S = 0.5
 GAIN = 1.15
 FAST_BYTES_PER_S = 200e6
 """Beyond this it is this machine that limits a download, and another connection is another thread to feed."""
-FIRST_CONNECTIONS = 2
+FIRST_TRY_S = 0.2
+"""For the first one alone. Where it is fast, a second would only get in its way: what comes in order costs least."""
 
 
 class Run:
@@ -39,12 +40,13 @@ class Run:
         connections: int,
     ) -> None:
         self.part = part
+        self.hasher = Hasher(part)
         self.control = control
         self.attempts = attempts
         self._blob = blob
         self._on_progress = on_progress
         self._most = max(1, connections)
-        self._wanted = min(FIRST_CONNECTIONS, self._most)
+        self._wanted = 1
         self._alive = 0
         self._ranges = True
         self._etag = blob.etag if blob.digest is None else None
@@ -56,7 +58,7 @@ class Run:
 
     def fetch(self) -> str:
         """Fetches with threads; this one only watches. The digest. Raises as `fetch_blob` does."""
-        hasher, syncer = Hasher(self.part), Syncer(self.part)
+        hasher, syncer = self.hasher, Syncer(self.part)
         threads: list[threading.Thread] = []
         try:
             hasher.start()
@@ -74,7 +76,7 @@ class Run:
 
     def _watch(self, followers: tuple[Follower, ...], threads: list[threading.Thread]) -> None:
         part = self.part
-        began, before, best = monotonic(), part.have_bytes, 0.0
+        began, before, best, try_s = monotonic(), part.have_bytes, 0.0, FIRST_TRY_S
         while True:
             with part.changed:
                 while self._error is None and self._alive < self._wanted and part.more_to_take():
@@ -88,13 +90,13 @@ class Run:
             if done:
                 return
             now = monotonic()
-            if now - began >= TRY_S:
+            if now - began >= try_s:
                 speed = (part.have_bytes - before) / (now - began)
                 with part.changed:
                     if self._ranges and best * GAIN < speed < FAST_BYTES_PER_S:
                         self._wanted = min(self._most, self._wanted + 1)
                 best = max(best, speed)
-                began, before = now, part.have_bytes
+                began, before, try_s = now, part.have_bytes, TRY_S
 
     def _raise(self, *followers: Follower) -> None:
         self.control.check()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from corral.errors import DiskFull, StoreError
 from corral.models.chunks import CHUNK_BYTES, Chunks, Content
+from corral.models.past_cache import PastCache
 from corral.models.spans import Span, Spans
 from corral.store.durable import sync_file
 from corral.units import show_bytes
@@ -36,6 +37,12 @@ class PartFile:
         try:
             self._fd = os.open(data, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            self._chunks.close()
+            raise disk_error(error, data) from error
+        try:
+            self.past_cache = PastCache(data)
+        except OSError as error:
+            os.close(self._fd)
             self._chunks.close()
             raise disk_error(error, data) from error
         self._spans = Spans(content.size, chunk_bytes, self._chunks.states)
@@ -67,6 +74,14 @@ class PartFile:
                 done += os.pwrite(self._fd, data[done:], position + done)
         except OSError as error:
             raise disk_error(error, self.path) from error
+
+    def put_past_cache(self, position: int, data: memoryview) -> None:
+        """As `put`, past the page cache as far as that goes."""
+        try:
+            done = self.past_cache.write(position, data)
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+        self.put(position + done, data[done:])
 
     def advance(self, span: Span, count: int) -> None:
         """Moves `span` on by `count` bytes that were put, and records chunks that became whole. Raises StoreError."""
@@ -109,6 +124,7 @@ class PartFile:
 
     def close(self) -> None:
         os.close(self._fd)
+        self.past_cache.close()
         self._chunks.close()
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,7 +26,7 @@ from corral.events import EventLog
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
 from corral.routing.resolve import resolve
-from corral.scheduler.lease import Lease
+from corral.scheduler.lease import Held, Lease
 from corral.story import tell
 
 FAKE_ENGINE = Path(__file__).parents[1] / "support" / "fake_engine.py"
@@ -63,7 +64,7 @@ class Stable:
         self.ready = True
         self.gate = asyncio.Event()  # leases wait for it
         self.gate.set()
-        self.waiting = self.held = self.granted = 0
+        self.waiting = self.held = self.granted = self.at_once = 0
         self.keep_alives: list[float | None] = []
         self.lease_error: Exception | None = None
         self.bad_config = False
@@ -147,6 +148,24 @@ class Stable:
                 self.held -= 1
         finally:
             unit.slots.release()
+
+    def try_lease(self, model: str) -> Held | None:
+        unit = self.units_by_name[model]
+        busy = self.lease_error is not None or self.waiting >= self._settings.max_queue or not self.gate.is_set()
+        if busy or unit.suspect or not unit.running or unit.starting.locked() or unit.slots.locked():
+            return None
+        with contextlib.suppress(StopIteration):
+            unit.slots.acquire().send(None)  # it is not locked, and so does not wait
+        self.keep_alives.append(None)
+        self.held += 1
+        self.granted += 1
+        self.at_once += 1
+        name = f"{model}.{unit.generation}"
+        return Held(Lease(model, name, unit.generation, Endpoint(unit.socket)), partial(self._give_back, unit))
+
+    def _give_back(self, unit: Unit) -> None:
+        self.held -= 1
+        unit.slots.release()
 
     def unit_gone(self, lease: Lease, why: str) -> None:
         self.units_by_name[lease.model].gone.append(why)

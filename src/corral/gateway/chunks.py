@@ -1,4 +1,4 @@
-"""`Chunks`: a request body that comes in chunks, taken apart as strictly as llhttp does it. Pure.
+"""`Chunks`: a body that comes in chunks, taken apart as strictly as llhttp does it. Pure.
 
 Ours, because llhttp does not say where in its input a message ended. Source: RFC 9112, section 7.1.
 """
@@ -32,6 +32,11 @@ class Chunks:
         self._left = 0  # of the present chunk
         self._line = b""  # the beginning of a line
         self._trailers = 0
+
+    @property
+    def between(self) -> bool:
+        """What was fed ended where a chunk does."""
+        return self._state == "size" and not self._line
 
     def feed(self, data: bytes, out: list[bytes]) -> int:
         """Puts the body's bytes in `data` into `out`; how many bytes of `data` were of this message.

@@ -28,7 +28,7 @@ class Head:
 
     __slots__ = (
         "_hosts", "_last", "_parser", "_size", "_target", "_whole", "chunked", "expects", "fields", "keep_alive",
-        "length", "method", "path", "query", "raw_path", "version",
+        "length", "method", "path", "plan", "query", "raw_path", "version",
     )  # fmt: skip
 
     # What the parser need not call. It looks for these, and not finding them would cost an exception each.
@@ -39,6 +39,7 @@ class Head:
         self.length: int | None = None  # declared
         self.chunked = False
         self.expects = False  # the client waits for our word before it sends the body
+        self.plan: object = None  # whatever somebody makes of it, kept here
         self._hosts: list[bytes] = []
         self._target = b""
         self._size = 0

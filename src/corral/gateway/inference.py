@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from corral.access.engine_paths import scope_of
 from corral.config.settings import ModelSettings, Settings
-from corral.errors import CallerError, Stopping
+from corral.errors import CallerError, Forbidden, Stopping
 from corral.gateway.answer import send_json, send_text
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
@@ -42,7 +44,7 @@ class Inference:
 
     def routes(self) -> list[Route]:
         return [
-            *(Route("POST", path, self._infer, large=True, scope="infer") for path in INFERENCE_PATHS),
+            *(Route("POST", path, self._infer, large=True, direct=True, scope="infer") for path in INFERENCE_PATHS),
             Route("GET", "/v1/models", self._models, scope="infer"),
             Route("GET", "/v1/models/{model}", self._model, scope="infer"),
             Route("*", "/upstream/{model}", self._upstream, large=True, scope="infer"),
@@ -59,6 +61,11 @@ class Inference:
             raise CallerError("websockets are not relayed", hint="use plain HTTP; streams come as server-sent events")
         rest = exchange.raw_path.removeprefix(b"/upstream/")
         model, path = await split_upstream(rest, self._host)
+        need = scope_of(exchange.method, unquote_to_bytes(path).decode("utf-8", "replace"))
+        if exchange.caller is not None and not exchange.caller.may(need):
+            raise Forbidden(
+                f"this path of an engine needs a key with the scope {need}", hint="use another key", scope=need
+            )
         target = path + b"?" + exchange.query if exchange.query else path
         again = path.decode("latin-1") in INFERENCE_PATHS
         await self._proxy.forward(exchange, model.name, target, body, again=again)
@@ -66,7 +73,13 @@ class Inference:
     async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
         entries = openai.with_meta(await asyncio.to_thread(_entries, self._host.settings), self._host.units())
         entries += openai.stored_entries(await self._host.stored_names())
+        if (caller := exchange.caller) is not None:
+            entries = [each for each in entries if caller.may_use(self._all_names(each))]
         await send_json(exchange, {"object": "list", "data": entries})
+
+    def _all_names(self, entry: dict[str, Any]) -> tuple[str, ...]:
+        model = self._host.settings.models.get(entry.get("alias_of", entry["id"]))
+        return (entry["id"],) if model is None else (model.name, *model.aliases)
 
     async def _model(self, exchange: Exchange, match: Match, body: bytes) -> None:
         stored = openai.stored_entries([each for each in await self._host.stored_names() if each[0] == match.rest])

@@ -18,6 +18,7 @@ from corral.engines.plan import Endpoint
 IDLE_S = 2.0
 MAX_IDLE = 64
 """Kept connections to one engine."""
+MAX_CLOSERS = 64
 
 _READ_BYTES = 64 << 10
 _COPIED_BYTES = 16 << 10
@@ -28,7 +29,7 @@ class Receiver(Protocol):
 
     def received(self, data: bytes) -> None: ...
 
-    def ended(self, *, broken: bool) -> None:
+    def lost(self, *, broken: bool) -> None:
         """The connection has ended; `broken`: not as it should."""
         ...
 
@@ -108,7 +109,7 @@ class Link:
         receiver = self.receiver
         self.close()
         if receiver is not None:
-            receiver.ended(broken=broken)
+            receiver.lost(broken=broken)
 
     def _send_on(self) -> None:
         assert self._unsent is not None
@@ -128,11 +129,28 @@ class Link:
             self._loop.remove_writer(self._fd)
 
 
+class _Idle:
+    """Listens to a connection that had a stream."""
+
+    __slots__ = ("_key", "_link", "_pool")
+
+    def __init__(self, pool: Pool, key: str, link: Link) -> None:
+        self._pool, self._key, self._link = pool, key, link
+
+    def received(self, data: bytes) -> None:
+        """Nobody asked: the next request would take it for its answer."""
+        self._link.close()
+
+    def lost(self, *, broken: bool) -> None:
+        self._pool.distrust(self._key)
+
+
 class Pool:
     """Links without a request, by engine, the one used last first."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[Link]] = {}
+        self._closers: dict[str, None] = {}  # engines that close connections after streams
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, endpoint: Endpoint) -> Link | None:
@@ -156,6 +174,30 @@ class Pool:
         links.append(link)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(IDLE_S / 2, self._look)
+
+    def give_streamed(self, endpoint: Endpoint, link: Link) -> None:
+        """As `give`, after a stream. An engine that closes such a connection although it said it would keep it is not
+        believed a second time: a fresh one is made ready instead, as long as none is."""
+        key = _key(endpoint)
+        if key in self._closers:
+            link.close()
+            self.make_ready(endpoint)
+            return
+        self.give(endpoint, link)
+        if not link.closed:
+            link.receiver = _Idle(self, key, link)
+
+    def make_ready(self, endpoint: Endpoint) -> None:
+        """Opens a connection for the next request, unless one waits for it already."""
+        if any(not link.closed for link in self._idle.get(_key(endpoint), ())):
+            return
+        if (link := connect_now(endpoint)) is not None:
+            self.give(endpoint, link)
+
+    def distrust(self, key: str) -> None:
+        self._closers[key] = None
+        if len(self._closers) > MAX_CLOSERS:
+            del self._closers[next(iter(self._closers))]
 
     def close(self) -> None:
         """Closes what is idle; what is in use may still be given back, and is kept as before."""
@@ -184,6 +226,20 @@ class Pool:
 def _key(endpoint: Endpoint) -> str:
     # A path remembers its text, and makes its hash anew.
     return str(endpoint.socket) if endpoint.socket is not None else f"{endpoint.host}:{endpoint.port}"
+
+
+def connect_now(endpoint: Endpoint) -> Link | None:
+    """A connection that is there at once, as one over a unix socket is while its engine accepts; None else."""
+    if endpoint.socket is None:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(str(endpoint.socket))
+    except OSError:
+        sock.close()
+        return None
+    return Link(sock)
 
 
 async def connect(endpoint: Endpoint, connect_s: float) -> Link:

@@ -92,6 +92,23 @@ def peek(body: bytes) -> Peeked:
         raise NotJson(f"the body is not JSON: {exc}", hint="use null, or a number") from exc
 
 
+def glance(body: bytes) -> tuple[str | None, bool] | None:
+    """The model that a small body names, and whether it wants a stream; None when it is anything but plain, and `peek`
+    has to tell what it is."""
+    try:
+        text = body.decode()
+        pairs, end = _scan_pairs(text, 0)
+    except (ValueError, StopIteration, RecursionError):
+        return None
+    if type(pairs) is not tuple or (end < len(text) and not text[end:].isspace()):
+        return None
+    members: dict[str, Any] = dict(pairs)
+    model = members.get("model")
+    if len(members) != len(pairs) or not (model is None or type(model) is str):
+        return None
+    return model, members.get("stream") is True
+
+
 def _quick(body: bytes) -> Peeked | None:
     """A small body in a single pass; None when it is anything but plain, and the long way has to tell what it is."""
     if b"\\u" in body:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 
 from corral import clock
 from corral.errors import EngineGone, NotJson
 from corral.gateway import headers as fields
 from corral.gateway import upstream
 from corral.gateway.again import Tries
+from corral.gateway.begun import Begun
 from corral.gateway.dialects.dialect import Translate
 from corral.gateway.exchange import Exchange, Gathered
 from corral.gateway.gate import Gate
@@ -19,6 +18,7 @@ from corral.gateway.link import Pool
 from corral.gateway.peek import peek, splice
 from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.relay import relay
+from corral.gateway.request_ids import new_request_id
 from corral.gateway.usage import usage_of
 from corral.scheduler.lease import Leases
 from corral.supervisor.pulse import Pulses
@@ -46,11 +46,11 @@ class Proxy:
         self._pulses = pulses or Pulses()
         self._conversations = conversations
         self._gate = gate
-        self._pool = Pool()
+        self.pool = Pool()
 
     def rest(self) -> None:
         """Closes the connections that wait for a request."""
-        self._pool.close()
+        self.pool.close()
 
     async def infer(self, exchange: Exchange, body: bytes) -> None:
         """An inference route: the model is the one that the body names, and its name in the body becomes ours.
@@ -78,13 +78,15 @@ class Proxy:
         method: str | None = None,
         keep_alive_s: float | None = None,
         translate: Translate | None = None,
+        begun: Begun | None = None,
     ) -> None:
         """Sends `body` to `target` of a ready unit of `model` and relays the answer.
 
         `again`: it may be sent to another engine when one died over it, and is one that makes progress while it runs.
         `identity`: no compressed answer is wanted. `stream`: each token is wanted as it is made. `method` is the
         engine's, where it is not the client's. `keep_alive_s` is what the request says of its model's idle time.
-        `translate` makes what turns the answer into the client's dialect; the body is JSON of ours then.
+        `translate` makes what turns the answer into the client's dialect; the body is JSON of ours then. `begun` is the
+        first try, where the fast path made it.
         """
         deadline = clock.monotonic() + self._host.settings.timeouts.queue_s
         method = method or exchange.method
@@ -95,19 +97,34 @@ class Proxy:
         keep_s = keep_alive_s if keep_s is None else keep_s
         key = exchange.caller.id if exchange.caller is not None else ""
         judged, again = again, again or method in _SAFE
+        pool = self.pool if again else None
         tries, end, events = Tries(self._leases, again), b"", 0
-        ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
+        if begun is not None:
+            ticket = begun.ticket
+        else:
+            ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
         try:
             while True:
-                async with self._leases.lease(model, deadline=deadline, key=key, keep_alive_s=keep_s) as lease:
-                    pulse = self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
+                first, begun = begun, None
+                async with (
+                    self._leases.lease(model, deadline=deadline, key=key, keep_alive_s=keep_s)
+                    if first is None
+                    else first.lease()
+                ) as lease:
+                    pulse = (
+                        self._pulses.begin(lease.unit, len(body), judged=judged, stream=stream)
+                        if first is None
+                        else first.pulse
+                    )
                     recalled: Recalled | None = None
                     try:
-                        if judged and (kept := self._conversations) is not None and kept.wanted(lease):
+                        if first is None and judged and (kept := self._conversations) and kept.wanted(lease):
                             recalled = await kept.recall(lease, target, body)
                             pulse.learns = pulse.learns or recalled is not None
-                        async with upstream.request(
-                            lease.endpoint, method, target, request_headers, body, pool=self._pool if again else None
+                        async with (
+                            upstream.request(lease.endpoint, method, target, request_headers, body, pool=pool)
+                            if first is None
+                            else first.asking
                         ) as response:
                             end = await relay(
                                 exchange,
@@ -140,6 +157,20 @@ class Proxy:
             if ticket is not None:
                 ticket.settle(usage_of(end), events)
 
+    async def go_on(self, exchange: Exchange) -> None:
+        """Goes on with what the fast path began."""
+        begun, exchange.begun = exchange.begun, None
+        assert begun is not None
+        if begun.ticket is not None and (saved := begun.ticket.saved) is not None:
+            try:
+                await saved
+            except BaseException:
+                begun.drop(self._pulses)
+                raise
+        await self.forward(
+            exchange, begun.model, begun.target, begun.body, again=True, identity=True, stream=begun.stream, begun=begun
+        )
+
     async def ask(
         self, exchange: Exchange, model: str, target: bytes, body: bytes, *, method: str = "POST"
     ) -> tuple[int, bytes]:
@@ -155,15 +186,6 @@ def _target(exchange: Exchange) -> bytes:
 
 def _request_id(exchange: Exchange) -> bytes:
     return fields.first(exchange.extra, b"x-request-id") or new_request_id()
-
-
-_COUNT = itertools.count(int.from_bytes(os.urandom(8), "big"))
-
-
-def new_request_id() -> bytes:
-    """Different from all others; nothing secret."""
-    # Consecutive numbers times an odd one: all different, and not mistaken for each other by people.
-    return b"req_%016x" % (next(_COUNT) * 0x9E3779B97F4A7C15 & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def _explained(exc: NotJson, exchange: Exchange, body: bytes) -> NotJson:

@@ -56,6 +56,7 @@ class Route:
     handler: Handler
     doc: Doc | None = None
     large: bool = False  # takes bodies up to the configured bound, not only small ones
+    direct: bool = False  # its body goes to an engine of the model that it names, under the same path
     local: bool = False  # answers on unix sockets only
     scope: Scope | None = "admin"  # what a key must be good for; None = nothing
     dialect: Dialect = OPENAI
@@ -112,6 +113,11 @@ class Table:
         self._homes = {_home(route.path): route.dialect for route in reversed(routes)}
         self._prefixed = sorted(prefixed.items(), key=lambda item: -len(item[0]))
         self._found = {(route.method, route.path): Match(route) for route in reversed(routes) if route.prefix is None}
+
+    def exact(self, method: str, path: str) -> Route | None:
+        """The route of just this path; None where there is none, or none yet."""
+        found = self._found.get((method, path))
+        return found.route if found is not None else None
 
     def dialect_at(self, path: str) -> Dialect:
         """In which errors are told of a path at which there is nothing: that of its neighbours."""

@@ -61,6 +61,11 @@ class Splitter:
         return b"".join(self._held)
 
     @property
+    def holding(self) -> bool:
+        """The beginning of an event is held."""
+        return bool(self._held)
+
+    @property
     def tail(self) -> bytes:
         """The last events given back, whole, as many as fit the bound."""
         return b"".join(self._tail)
@@ -78,6 +83,8 @@ class Splitter:
             )
 
     def _keep(self, whole: bytes) -> None:
+        if not self._tail_max:
+            return
         if len(whole) > self._tail_max:
             # An empty first match is impossible, so what follows a blank line is the start of an event.
             found = _BLANK.search(whole, len(whole) - self._tail_max)

@@ -162,7 +162,7 @@ class Response:
                 self._link.pause()
             self._wake()
 
-    def ended(self, *, broken: bool) -> None:
+    def lost(self, *, broken: bool) -> None:
         if self._have_head and not self._delimited and not broken:
             self._done = True
         elif self._error is None and not self._done:
@@ -307,6 +307,67 @@ class _Asking(AbstractAsyncContextManager[Response]):
             self._pool.give(self._endpoint, link)
         else:
             link.close()
+
+
+class _Adopted(_Asking):
+    """The rest of an answer that somebody else began to take."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Response:
+        try:
+            await self._response.head()
+        except BaseException:
+            self._response.forget()
+            self._link.close()
+            raise
+        return self._response
+
+
+class _Anew(_Asking):
+    """A request whose kept connection turned out to be closed."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Response:
+        return await self._ask(await self._connected(untouched=False))
+
+
+class _Failed(AbstractAsyncContextManager[Response]):
+    def __init__(self, error: EngineGone) -> None:
+        self._error = error
+
+    async def __aenter__(self) -> Response:
+        raise self._error
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+def adopt(endpoint: Endpoint, link: Link, data: bytes, pool: Pool) -> AbstractAsyncContextManager[Response]:
+    """As `request`, for one that was sent on `link` and whose answer began with `data`. `link` is ours from now on."""
+    asking = _Adopted(endpoint, (b"", b""), False, pool, CONNECT_S)
+    asking._link = link
+    asking._response = response = Response(link, False)
+    response.received(data)
+    return asking
+
+
+def ask(endpoint: Endpoint, request: tuple[bytes, bytes], pool: Pool) -> AbstractAsyncContextManager[Response]:
+    """As `request`, with its bytes."""
+    return _Asking(endpoint, request, False, pool, CONNECT_S)
+
+
+def anew(endpoint: Endpoint, request: tuple[bytes, bytes], pool: Pool) -> AbstractAsyncContextManager[Response]:
+    """As `request`, for one that a kept connection did not take."""
+    return _Anew(endpoint, request, False, pool, CONNECT_S)
+
+
+def failed(error: EngineGone) -> AbstractAsyncContextManager[Response]:
+    """As `request`, for one that is known to have failed."""
+    return _Failed(error)
 
 
 def gone(message: str, *, sent_any: bool = False, untouched: bool = False) -> EngineGone:

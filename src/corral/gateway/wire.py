@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from corral.errors import CorralError, TooLarge
 from corral.gateway.chunks import Chunks
@@ -18,10 +19,14 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (204, 304)
 
 
+Work = Callable[[Exchange], Coroutine[Any, Any, None]]
+
+
 class Link(Protocol):
     """What an exchange needs of its connection."""
 
     keep_alive: bool
+    peer: str
 
     def standing_fields(self) -> bytes:
         """The fields every answer carries, as lines."""
@@ -35,6 +40,14 @@ class Link(Protocol):
 
     def answered(self) -> None:
         """The answer has been sent to its end."""
+        ...
+
+    def run(self, exchange: WireExchange, work: Work | None = None) -> None:
+        """Has a task answer `exchange`: by `work`, or from the beginning."""
+        ...
+
+    def left(self, exchange: WireExchange) -> None:
+        """Nothing is done for `exchange` any more."""
         ...
 
     def break_off(self) -> None: ...
@@ -57,6 +70,7 @@ class WireExchange(Exchange):
     def __init__(self, link: Link, head: Head, length: int | None) -> None:
         """`length` is the one that the request declares; `head` may be that of an earlier one."""
         self._link = link
+        self.peer = link.peer
         self.method = head.method
         self.path = head.path
         self.raw_path = head.raw_path
@@ -97,6 +111,15 @@ class WireExchange(Exchange):
         self._failure = error
         self.broken = broken
         self._wake()
+
+    def arrived(self) -> None:
+        """The request is whole."""
+
+    def resumed(self) -> None:
+        """The client, which was behind, takes more again."""
+
+    def dropped(self) -> None:
+        """The task that answered it has ended."""
 
     @property
     def waits_for_leave(self) -> bool:

@@ -1,0 +1,94 @@
+"""The fast path: requests that need no waiting, answered without a task.
+
+Which those are: POST on a route that engines answer under the same path, with a small body of known length, for a model
+with a ready unit, a free slot and an engine that takes the connection at once. Everything else, and whatever turns out
+to be unusual on the way, goes on in a task, with the request as it came: see `fast_exchange`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from corral.config.settings import Listen
+from corral.errors import CorralError
+from corral.gateway import headers as fields
+from corral.gateway.exchange import Exchange
+from corral.gateway.fast_heads import Answers, as_lines
+from corral.gateway.gate import Gate
+from corral.gateway.head import Head
+from corral.gateway.host import Host
+from corral.gateway.link import Pool
+from corral.gateway.recall import Conversations
+from corral.gateway.routes import Route, Table
+from corral.scheduler.lease import Leases
+from corral.supervisor.pulse import Pulses
+
+MOST_BYTES = 64 << 10
+"""Of a body: to look into a larger one takes longer than a task costs."""
+
+
+class Means:
+    """What the fast path works with, the same for all listeners."""
+
+    def __init__(
+        self,
+        host: Host,
+        leases: Leases,
+        pulses: Pulses,
+        pool: Pool,
+        conversations: Conversations | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        self.host, self.leases, self.pulses, self.pool = host, leases, pulses, pool
+        self.conversations, self.gate = conversations, gate
+        self.answers = Answers()
+
+
+class Listening(Protocol):
+    """What it needs of its listener's app."""
+
+    listener_default: str | None
+    where: Listen
+
+    def go_on(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        """Answers a request that an engine may have had: what `exchange.begun` says."""
+        ...
+
+    def refuse(self, exchange: Exchange, error: CorralError) -> Coroutine[Any, Any, None]:
+        """Tells the client of `error`."""
+        ...
+
+
+class Plan:
+    """What is the same for all requests with one head."""
+
+    __slots__ = ("fast", "request_id", "request_lines", "route", "target")
+
+    def __init__(self, fast: Fast, route: Route, head: Head) -> None:
+        self.fast, self.route = fast, route
+        self.target = head.raw_path + b"?" + head.query if head.query else head.raw_path
+        self.request_id = fields.sane_id(fields.first(head.fields, b"x-request-id"))
+        up = fields.upward(head.fields, b"", identity=True)[:-1]  # without the request's id
+        self.request_lines = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%b" % (self.target, as_lines(up))
+
+
+class Fast:
+    """The fast path of one listener."""
+
+    def __init__(self, means: Means, table: Table, app: Listening) -> None:
+        self.means, self.app = means, app
+        self._table = table
+
+    def plan(self, head: Head) -> Plan | None:
+        """How a request that begins with `head` is answered; None when it has to take the other way."""
+        plan = head.plan
+        if type(plan) is Plan and plan.fast is self:
+            return plan
+        if head.method != "POST" or head.version != "1.1" or head.expects or head.length is None:
+            return None
+        route = self._table.exact("POST", head.path)
+        if route is None or not route.direct or any(name == b"x-corral-keep-alive" for name, _ in head.fields):
+            return None
+        head.plan = plan = Plan(self, route, head)
+        return plan

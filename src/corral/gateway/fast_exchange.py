@@ -1,0 +1,340 @@
+"""`FastExchange`: a request on the fast path, from its last byte to the last one of its answer, in callbacks alone.
+
+It keeps what the other way keeps: nothing is sent before the engine's first event or whole answer is there, a slow
+client slows the engine, one that leaves frees it, and a stream that breaks ends with an error event.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager
+
+from corral.errors import Bug, CorralError
+from corral.gateway import upstream
+from corral.gateway.again import Tries
+from corral.gateway.begun import Begun
+from corral.gateway.fast import Plan
+from corral.gateway.fast_heads import Answer, as_lines, lines_of
+from corral.gateway.gate import Ticket
+from corral.gateway.head import Head
+from corral.gateway.link import Link, connect_now
+from corral.gateway.passage import Passage
+from corral.gateway.peek import glance, peek, splice
+from corral.gateway.relay import HELD_BYTES
+from corral.gateway.request_ids import new_request_id
+from corral.gateway.usage import usage_of
+from corral.gateway.wire import Link as Client
+from corral.gateway.wire import WireExchange
+from corral.scheduler.lease import Held
+from corral.supervisor.pulse import Pulse
+
+_FIRST_BYTES = 1 << 20
+"""Of an answer whose first event is not whole yet; what comes to more goes on in a task."""
+
+log = logging.getLogger("corral.gateway")
+
+
+class FastExchange(WireExchange):
+    """One request on one connection. It has no task as long as it is on the fast path."""
+
+    _held: Held | None = None  # while an engine works for it, and so are the next three
+    _engine: Link | None = None
+    _pulse: Pulse
+    _ticket: Ticket | None = None
+    _kept = False  # the engine's connection had a request before
+    _answer: Answer | None = None
+    _passage: Passage | None = None  # of a stream that has begun to go out
+    _got = b""  # of the answer, as long as nothing was made of it
+    _missing = 0  # of a plain answer
+    _stream = False
+    _model = ""
+
+    def __init__(self, link: Client, head: Head, length: int, plan: Plan) -> None:
+        super().__init__(link, head, length)
+        self._plan = plan
+
+    # The request.
+
+    def arrived(self) -> None:
+        if self.task is not None:
+            return
+        try:
+            sent = self._send_up()
+        except CorralError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - its client must hear of it
+            self._bug(error)
+        else:
+            if not sent:  # the parts are as they came
+                self._link.run(self)
+
+    def _send_up(self) -> bool:
+        """False when it has to take the other way, and nothing is held. Raises CorralError."""
+        plan = self._plan
+        means = plan.fast.means
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        request_id = plan.request_id or new_request_id()
+        self.extra = [(b"x-request-id", request_id)]
+        if means.gate is not None:
+            self.where = plan.fast.app.where
+            self.local = self.where.path is not None
+            self.caller = means.gate.enter(self, plan.route.scope)
+            self.entered = True
+        if (seen := glance(body)) is None:
+            return False
+        named, self._stream = seen
+        try:
+            model = means.host.resolve(named, plan.fast.app.listener_default).name
+        except CorralError:
+            return False
+        held = means.leases.try_lease(model)
+        if held is None:
+            return False
+        lease = held.lease
+        engine = None
+        if means.conversations is None or not means.conversations.wanted(lease):
+            engine = means.pool.take(lease.endpoint)
+            self._kept = engine is not None
+            engine = engine or connect_now(lease.endpoint)
+        if engine is None:
+            held.give_back()
+            return False
+        self._held, self._engine, self._model = held, engine, model
+        self._pulse = means.pulses.begin(lease.unit, len(body), judged=True, stream=self._stream)
+        if model != named:
+            body = splice(body, peek(body), model)
+        if means.gate is not None and (ticket := means.gate.admit(self, model, body)) is not None:
+            self._ticket, body = ticket, ticket.body
+        self._parts = [body]
+        if self._ticket is not None and self._ticket.saved is not None:
+            self._later(engine)
+            return True
+        engine.receiver = self
+        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (plan.request_lines, request_id, len(body))
+        engine.send(head, body)
+        engine.listen()
+        return True
+
+    # What the engine's connection calls.
+
+    def received(self, data: bytes) -> None:
+        try:
+            if (passage := self._passage) is not None:
+                self._events(passage, data)
+            elif self._missing:
+                self._more(data)
+            else:
+                self._begins(self._got + data if self._got else data)
+        except CorralError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - its client must hear of it
+            self._bug(error)
+
+    def lost(self, *, broken: bool) -> None:
+        head_came = self._answer is not None
+        if head_came:
+            error = upstream.gone("the engine's connection ended before its answer did", sent_any=True)
+        else:
+            error = upstream.gone("the engine closed the connection without an answer")
+        if self.started:
+            self._fail(error)
+        elif self._kept and not head_came:
+            assert self._held is not None
+            request = self._request()
+            self._go_on(upstream.anew(self._held.lease.endpoint, request, self._plan.fast.means.pool))
+        else:
+            self._go_on(upstream.failed(error))
+
+    # The answer.
+
+    def _begins(self, data: bytes) -> None:
+        found = self._plan.fast.means.answers.find(data)
+        if found is None:
+            self._got = data
+            return
+        answer, length, end = found
+        if answer is None or length > HELD_BYTES or len(data) > _FIRST_BYTES:
+            self._adopt(data)
+            return
+        self._answer = answer
+        if not answer.events:
+            self._missing = length
+            self._pieces: list[bytes] = []
+            if end < len(data) or not length:
+                self._more(data[end:])
+            return
+        if end == len(data):
+            self._got = data
+            return
+        # As long as no event is whole, all of it is looked at again.
+        passage = Passage()
+        self._pulse.chunks += 1
+        out = passage.feed(data[end:])
+        if b'"error"' in out[:80]:
+            self._adopt(data)  # perhaps it says that the engine has to be replaced
+        elif not out:
+            self._got = data
+        else:
+            self._got = b""
+            self._pulse.stream = True
+            self.started = self.events = self._chunked = True
+            out = self._head(answer, b"transfer-encoding: chunked\r\n") + out
+            self._passage = passage
+            self._sent(passage, out)
+
+    def _events(self, passage: Passage, data: bytes) -> None:
+        self._pulse.chunks += 1
+        self._sent(passage, passage.feed(data))
+
+    def _sent(self, passage: Passage, out: bytes) -> None:
+        if passage.done:
+            self._link.transmit(out)
+            self.ended = True
+            self._over(passage.tail if self._pulse.learns or self._ticket is not None else b"", passage.surplus)
+        elif out and not self._link.transmit(out):
+            self._pulse.held = True
+            assert self._engine is not None
+            self._engine.pause()
+
+    def resumed(self) -> None:
+        """The client takes more again."""
+        if self._engine is not None and self._held is not None:
+            self._pulse.held = False
+            self._engine.listen()
+
+    def _more(self, data: bytes) -> None:
+        """A piece of a plain answer, which goes out as a whole."""
+        self._pulse.chunks += 1
+        pieces, left = self._pieces, self._missing - len(data)
+        surplus = left < 0
+        pieces.append(data[:left] if surplus else data)
+        if left > 0:
+            self._missing = left
+            return
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        assert self._answer is not None
+        self.started = True
+        self._link.transmit(self._head(self._answer, b"content-length: %d\r\n" % len(body), first=True) + body)
+        self.ended = True
+        self._over(body, surplus)
+
+    def _head(self, answer: Answer, framing: bytes, *, first: bool = False) -> bytes:
+        """The head of the answer; a length stands before our own fields, as everywhere."""
+        assert self._held is not None
+        own = as_lines(self.extra)
+        link = self._link
+        return b"".join(
+            (
+                answer.status_line,
+                link.standing_fields(),
+                answer.lines,
+                lines_of(self._held.lease),
+                framing + own if first else own + framing,
+                b"\r\n" if link.keep_alive else b"connection: close\r\n\r\n",
+            )
+        )
+
+    def _over(self, end: bytes, surplus: bool) -> None:
+        """The answer went out as a whole; `end` is that of the engine's."""
+        engine, held, pulse, answer = self._engine, self._held, self._pulse, self._answer
+        assert engine is not None and held is not None and answer is not None
+        means, endpoint = self._plan.fast.means, held.lease.endpoint
+        self._engine = self._held = None
+        pulse.whole = True
+        if pulse.learns:
+            means.pulses.learn(pulse, end)
+        if (passage := self._passage) is not None and passage.says(b'"error"'):
+            Tries(means.leases, True).ended(held.lease, passage.tail)
+        if surplus or not answer.keeps or engine.sending:
+            engine.close()
+        elif answer.events:
+            means.pool.give_streamed(endpoint, engine)
+        else:
+            means.pool.give(endpoint, engine)
+        means.pulses.end(pulse)
+        if self._ticket is not None:
+            self._ticket.settle(usage_of(end), pulse.chunks)
+        held.give_back()
+        self._link.left(self)
+        self._link.answered()
+
+    # What ends it early.
+
+    def _release(self) -> None:
+        held = self._held
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._held = None
+        if held is None:
+            return
+        self._plan.fast.means.pulses.end(self._pulse)
+        if self._ticket is not None:
+            passage = self._passage
+            self._ticket.settle(usage_of(passage.tail) if passage is not None else None, self._pulse.chunks)
+        held.give_back()
+
+    def client_left(self) -> None:
+        if self.task is not None:
+            super().client_left()
+        elif not self.ended and not self.gone:
+            self.gone = True
+            self._release()
+            self._link.left(self)
+
+    def interrupt(self, error: CorralError) -> None:
+        if self.task is not None:
+            super().interrupt(error)
+        elif not self.ended and not self.gone and self.interruption is None:
+            self.interruption = error
+            self._fail(error)
+
+    def fail(self, error: CorralError, *, broken: bool = False) -> None:
+        super().fail(error, broken=broken)
+        if self.task is None:
+            self._link.run(self)
+
+    def _fail(self, error: CorralError) -> None:
+        error = error.with_traceback(None)  # its frames hold the body
+        self._release()
+        if not self.gone and not self.ended:
+            self._link.run(self, lambda exchange: self._plan.fast.app.refuse(exchange, error))
+
+    def _bug(self, error: Exception) -> None:
+        log.error("%s %s failed", self.method, self.path, exc_info=error)
+        self._fail(Bug(f"an internal error: {type(error).__name__}", hint="please report it, with Corral's log"))
+
+    # What goes on in a task.
+
+    def _request(self) -> tuple[bytes, bytes]:
+        body = self._parts[0]
+        fields = b"%b%bcontent-length: %d\r\n\r\n" % (self._plan.request_lines, as_lines(self.extra[:1]), len(body))
+        return fields, body
+
+    def _later(self, engine: Link) -> None:
+        """It has to wait before it may be sent."""
+        assert self._held is not None
+        endpoint, pool = self._held.lease.endpoint, self._plan.fast.means.pool
+        pool.give(endpoint, engine)
+        self._go_on(upstream.ask(endpoint, self._request(), pool))
+
+    def _adopt(self, data: bytes) -> None:
+        """The answer is not plain."""
+        engine, held = self._engine, self._held
+        assert engine is not None and held is not None
+        self._go_on(upstream.adopt(held.lease.endpoint, engine, data, self._plan.fast.means.pool), engine)
+
+    def _go_on(self, asking: AbstractAsyncContextManager[upstream.Response], engine: Link | None = None) -> None:
+        held, ticket = self._held, self._ticket
+        assert held is not None
+        self.begun = Begun(
+            self._model, self._plan.target, self._parts[0], self._stream, held, self._pulse, ticket, asking, engine
+        )
+        self._held = self._engine = self._ticket = None
+        self._got = b""
+        self._link.run(self, self._plan.fast.app.go_on)
+
+    def dropped(self) -> None:
+        """The task has ended."""
+        if (begun := self.begun) is not None:  # before it began
+            self.begun = None
+            begun.drop(self._plan.fast.means.pulses)

@@ -1,0 +1,101 @@
+"""`Passage`: an engine's event stream on its way to a client without being taken apart. Pure.
+
+What comes in is a body in chunks, and so is what goes out. Mostly an engine sends whole chunks that hold whole events:
+those go on as they are, framing and all, once their framing was seen to be right. Whatever else comes is taken apart
+and put into chunks of our own, so that the client never has a part of an event when the engine dies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from corral.errors import CallerError, EngineError
+from corral.gateway.chunks import Chunks
+from corral.gateway.sse import Splitter
+
+LAST_CHUNK = b"0\r\n\r\n"
+_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
+_KEPT = 4
+
+
+class Passage:
+    """Give it the body's bytes with `feed`; `done` once the body is whole."""
+
+    __slots__ = ("_chunks", "_splitter", "_tail", "done", "surplus")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.surplus = False  # more came than belongs to the body
+        self._chunks: Chunks | None = None  # while something has to be taken apart
+        self._splitter: Splitter | None = None
+        self._tail: deque[bytes] = deque(maxlen=_KEPT)  # the last pieces that went out, whole chunks each
+
+    def feed(self, data: bytes) -> bytes:
+        """What may go out now, in chunks; empty when no event is whole yet.
+
+        Raises EngineError for what is no chunk, and when an event grows beyond the bound.
+        """
+        if self._chunks is None:
+            if self._is_whole(data):
+                self._tail.append(data)
+                return data
+            self._chunks, self._splitter = Chunks(), self._splitter or Splitter(tail_bytes=0)
+        out = self._apart(data)
+        if out:
+            self._tail.append(out)
+        return out
+
+    def says(self, words: bytes) -> bool:
+        """Whether `words` may be in the end of what went out."""
+        return any(words in piece for piece in self._tail)
+
+    @property
+    def tail(self) -> bytes:
+        """The end of the events that went out."""
+        pieces: list[bytes] = []
+        chunks = Chunks()
+        for piece in self._tail:
+            chunks.feed(piece, pieces)
+        return b"".join(pieces)
+
+    def _is_whole(self, data: bytes) -> bool:
+        """Whether `data` is whole chunks that end where an event does."""
+        at, size = 0, len(data)
+        match = _SIZE.match
+        while (found := match(data, at)) is not None:
+            start = found.end()
+            at = start + int(found[1], 16)
+            if at == start:
+                # The last chunk. What comes behind an event that is not whole goes the other way, too.
+                self.done = data[at:] == b"\r\n" and (start <= 3 or data[start - 7 : start - 3] == b"\n\n\r\n")
+                return self.done
+            if data[at : at + 2] != b"\r\n":
+                return False
+            at += 2
+            if at == size:
+                return data[at - 4 : at - 2] == b"\n\n"
+        return False
+
+    def _apart(self, data: bytes) -> bytes:
+        chunks, splitter = self._chunks, self._splitter
+        assert chunks is not None and splitter is not None
+        pieces: list[bytes] = []
+        try:
+            used = chunks.feed(data, pieces)
+        except CallerError as exc:
+            raise EngineError(f"the engine's answer is no HTTP: {exc.message}", hint="see its log") from exc
+        whole = b"".join(splitter.feed(piece) for piece in pieces)
+        if chunks.done:
+            self.done = True
+            self.surplus = used < len(data)
+            whole += splitter.rest()
+            return in_chunk(whole) + LAST_CHUNK
+        if chunks.between and not splitter.holding:
+            self._chunks = None
+        return in_chunk(whole)
+
+
+def in_chunk(data: bytes) -> bytes:
+    """`data` as one chunk; nothing for nothing, because an empty one would be the last."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

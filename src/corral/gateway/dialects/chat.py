@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
     kind: Literal["text", "think", "call", "args", "finish"]
     text: str = ""
-    index: int = 0  # which tool call
+    call: int = 0  # which tool call
     id: str = ""
 
 
@@ -45,13 +45,13 @@ class ChatReader:
         for data in datas(whole):
             if data == b"[DONE]":
                 self.ended = True
-            elif (chunk := _object(data)) is not None:
+            elif (chunk := parsed(data)) is not None:
                 parts += self._chunk(chunk, data)
         return parts
 
     def body(self, status: int, body: bytes) -> list[Part]:
         """The same of a plain answer. Raises the error that it is, and EngineError when it is no chat completion."""
-        whole = _object(body)
+        whole = parsed(body)
         if status >= 400 or whole is None or "error" in whole:
             raise refusal(status, whole, body)
         choices = whole.get("choices")
@@ -135,14 +135,17 @@ def refusal(status: int, said: dict[str, Any] | None, body: bytes) -> CorralErro
     if _UNPARSED in text:
         return Unparsed(f"the engine could not read what its model said: {text}", hint="try again")
     if _IMAGE.search(text):
-        return CallerError(text, hint="the model takes no such input, or it cannot be read: a model with a projector does")
+        return CallerError(
+            text, hint="the model takes no such input, or it cannot be read: a model with a projector does"
+        )
     if status in (400, 413, 422):
         kind = error.get("type") if isinstance(error, dict) else None
         return CallerError(text, hint="the engine refused the request", engine_type=kind)
     return EngineError(f"the engine answered {status}: {text}", hint="`corral logs` shows what it wrote")
 
 
-def _object(data: bytes) -> dict[str, Any] | None:
+def parsed(data: bytes) -> dict[str, Any] | None:
+    """A JSON object; None when it is anything else."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

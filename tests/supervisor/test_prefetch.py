@@ -16,6 +16,7 @@ import pytest
 
 from corral.supervisor import prefetch
 from corral.supervisor.prefetch import Prefetch
+from corral.supervisor.resident import seen_in_cache
 
 SIZE = 24 << 20
 pytestmark = pytest.mark.skipif(not prefetch.supported(), reason="this system cannot be asked to read ahead")
@@ -60,13 +61,23 @@ def test_a_file_of_which_a_little_is_there(file: Path) -> None:
         os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for at in range(0, SIZE, 2 << 20):
             os.pread(content.fileno(), 1, at)
-            os.pread(content.fileno(), 1, at + (2 << 20) - 1)
     assert cached(file) < SIZE >> 20
     assert Prefetch([file]).run() == SIZE
     deadline = time.monotonic() + 30
     while cached(file) < SIZE >> 20 and time.monotonic() < deadline:
         time.sleep(0.01)  # the last of it was asked for, and the disk is not quite there
     assert cached(file) == SIZE >> 20
+
+
+def test_looking_reads_nothing(file: Path) -> None:
+    """Whether a page is in the cache is told as it is, and no page comes in for the question."""
+    with file.open("rb", buffering=0) as content:
+        os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(content.fileno(), 1, 8 << 20)
+        with seen_in_cache(content.fileno()) as told:
+            assert [told(at << 20) for at in range(SIZE >> 20)] == [at == 8 for at in range(SIZE >> 20)]
+            assert told((8 << 20) + 1)
+    assert cached(file) == 1
 
 
 def test_no_more_than_there_is_room_for(file: Path) -> None:

@@ -8,69 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from corral.api import ErrorInfo
-
-# Downloads
-
-
-@dataclass(frozen=True, slots=True)
-class PullAsk:
-    """Body of `pull`."""
-
-    ref: str  # as a person types it
-    name: str | None = None  # what the store is to call it; without one, the full reference
-    sha256: str | None = None  # of a URL's file
-    update: bool = True  # look upstream although the store has the model
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateAsk:
-    """Body of `update`: which models of the store to refresh."""
-
-    names: list[str] = field(default_factory=list)  # none = all that came from a registry
-
-
-@dataclass(frozen=True, slots=True)
-class BlobInfo:
-    """One blob of a download."""
-
-    digest: str | None
-    title: str
-    size: int | None
-    done: int
-    bytes_per_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadInfo:
-    """One download, of this server's life or an earlier one's."""
-
-    id: str
-    ref: str  # in full
-    name: str  # in the store
-    state: str  # queued, resolving, running, paused, done, failed or cancelled
-    blobs: list[BlobInfo]
-    total: int | None
-    done: int
-    bytes_per_s: float | None
-    eta_s: float | None
-    error: ErrorInfo | None
-    notes: list[str]  # what its user should know, such as which quantization was picked
-    started_wall_s: float | None
-    finished_wall_s: float | None
-    digest: str | None  # of the manifest, once known
-
-    @property
-    def over(self) -> bool:
-        return self.state in ("done", "failed", "cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadAsk:
-    """Body of `downloads/pause`, `resume` and `cancel`."""
-
-    id: str
-
+from corral.api_downloads import BlobInfo as BlobInfo
+from corral.api_downloads import DownloadAsk as DownloadAsk
+from corral.api_downloads import DownloadInfo as DownloadInfo
+from corral.api_downloads import Progress as Progress
+from corral.api_downloads import PullAsk as PullAsk
+from corral.api_downloads import UpdateAsk as UpdateAsk
 
 # Stored models
 
@@ -254,15 +197,6 @@ class UsageInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a piece of work is."""
-
-    text: str
-    done: int = 0
-    total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class VerifyAsk:
     """Body of `store/verify`."""
 
@@ -323,6 +257,31 @@ class PackageAsk:
     lora: str | None = None
     context_size: int | None = None
     format: str = "docker"  # or cncf
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAsk:
+    """How a model is made of another one, or of blobs of the store. None and nothing leave what the base has."""
+
+    name: str
+    base: str | None = None  # a model of the store
+    file: str | None = None  # a GGUF file of the server's machine
+    files: dict[str, str] = field(default_factory=dict)  # digests of blobs, by the name of the file
+    adapters: dict[str, str] = field(default_factory=dict)  # likewise
+    template: str | None = None
+    system: str | None = None
+    licenses: list[str] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)  # in Ollama's names
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A model that was made."""
+
+    name: str
+    digest: str
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar, get_args, get_origin
 
 from corral.api import dump, load
-from corral.api_store import Progress
+from corral.api_downloads import Progress
 from corral.connection import Address, error_from, request
 from corral.errors import CorralError, Unreachable
 

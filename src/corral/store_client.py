@@ -1,46 +1,43 @@
-"""The model store's routes as methods; see `client` for the whole client."""
+"""The model store's routes as methods; see `client` for the whole client.
+
+What only one of them needs is imported there: making all the types takes longer than most commands.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from corral.api_store import (
-    Done,
-    DownloadAsk,
-    DownloadInfo,
-    ExportAsk,
-    Exported,
-    FoundModel,
-    ImportAsk,
-    ImportedInfo,
-    Inspected,
-    LoadAsk,
-    LoadedInfo,
-    LoginAsk,
-    LogoutAsk,
-    ModelCard,
-    PackageAsk,
-    PastInfo,
-    Progress,
-    PruneAsk,
-    PullAsk,
-    PushAsk,
-    Pushed,
-    RemoveAsk,
-    Removed,
-    RollbackAsk,
-    StoredModel,
-    TagAsk,
-    Tagged,
-    UpdateAsk,
-    UsageInfo,
-    Verified,
-    VerifyAsk,
-)
+from corral.api_downloads import DownloadAsk, DownloadInfo, Progress, PullAsk, UpdateAsk
 from corral.calls import Calls, understood
 from corral.connection import request
+
+if TYPE_CHECKING:
+    from corral.api_store import (
+        Done,
+        ExportAsk,
+        Exported,
+        FoundModel,
+        ImportAsk,
+        ImportedInfo,
+        Inspected,
+        LoadAsk,
+        LoadedInfo,
+        ModelCard,
+        PackageAsk,
+        PastInfo,
+        PruneAsk,
+        PushAsk,
+        Pushed,
+        Removed,
+        StoredModel,
+        Tagged,
+        UsageInfo,
+        Verified,
+        VerifyAsk,
+    )
 
 _SLOW_S = 300.0
 """For what asks a registry or reads many files."""
@@ -77,57 +74,93 @@ class StoreClient(Calls):
         return self._one(DownloadInfo, "POST", "/control/downloads/cancel", DownloadAsk(id), _SLOW_S)
 
     def stored(self, timeout_s: float = _SLOW_S) -> list[StoredModel]:
+        from corral.api_store import StoredModel
+
         return self._list(StoredModel, "/control/store", timeout_s)
 
     def show(self, name: str) -> ModelCard:
+        from corral.api_store import ModelCard
+
         return self._one(ModelCard, "GET", f"/control/show/{quote(name, safe='')}", timeout_s=_SLOW_S)
 
     def inspect(self, ref: str, *, remote: bool = False) -> Inspected:
+        from corral.api_store import Inspected
+
         query = urlencode({"ref": ref, "remote": int(remote)})
         return self._one(Inspected, "GET", f"/control/inspect?{query}", timeout_s=_SLOW_S)
 
     def history(self, name: str) -> list[PastInfo]:
+        from corral.api_store import PastInfo
+
         return self._list(PastInfo, f"/control/history/{quote(name, safe='')}")
 
     def rollback(self, name: str, digest: str | None = None) -> Tagged:
+        from corral.api_store import RollbackAsk, Tagged
+
         return self._one(Tagged, "POST", "/control/store/rollback", RollbackAsk(name, digest), _SLOW_S)
 
     def remove(self, names: list[str]) -> Removed:
+        from corral.api_store import RemoveAsk, Removed
+
         return self._one(Removed, "POST", "/control/store/remove", RemoveAsk(names), _SLOW_S)
 
     def prune(self, ask: PruneAsk) -> Removed:
+        from corral.api_store import Removed
+
         return self._one(Removed, "POST", "/control/store/prune", ask, _SLOW_S)
 
     def tag(self, source: str, target: str) -> Tagged:
+        from corral.api_store import TagAsk, Tagged
+
         return self._one(Tagged, "POST", "/control/store/tag", TagAsk(source, target), _SLOW_S)
 
     def usage(self) -> UsageInfo:
+        from corral.api_store import UsageInfo
+
         return self._one(UsageInfo, "GET", "/control/store/usage", timeout_s=_SLOW_S)
 
     def search(self, text: str, *, source: str | None = None, limit: int = 25) -> list[FoundModel]:
+        from corral.api_store import FoundModel
+
         query = {"text": text, "limit": limit, **({"source": source} if source else {})}
         return self._list(FoundModel, f"/control/search?{urlencode(query)}", _SLOW_S)
 
     def login(self, host: str, user: str, password: str) -> Done:
+        from corral.api_store import Done, LoginAsk
+
         return self._one(Done, "POST", "/control/login", LoginAsk(host, user, password), _SLOW_S)
 
     def logout(self, host: str) -> Done:
+        from corral.api_store import Done, LogoutAsk
+
         return self._one(Done, "POST", "/control/logout", LogoutAsk(host))
 
     def verify(self, ask: VerifyAsk) -> Generator[Progress, None, Verified]:
+        from corral.api_store import Verified
+
         return self._work(Verified, "store/verify", ask)
 
     def push(self, ask: PushAsk) -> Generator[Progress, None, Pushed]:
+        from corral.api_store import Pushed
+
         return self._work(Pushed, "store/push", ask)
 
     def package(self, ask: PackageAsk) -> Generator[Progress, None, Tagged]:
+        from corral.api_store import Tagged
+
         return self._work(Tagged, "store/package", ask)
 
     def import_models(self, ask: ImportAsk) -> Generator[Progress, None, list[ImportedInfo]]:
+        from corral.api_store import ImportedInfo
+
         return self._work(list[ImportedInfo], "store/import", ask)
 
     def export(self, ask: ExportAsk) -> Generator[Progress, None, Exported]:
+        from corral.api_store import Exported
+
         return self._work(Exported, "store/export", ask)
 
     def load(self, ask: LoadAsk) -> Generator[Progress, None, LoadedInfo]:
+        from corral.api_store import LoadedInfo
+
         return self._work(LoadedInfo, "store/load", ask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from corral.api_store import BlobInfo, DownloadInfo, Progress
+from corral.api_downloads import BlobInfo, DownloadInfo, Progress
 from corral.cli.app import App
 from corral.cli.terminal import cells, printable, shorten, style, width
 from corral.units import show_bytes, show_duration

@@ -9,7 +9,7 @@ import click
 from corral.cli.app import App
 
 if TYPE_CHECKING:
-    from corral.api_store import DownloadInfo
+    from corral.api_downloads import DownloadInfo
 
 _ACTIONS = ("pause", "resume", "cancel")
 

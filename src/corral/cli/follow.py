@@ -10,7 +10,7 @@ from corral.cli.bars import Bars
 from corral.errors import CorralError
 
 if TYPE_CHECKING:
-    from corral.api_store import DownloadInfo
+    from corral.api_downloads import DownloadInfo
     from corral.client import Client
 
 

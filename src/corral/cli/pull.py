@@ -9,7 +9,7 @@ import click
 from corral.cli.app import App
 
 if TYPE_CHECKING:
-    from corral.api_store import DownloadInfo
+    from corral.api_downloads import DownloadInfo
 
 
 @click.command("pull")
@@ -34,7 +34,7 @@ def command(
       corral pull hf.co/bartowski/SmolLM2-360M-Instruct-GGUF:Q4_K_M
       corral pull --all --update
     """
-    from corral.api_store import PullAsk
+    from corral.api_downloads import PullAsk
     from corral.cli.own_server import ensure
 
     if (ref is None) is not everything or (everything and (name or sha256)):

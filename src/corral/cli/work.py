@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from corral.api_store import Progress
+from corral.api_downloads import Progress
 from corral.cli.app import App
 from corral.cli.bars import Line
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Protocol
 
 from corral import clock
@@ -14,6 +13,7 @@ from corral.access.account import Account, Admission
 from corral.access.desk import Desk
 from corral.access.keys import Key, Scope, id_of
 from corral.access.origin import Rules, Said
+from corral.access.recording import Recordable, Recorder
 from corral.config.listening import is_loopback
 from corral.config.settings import Listen, Settings
 from corral.errors import Forbidden, OriginRefused, Unauthorized
@@ -27,12 +27,9 @@ _WATCHED = frozenset(
 _HINT = "send it as `Authorization: Bearer ck_…`; `corral keys create` makes one"
 
 
-class Asked(Protocol):
+class Asked(Recordable, Protocol):
     """What is looked at of an exchange."""
 
-    method: str
-    path: str
-    headers: Sequence[tuple[bytes, bytes]]
     local: bool
     peer: str
     where: Listen
@@ -101,7 +98,7 @@ class Ticket:
 
 
 class AccessGate:
-    """Over the keys of `desk`. `names_of` gives all names of a model, `context_of` what one of its sequences holds."""
+    """Over the keys of `desk`. `insecure`: no key is asked for anywhere."""
 
     def __init__(
         self,
@@ -109,19 +106,26 @@ class AccessGate:
         settings: Callable[[], Settings],
         *,
         insecure: bool = False,
-        names_of: Callable[[str], Iterable[str]] = lambda model: (model,),
-        context_of: Callable[[str], int | None] = lambda model: None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._desk = desk
         self._settings = settings
         self._insecure = insecure
-        self._names_of, self._context_of = names_of, context_of
+        self.recorder = recorder or Recorder()
         self._rules_of: tuple[Settings | None, Rules] = (None, Rules())
 
     # Who it is.
 
     def enter(self, exchange: Asked, scope: Scope | None) -> Caller:
         """See `corral.gateway.gate.Gate`."""
+        if not self.recorder.on:
+            return self._enter(exchange, scope)
+        record = self.recorder.begin(exchange)
+        caller = self._enter(exchange, scope)
+        record.caller = caller.id
+        return caller
+
+    def _enter(self, exchange: Asked, scope: Scope | None) -> Caller:
         seen: dict[bytes, bytes] = {}
         for field in exchange.headers:
             if field[0] in _WATCHED:
@@ -218,32 +222,30 @@ class AccessGate:
         """See `corral.gateway.gate.Gate`."""
         caller = exchange.caller
         assert isinstance(caller, Caller)
+        if self.recorder.on:
+            self.recorder.models(exchange, model, body)
         ticket = Ticket(self._desk, caller, model, body)
         if (key := caller.key) is None:
             return ticket
-        if key.models and not key.may_use(self._names_of(model)):
+        known = self._settings().models.get(model)
+        if not key.may_use((model, *known.aliases) if known is not None else (model,)):
             raise Forbidden(
                 f"the key {key.id} may not use {model}", hint="GET /v1/models lists what it may use", model=model
             )
         size = sizes.NOTHING
         if key.limits.counts_tokens:
-            size = sizes.size_of(exchange.path, body, self._context_of(model))
+            size = sizes.size_of(exchange.path, body, known.context if known is not None else None)
         ticket._account, ticket._admission, ticket.saved = self._desk.admit(key, size)
         if (each := ticket._admission.each) is not None:
             ticket.body = sizes.limited(body, each)
         return ticket
 
 
-class Admitted(Protocol):
+class Admitted(Recordable, Protocol):
     """What is looked at of an exchange whose caller is known."""
-
-    path: str
 
     @property
     def caller(self) -> object: ...
-
-
-Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 def _token(seen: dict[bytes, bytes]) -> bytes | None:
@@ -252,10 +254,3 @@ def _token(seen: dict[bytes, bytes]) -> bytes | None:
     if given is not None and given[:7].lower() == b"bearer ":
         return given[7:].strip()
     return seen.get(b"x-api-key") or seen.get(b"api-key")
-
-
-def is_loopback_address(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Protocol
 
+from corral.config.settings import Listen
 from corral.errors import Bug, CorralError, LocalOnly, NotFound
 from corral.gateway import tables
 from corral.gateway.answer import send_error
 from corral.gateway.control import Control
 from corral.gateway.dialect_routes import dialect_groups
 from corral.gateway.exchange import ClientLeft, Exchange
+from corral.gateway.fast import Fast, Means
 from corral.gateway.gate import Gate
 from corral.gateway.headers import sane_id
 from corral.gateway.host import Host
 from corral.gateway.inference import Inference
 from corral.gateway.models_host import ModelsHost
-from corral.gateway.proxy import Proxy, new_request_id
+from corral.gateway.proxy import Proxy
 from corral.gateway.recall import Conversations
+from corral.gateway.request_ids import new_request_id
 from corral.gateway.routes import CONTROL_BODY_BYTES, Match, Route, Table
 from corral.scheduler.lease import Leases
 from corral.supervisor.pulse import Pulses
@@ -43,16 +46,22 @@ class App:
         local: bool = False,
         dialect: str | None = None,
         gate: Gate | None = None,
+        means: Means | None = None,
     ) -> None:
+        """`means` are those of the fast path; without them, every request is answered in a task."""
         self._host = host
         self._tables = tables
         self._table = tables(dialect)
         self._dialect = dialect
         self._gate = gate
+        self._means = means
+        self._proxy = proxy
         self.rest = proxy.rest
         self._local = local
         self.listener_default = listener_default
+        self.where = Listen("")  # the listener says; until then keys are needed
         self.active: set[Exchange] = set()
+        self.fast = Fast(means, self._table, self) if means is not None else None
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -62,32 +71,57 @@ class App:
         """Gives root paths on which dialects differ to `dialect` from now on."""
         if dialect != self._dialect:
             self._dialect, self._table = dialect, self._tables(dialect)
+            self.fast = Fast(self._means, self._table, self) if self._means is not None else None
 
     async def answer(self, exchange: Exchange) -> None:
         """Answers `exchange`, with an error if need be. Raises only CancelledError, when its task was cancelled by
         somebody who did not say why."""
-        exchange.listener_default = self.listener_default
-        exchange.local = self._local
-        exchange.extra = [(b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id())]
+        await self._answered(exchange, self._found)
+
+    async def go_on(self, exchange: Exchange) -> None:
+        """As `answer`, for one that the fast path has begun."""
+        await self._answered(exchange, self._proxy.go_on)
+
+    async def refuse(self, exchange: Exchange, error: CorralError) -> None:
+        """Answers with `error`."""
         try:
-            try:
-                match: Match | None = self._table.match(exchange.method, exchange.path)
-            except NotFound:
-                match = None
-            if match is None:  # outside, so that the next error does not hold this one
-                match = await self._late_match(exchange)
-            route = match.route
-            exchange.dialect = route.dialect
-            if route.local and not self._local:
-                raise _local_only(exchange.path)
-            if self._gate is not None:
-                exchange.caller = self._gate.enter(exchange, route.scope)
-            if route.mount:
-                exchange.path = exchange.path[len(route.mount) :] or "/"
-                exchange.raw_path = exchange.raw_path[len(route.mount) :] or b"/"
-            limit = self._host.settings.max_body_bytes
-            body = await exchange.body(limit if route.large else min(limit, CONTROL_BODY_BYTES))
-            await route.handler(exchange, match, body)
+            await send_error(exchange, error)
+        except asyncio.CancelledError:
+            if not exchange.gone and exchange.interruption is None:
+                raise
+            if not exchange.gone:
+                exchange.abort()
+
+    async def _found(self, exchange: Exchange) -> None:
+        exchange.listener_default = self.listener_default
+        exchange.local, exchange.where = self._local, self.where
+        if not exchange.entered:
+            exchange.extra = [(b"x-request-id", sane_id(exchange.header(b"x-request-id")) or new_request_id())]
+        if exchange.method == "OPTIONS" and self._gate and (allowed := self._gate.preflight(exchange)) is not None:
+            await exchange.respond(204, allowed)
+            return
+        try:
+            match: Match | None = self._table.match(exchange.method, exchange.path)
+        except NotFound:
+            match = None
+        if match is None:  # outside, so that the next error does not hold this one
+            match = await self._late_match(exchange)
+        route = match.route
+        exchange.dialect = route.dialect
+        if route.local and not self._local:
+            raise _local_only(exchange.path)
+        if self._gate is not None and not exchange.entered:
+            exchange.caller = self._gate.enter(exchange, route.scope)
+        if route.mount:
+            exchange.path = exchange.path[len(route.mount) :] or "/"
+            exchange.raw_path = exchange.raw_path[len(route.mount) :] or b"/"
+        limit = self._host.settings.max_body_bytes
+        body = await exchange.body(limit if route.large else min(limit, CONTROL_BODY_BYTES))
+        await route.handler(exchange, match, body)
+
+    async def _answered(self, exchange: Exchange, work: Callable[[Exchange], Awaitable[None]]) -> None:
+        try:
+            await work(exchange)
             return
         except CorralError as exc:
             error = exc.with_traceback(None)  # its frames hold the body, and this one, which would hold it
@@ -137,12 +171,15 @@ def build(
     pulses: Pulses | None = None,
     conversations: Conversations | None = None,
     gate: Gate | None = None,
+    fast: bool = True,
 ) -> MakeApp:
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
     of its own, whether it is a unix socket, and its dialect. In `pulses` it tells how requests get on; `gate` says who
     may do what (None: everybody everything)."""
     control = Control(host, heartbeat_s)
+    pulses = pulses or Pulses()
     proxy = Proxy(host, leases, pulses, conversations, gate)
+    means = Means(host, leases, pulses, proxy.pool, conversations, gate) if fast else None
 
     def stored() -> list[Route]:
         if models is None:
@@ -161,6 +198,6 @@ def build(
     control.describe(lambda: tuple(route for route in table(None).routes if route.doc is not None))
 
     def app(listener_default: str | None = None, local: bool = False, dialect: str | None = None) -> App:
-        return App(host, table, proxy, listener_default, local, dialect, gate)
+        return App(host, table, proxy, listener_default, local, dialect, gate, means)
 
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from corral.errors import CallerError, TooSlow
 from corral.gateway.answer import encode
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
+from corral.gateway.fast import MOST_BYTES, Fast
+from corral.gateway.fast_exchange import FastExchange
 from corral.gateway.head import Head
 from corral.gateway.heads import Heads
-from corral.gateway.wire import STATUS_LINES, WireExchange
+from corral.gateway.sockets import peer_of
+from corral.gateway.wire import STATUS_LINES, WireExchange, Work
 
 NEVER = float("inf")
 _PASS_ON_S = 0.01
@@ -46,6 +50,8 @@ class Answers(Protocol):
     """What is behind the connections of one listener."""
 
     active: set[Exchange]
+
+    fast: Fast | None
 
     def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]: ...
 
@@ -112,8 +118,11 @@ class Connection(asyncio.Protocol):
         self._limits = connections.limits
         self.standing_fields = connections.standing_fields
         self.keep_alive = True
+        self.peer = ""
+        self._tls = False
         self.deadline = NEVER
         self._transport: asyncio.Transport | None = None
+        self._fd = -1  # of the socket, where bytes may go to it directly
         self._head: Head | None = None
         self._exchange: WireExchange | None = None
         self._early = early
@@ -126,6 +135,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.peer = peer_of(transport)
+        self._tls = transport.get_extra_info("ssl_object") is not None
+        if sys.platform != "win32" and transport.get_extra_info("sslcontext") is None:
+            self._fd = transport.get_extra_info("socket").fileno()
         self.deadline = clock.monotonic() + self._limits.head_s
         self._all.add(self)
         if self._early:
@@ -150,7 +163,7 @@ class Connection(asyncio.Protocol):
             self.break_off()
         else:
             self._close()
-        return True
+        return not self._tls  # which has no half
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -179,6 +192,8 @@ class Connection(asyncio.Protocol):
         self.deadline = NEVER
         if self._exchange is None:
             self._go_on()
+        else:
+            self._exchange.resumed()
 
     def _resume_writers(self) -> None:
         if self._writable is not None and not self._writable.done():
@@ -216,21 +231,21 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, head: Head, length: int | None, rest: bytes) -> None:
         self.keep_alive = self.keep_alive and head.keep_alive
-        exchange = self._exchange = WireExchange(self, head, length)
         answers = self._all.answers
+        plan = None
+        if length is not None and length <= MOST_BYTES and answers.fast is not None:
+            plan = answers.fast.plan(head)
+        exchange = WireExchange(self, head, length) if plan is None else FastExchange(self, head, length or 0, plan)
+        self._exchange = exchange
         answers.active.add(exchange)
         self.deadline = NEVER
         if not exchange.whole:
             self._began = clock.monotonic()
             self.deadline = self._began + self._limits.body_s
-        exchange.task = task = self._all.loop.create_task(answers.answer(exchange))
-
-        def ended(_: asyncio.Task[None]) -> None:
-            answers.active.discard(exchange)
-            if not exchange.ended and not exchange.gone:
-                exchange.abort()
-
-        task.add_done_callback(ended)
+        if plan is None:
+            self.run(exchange)
+        elif exchange.whole:
+            exchange.arrived()
         if rest:
             self.data_received(rest)
 
@@ -252,6 +267,7 @@ class Connection(asyncio.Protocol):
             self.deadline = NEVER
             if used < len(data):
                 self._keep(data[used:])
+            exchange.arrived()
         else:
             self.deadline = self._began + self._limits.body_s + exchange.taken / self._limits.body_bytes_per_s
 
@@ -286,9 +302,36 @@ class Connection(asyncio.Protocol):
 
     # What an exchange calls.
 
+    def run(self, exchange: WireExchange, work: Work | None = None) -> None:
+        exchange.task = task = self._all.loop.create_task((work or self._all.answers.answer)(exchange))
+
+        def ended(_: asyncio.Task[None]) -> None:
+            exchange.dropped()
+            self.left(exchange)
+            if not exchange.ended and not exchange.gone:
+                exchange.abort()
+
+        task.add_done_callback(ended)
+
+    def left(self, exchange: WireExchange) -> None:
+        self._all.answers.active.discard(exchange)
+        if exchange.watched is not None and not exchange.watched.done():
+            exchange.watched.set_result(None)
+
     def transmit(self, data: bytes) -> bool:
-        if self._transport is not None:
-            self._transport.write(data)
+        transport = self._transport
+        if transport is None:
+            return self._writable is None
+        if self._fd >= 0 and not self._closing and not transport.get_write_buffer_size():
+            # At once: the transport would wait for the end of this turn of the event loop.
+            try:
+                sent = os.write(self._fd, data)
+            except OSError:
+                sent = 0  # the transport finds out why
+            if sent == len(data):
+                return self._writable is None
+            data = data[sent:]
+        transport.write(data)
         return self._writable is None
 
     async def drained(self) -> None:
@@ -348,6 +391,9 @@ class Connection(asyncio.Protocol):
             return
         if transport.get_write_buffer_size() or self._writable is not None:
             self._all.loop.call_later(_PASS_ON_S, self.pass_on)  # the end of its last answer first
+            return
+        if self._tls:
+            self._close()  # its keys are in this process only: the client connects anew
             return
         transport.pause_reading()
         self._closing = True

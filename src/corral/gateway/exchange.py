@@ -8,12 +8,17 @@ from __future__ import annotations
 import abc
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from corral.config.settings import Listen
 from corral.errors import CorralError
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.dialects.openai import OPENAI
 from corral.gateway.gate import Caller
 from corral.gateway.headers import Fields, first
+
+if TYPE_CHECKING:
+    from corral.gateway.begun import Begun
 
 
 class ClientLeft(Exception):
@@ -35,17 +40,28 @@ class Exchange(abc.ABC):
 
     task: asyncio.Task[None] | None = None
     listener_default: str | None = None  # the model of the listener's own
+    where: Listen = Listen("")  # the address that it came to; until the listener says, one for which keys are needed
     local = False  # it came over a unix socket
     peer = ""  # the client's address, where it has one
     dialect: Dialect = OPENAI  # in which errors are told
     caller: Caller | None = None  # who asks, where callers are told apart
     extra: Fields = []  # noqa: RUF012 - go out with whatever is answered; replaced, never changed in place
+    status = 0  # of the answer, once it has begun
     started = False
     ended = False
     events = False  # the answer that was started is an event stream
     endless = False  # the answer ends only when somebody ends it
     gone = False
     interruption: CorralError | None = None
+    entered = False  # it was let in: the gate has been asked
+    begun: Begun | None = None  # what was done for it before its task
+    watched: asyncio.Future[None] | None = None  # for who waits for its end
+
+    def ending(self) -> asyncio.Future[None]:
+        """Done once nothing is done for it any more."""
+        if self.watched is None:
+            self.watched = asyncio.get_running_loop().create_future()
+        return self.watched
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (in lower case)."""
@@ -123,7 +139,7 @@ class Gathered(Exchange):
     def __init__(self, asker: Exchange) -> None:
         self.path, self.raw_path, self.query = asker.path, asker.raw_path, b""
         self.headers = asker.headers
-        self.task, self.caller, self.dialect = asker.task, asker.caller, asker.dialect
+        self.task, self.caller, self.dialect, self.where = asker.task, asker.caller, asker.dialect, asker.where
         self.listener_default, self.local, self.peer, self.extra = (
             asker.listener_default,
             asker.local,

@@ -11,8 +11,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from corral import clock
+from corral.access.tls import Served
 from corral.config.settings import Listen, Settings
 from corral.errors import CorralError, Stopping
 from corral.gateway.app import App, MakeApp
@@ -20,6 +22,7 @@ from corral.gateway.connection import LIMITS, Connection, Connections, Heir, Lim
 from corral.gateway.sockets import BACKLOG, bound
 
 _NONE: Mapping[str, list[socket.socket]] = MappingProxyType({})
+_HANDSHAKE_S = 10.0
 _LAST_WORDS_S = 1.0
 """How long an interrupted answer may take to say so."""
 
@@ -30,6 +33,8 @@ class Listener:
     def __init__(self, where: Listen, app: App, limits: Limits) -> None:
         self.where = where
         self.app = app
+        app.where = where
+        self.served: Served | None = None
         self._connections = Connections(app, limits)
         self._servers: list[asyncio.Server] = []
         self._inode: int | None = None
@@ -37,12 +42,19 @@ class Listener:
 
     async def open(self, given: Sequence[socket.socket] = ()) -> None:
         """Opens the address, or goes on with the sockets of an earlier server. Raises PortInUse, ConfigError."""
+        loop, tls = asyncio.get_running_loop(), self.where.tls
+        if tls is not None and (self.served is None or self.served.tls != tls):
+            self.served = await asyncio.to_thread(Served, tls)
+        elif tls is None:
+            self.served = None
         sockets = list(given) or await asyncio.to_thread(bound, self.where)
-        loop = asyncio.get_running_loop()
+        more: dict[str, Any] = {}
+        if self.served is not None:
+            more = {"ssl": self.served.context, "ssl_handshake_timeout": _HANDSHAKE_S}
         try:
             for sock in sockets:
                 serve = loop.create_server if sock.family != socket.AF_UNIX else loop.create_unix_server
-                self._servers.append(await serve(self._connection, sock=sock, backlog=BACKLOG))
+                self._servers.append(await serve(self._connection, sock=sock, backlog=BACKLOG, **more))
                 self.addresses.append(self._address(sock))
         except BaseException:
             self.stop_accepting()
@@ -50,7 +62,19 @@ class Listener:
                 sock.close()
             raise
 
+    async def become(self, where: Listen, served: Served | None) -> None:
+        """Goes on as `where`, which is the same address with something else said about it; `served` is its certificate.
+        Connections that are open stay as they are."""
+        anew = where.tls != self.where.tls
+        self.where = self.app.where = where
+        self.app.speak(where.dialect)
+        if anew:
+            self.served = served
+            await self.open(self.lend())
+
     def _connection(self) -> Connection:
+        if self.served is not None:
+            self.served.refresh()
         return Connection(self._connections)
 
     async def take(self, sock: socket.socket, early: bytes) -> None:
@@ -122,10 +146,10 @@ class Listener:
     async def _ended(self, deadline: float, which: Callable[[], Iterable[object]]) -> None:
         while which():
             left = deadline - clock.monotonic()
-            tasks = [exchange.task for exchange in self.app.active if exchange.task is not None]
-            if left <= 0 or not tasks:
+            if left <= 0:
                 return
-            await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            ends = [exchange.ending() for exchange in self.app.active]
+            await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     def end_endless(self, error: CorralError) -> None:
         """Followers of logs and events would never end by themselves."""
@@ -170,7 +194,11 @@ class Listeners:
         """
         wanted = _wanted(settings, self._control)
         fresh: dict[Listen, Listener] = {}
+        served: dict[Listen, Served] = {}
         try:
+            for where in wanted:
+                if where in self._open and where.tls is not None and where.tls != self._open[where].where.tls:
+                    served[where] = await asyncio.to_thread(Served, where.tls)
             for where, default in wanted.items():
                 if where not in self._open:
                     fresh[where] = Listener(
@@ -185,10 +213,9 @@ class Listeners:
         for where in [where for where in self._open if where not in wanted]:
             deadline = clock.monotonic() + settings.timeouts.drain_s
             self._retire(self._open.pop(where), deadline, Stopping(f"{where} is no longer served", hint="ask GET /"))
-        dialects = {where: where.dialect for where in wanted}
-        for where, listener in self._open.items():
-            listener.app.listener_default = wanted[where]
-            listener.app.speak(dialects[where])
+        for where, default in wanted.items():
+            self._open[where].app.listener_default = default
+            await self._open[where].become(where, served.get(where))
 
     def _retire(self, listener: Listener, deadline: float, error: CorralError) -> None:
         listener.stop_accepting()
@@ -268,10 +295,10 @@ def _stopping() -> Stopping:
 def _wanted(settings: Settings, control: Listen | None) -> dict[Listen, str | None]:
     """Addresses with the model of their own, if any."""
     wanted: dict[Listen, str | None] = dict.fromkeys(settings.listen)
-    host = next((where.host for where in settings.listen if where.path is None), "127.0.0.1")
+    first = next((where for where in settings.listen if where.path is None), Listen())
     for model in settings.models.values():
         if model.port is not None:
-            wanted[Listen(host, model.port)] = model.name
+            wanted[replace(first, port=model.port, dialect=None)] = model.name
     if control is not None:
         wanted[control] = None
     return wanted

@@ -154,6 +154,7 @@ class WireExchange(Exchange):
 
     def _begin(self, status: int, headers: Fields) -> None:
         link = self._link
+        self.status = status
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, link.standing_fields()]
         lines += [b": ".join(field) + b"\r\n" for field in headers]
         length = first(headers, b"content-length")

@@ -138,6 +138,7 @@ any_model = st.builds(
         st.none(), st.lists(st.sampled_from(["batch", "context", "layers", "cpu"]), unique=True).map(tuple)
     ),
     cpu_fallback=st.booleans(),
+    reasoning=st.sampled_from(["auto", "none", "harmony", "think"]),
     group=st.one_of(st.none(), st.from_regex(r"[a-z0-9][a-z._-]{0,5}", fullmatch=True)),
     replicas=st.integers(1, 64),
     schedule=st.lists(windows, max_size=2).map(tuple),
@@ -156,6 +157,7 @@ any_settings = st.builds(
     return_to_default_s=st.one_of(st.none(), seconds),
     max_queue=st.integers(0, 9999),
     max_body_bytes=st.integers(1, 1 << 40),
+    responses_ttl_s=st.one_of(st.none(), seconds),
     conversations_bytes=st.one_of(st.none(), st.integers(1, 1 << 40)),
     default_model=st.one_of(st.none(), names),
     timeouts=st.builds(Timeouts, seconds, seconds, seconds, seconds, seconds),

@@ -158,6 +158,7 @@ class _Assembly:
             conversations_bytes=keys.conversations,
             on_out_of_memory=keys.on_out_of_memory,
             cpu_fallback=keys.cpu_fallback,
+            responses_ttl_s=keys.responses_ttl,
             require_keys=keys.require_keys,
             allowed_hosts=keys.allowed_hosts,
             allowed_origins=keys.allowed_origins,
@@ -305,6 +306,7 @@ class _Assembly:
             schedule=keys.schedule,
             on_out_of_memory=self.rungs if keys.on_out_of_memory is None else keys.on_out_of_memory,
             cpu_fallback=self.cpu_fallback if keys.cpu_fallback is None else keys.cpu_fallback,
+            reasoning=keys.reasoning,
             roots=() if keys.source == BUILTIN_DEMO or ref is not None else self.allowed,
             ref=ref,
         )

@@ -47,6 +47,7 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
         },
         "roots": [_path(root) for root in settings.roots],
         "conversations": "off" if settings.conversations_bytes is None else _size(settings.conversations_bytes),
+        "responses_ttl": _timeout(settings.responses_ttl_s),
         "executables": {engine: _escaped(program) for engine, program in settings.executables.items()},
         "registries": {host: _registry(each) for host, each in settings.registries.items()},
         "allow_registries": None if settings.allow_registries is None else list(settings.allow_registries),
@@ -134,6 +135,7 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "schedule": [as_keys(window) for window in model.schedule],
         "on_out_of_memory": _rungs(model.on_out_of_memory),
         "cpu_fallback": model.cpu_fallback,
+        "reasoning": model.reasoning,
     }
 
 

@@ -16,12 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic_core import core_schema
 
 from corral.config import fetching, listening, times, values
-from corral.config.settings import Download, Listen, Registry, Rung, Settings, Signed, Timeouts, Window
+from corral.config.settings import Download, Listen, Reasoning, Registry, Rung, Settings, Signed, Timeouts, Window
 
 # Plugins of pydantic that somebody's other packages bring are not for us, and looking for them at each start costs.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 _ENGINES = get_args(Literal["llama.cpp"])
+_REASONING = get_args(Reasoning)
 _RUNNERS = get_args(Literal["process"])
 
 
@@ -112,6 +113,7 @@ SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGN
 DownloadKeys = Annotated[Download, *_kind(fetching.download, fetching.DOWNLOAD_SCHEMA)]
 Group = Annotated[str, *_kind(values.group, _STR)]
 Engine = Annotated[Literal["llama.cpp"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
+ReasoningKey = Annotated[Reasoning, *_kind(values.one_of(_REASONING), {"enum": list(_REASONING)})]
 Runner = Annotated[Literal["process"], *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
 
 
@@ -155,6 +157,7 @@ class ModelKeys(_Keys):
     schedule: Schedule = _about("When it is kept loaded although nobody asks: windows of days, from, to and keep.", ())
     on_out_of_memory: Rungs | None = _about("As the global key, for this model.", None)
     cpu_fallback: Truth | None = _about("As the global key, for this model.", None)
+    reasoning: ReasoningKey = _about("How its thoughts are told apart: auto, none, harmony or think.", "auto")
 
 
 class TimeoutKeys(_Keys):
@@ -225,6 +228,9 @@ class GlobalKeys(_Keys):
         None,
     )
     cpu_fallback: Truth = _about("Go on without a GPU that fails or is gone, until it is back.", True)
+    responses_ttl: SecondsOrNever = _about(
+        "How long answers of /v1/responses are kept, or never to drop them.", _DEFAULTS.responses_ttl_s
+    )
     conversations: SizeOrOff = _about(
         "Room on disk for conversations, kept for when their model is started again, or off.",
         _DEFAULTS.conversations_bytes,

@@ -22,6 +22,7 @@ def headroom_on(headroom: int | Mapping[str, int], device: str) -> int:
     return headroom if isinstance(headroom, int) else headroom.get(device, HEADROOM)
 
 
+Reasoning = Literal["auto", "none", "harmony", "think"]
 Rung = Literal["batch", "context", "layers", "cpu"]
 """What of a start can be made smaller when memory was not enough."""
 
@@ -129,6 +130,7 @@ class ModelSettings:
     schedule: tuple[Window, ...] = ()  # when it is kept although nobody asks for it
     on_out_of_memory: tuple[Rung, ...] | None = None  # what is made smaller, in order; None = all but a set context
     cpu_fallback: bool = True  # do without a GPU that failed
+    reasoning: Reasoning = "auto"  # how its thoughts are told from what it says; auto = by its template
     roots: tuple[Path, ...] = ()  # real directories that `source` must lie in, links followed; () = anywhere
     ref: Ref | None = None  # a model of the store instead of a file; placed when its engine starts
 
@@ -160,6 +162,7 @@ class Settings:
     conversations_bytes: int | None = 2 << 30  # room on disk for what engines had read when they stopped; None = off
     on_out_of_memory: tuple[Rung, ...] | None = None  # for models that do not say
     cpu_fallback: bool = True  # likewise
+    responses_ttl_s: float | None = 30 * 86400.0  # how long answers of /v1/responses are kept; None = for ever
     require_keys: bool = False  # on loopback addresses too
     allowed_hosts: tuple[str, ...] = ()  # names of this server beside addresses and localhost, in the Host field
     allowed_origins: tuple[str, ...] = ()  # whose web pages may ask; globs

@@ -74,6 +74,7 @@ class UnitInfo:
     expected_wait_s: float | None = None  # of a request that would join the queue now; None: nobody waits
     waits_for: str | None = None  # what those who wait lack, in words, where that is memory
     kept: str | None = None  # "pin" or "ready" while its schedule keeps it
+    gpu_bytes: int | None = None  # of the footprint, on GPUs
 
 
 @dataclass(frozen=True, slots=True)

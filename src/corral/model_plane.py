@@ -6,14 +6,15 @@ Most of what is behind it is loaded when a route first asks for it: a server who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from corral import errors
 from corral.api import ErrorInfo
+from corral.descriptors import check_digest
 from corral.errors import CorralError
 from corral.events import EventLog
 from corral.gateway.models_host import Report
@@ -23,6 +24,8 @@ from corral.models.library import Library
 
 if TYPE_CHECKING:
     from corral.api_store import (
+        CreateAsk,
+        Created,
         Done,
         DownloadAsk,
         DownloadInfo,
@@ -272,6 +275,22 @@ class ModelPlane:
 
     async def package(self, ask: PackageAsk, report: Report) -> Tagged:
         return await self._then(await self._work(lambda shop, cancel: shop.package(ask, cancel), report))
+
+    async def create(self, ask: CreateAsk, report: Report) -> Created:
+        return await self._then(await self._work(lambda shop, cancel: shop.create(ask, cancel), report))
+
+    async def has_blob(self, digest: str) -> bool:
+        return await asyncio.to_thread(lambda: self.library.store.find(check_digest(digest)) is not None)
+
+    async def add_blob(self, digest: str, pieces: AsyncIterable[bytes]) -> None:
+        store = self.library.store
+        check_digest(digest)
+        with ExitStack() as held:
+            directory = await asyncio.to_thread(held.enter_context, store.spool())
+            file = held.enter_context((directory / "blob").open("wb", buffering=0))
+            async for piece in pieces:
+                await self._slow(lambda piece=piece: file.write(piece))  # type: ignore[misc]
+            await self._slow(lambda: store.add_file(directory / "blob", how="move", digest=digest))
 
     async def import_models(self, ask: ImportAsk, report: Report) -> list[ImportedInfo]:
         return await self._then(await self._work(lambda shop, cancel: shop.import_models(ask, cancel), report))

@@ -100,6 +100,9 @@ def unit_info(
         expected_wait_s=expected_wait_s if place is not None and place.first and place.line else None,
         waits_for=(place.short_why or None) if place is not None and place.short else None,
         kept=str(place.kept) if place is not None and place.kept is not None else None,
+        gpu_bytes=sum(size for device, size in footprint.bytes_by_device.items() if device != "cpu")
+        if footprint.total_bytes
+        else None,
     )
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from corral.gateway.host import Host
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.proxy import Proxy
+from corral.gateway.routes import Route
 from corral.gateway.tables import Groups
 
 
 def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None) -> Groups:
     """What makes the routes of each dialect, by its name."""
-    return {}
+    return {"ollama": lambda: _ollama(host, proxy, models)}
+
+
+def _ollama(host: Host, proxy: Proxy, models: ModelsHost | None) -> Iterable[Route]:
+    from corral.gateway.ollama_routes import ollama_routes
+
+    return ollama_routes(host, proxy, models)

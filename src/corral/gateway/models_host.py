@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from corral.api_store import (
+        CreateAsk,
+        Created,
         Done,
         DownloadAsk,
         DownloadInfo,
@@ -94,6 +96,16 @@ class ModelsHost(Protocol):
     async def push(self, ask: PushAsk, report: Report) -> Pushed: ...
 
     async def package(self, ask: PackageAsk, report: Report) -> Tagged: ...
+
+    async def create(self, ask: CreateAsk, report: Report) -> Created:
+        """Makes a model of another one, or of blobs."""
+        ...
+
+    async def has_blob(self, digest: str) -> bool: ...
+
+    async def add_blob(self, digest: str, pieces: AsyncIterable[bytes]) -> None:
+        """Takes in a blob that some model is to be made of. Raises DigestMismatch when it is another, DiskFull."""
+        ...
 
     async def import_models(self, ask: ImportAsk, report: Report) -> list[ImportedInfo]: ...
 

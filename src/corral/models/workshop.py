@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from corral.api_store import (
+    CreateAsk,
+    Created,
     DamageInfo,
     ExportAsk,
     Exported,
@@ -25,6 +27,7 @@ from corral.api_store import (
 )
 from corral.errors import CallerError, CorralError, NotInStore
 from corral.models.control import Control, Stopped
+from corral.models.derive import derive
 from corral.models.fetch import fetch_blob
 from corral.models.importing import Imported, find_model, find_peers, import_all, import_model, list_models
 from corral.models.library import Library
@@ -138,6 +141,14 @@ class Workshop:
             format="cncf" if ask.format == "cncf" else "docker",
         )
         return Tagged(made.name, made.digest, before.descriptor.digest if before is not None else None)
+
+    def create(self, ask: CreateAsk, cancel: Cancel) -> Created:
+        name = self._library.ref(ask.name)
+        if name.kind == "file" or name.digest is not None:
+            raise CallerError(f"{ask.name} is no name to give", hint="give one such as me/coder:v1")
+        base = self._library.find(ask.base).digest if ask.base is not None else None
+        made = derive(self._library.store, ask, base, name.name, cancel.say)
+        return Created(name.name, made.digest, list(made.notes))
 
     def import_models(self, ask: ImportAsk, cancel: Cancel) -> list[ImportedInfo]:
         """Models of another tool, or of a folder. With `dry_run` they are listed only."""

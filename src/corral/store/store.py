@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -90,6 +90,10 @@ class Store:
         Raises DigestMismatch when it is not `digest`, StoreError when it changes meanwhile or `how` is impossible.
         """
         return add_file(self._blobs, path, how, digest)
+
+    def spool(self) -> AbstractContextManager[Path]:
+        """A directory in the store's file system for a file that is to become a blob; removed at the end."""
+        return self._blobs.scratch()
 
     def room(self) -> int:
         """Bytes that may still be written into the store's file system."""

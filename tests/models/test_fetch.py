@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import resource
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 
 from corral.descriptors import digest_of
 from corral.errors import DigestMismatch, DiskFull, NotInRegistry, RateLimited, RegistryError, Unavailable
+from corral.models import following, past_cache, worker
 from corral.models.chunks import SYNCED, WRITTEN
 from corral.models.control import Control, Limit, Stopped, Why
 from corral.models.fetch import Fetching, fetch_blob
@@ -22,8 +27,13 @@ from support.faulty_registry import Fault, noise
 SIZE = 20 * CHUNK + 12345
 
 
-@pytest.fixture
-def here(short_tmp: Path) -> Iterator[World]:
+@pytest.fixture(params=["by the page cache", "past it"])
+def here(request: pytest.FixtureRequest, short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Everything holds for slow and fast downloads alike."""
+    if request.param == "past it":
+        monkeypatch.setattr(worker, "GIGABIT_BYTES_PER_S", 0.0)
+        monkeypatch.setattr(worker, "LOOK_BYTES", 1)
+        monkeypatch.setattr(worker, "LARGE_BYTES", CHUNK)
     with world(short_tmp) as made:
         yield made
 
@@ -72,6 +82,65 @@ def test_large_blobs_come_in_parallel_ranges(here: World) -> None:
     assert overlap(here.registry.sent_of(digest_of(content))) == 0
 
 
+@pytest.fixture
+def past(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Each length that is written past the page cache, in a fast download over one connection."""
+    lengths: list[int] = []
+    write = past_cache.PastCache.write
+
+    def watched(self: past_cache.PastCache, position: int, data: memoryview) -> int:
+        lengths.append(write(self, position, data))
+        return lengths[-1]
+
+    monkeypatch.setattr(past_cache.PastCache, "write", watched)
+    monkeypatch.setattr(worker, "GIGABIT_BYTES_PER_S", 0.0)
+    monkeypatch.setattr(worker, "LOOK_BYTES", 1)
+    monkeypatch.setattr(worker, "LARGE_BYTES", CHUNK)
+    return lengths
+
+
+def test_a_fast_download_is_written_past_the_page_cache_and_hashed_from_memory(
+    short_tmp: Path, past: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the first step and what is no multiple of a page; nothing of it is read back to be hashed."""
+    read: list[int] = []
+    hand = following.Hasher.hand
+
+    def watched(self: following.Hasher, handed: following.Handed) -> None:
+        read.append(len(handed.data))
+        hand(self, handed)
+
+    monkeypatch.setattr(following.Hasher, "hand", watched)
+    with world(short_tmp) as here:
+        (short_tmp / "any").touch()
+        with closing(past_cache.PastCache(short_tmp / "any")) as found:
+            if not found.works:
+                pytest.skip("no such writes here")
+        content = noise(SIZE)
+        assert fetch(here, here.blob(content), how=replace(QUICK, connections=1)) == content
+    assert SIZE - 2 * CHUNK < sum(past) <= sum(read) < SIZE
+
+
+def test_a_file_system_that_turns_out_to_take_no_such_writes_is_written_by_the_cache(
+    short_tmp: Path, past: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening worked and the first write did not: the same bytes go the common way, and it is not tried again."""
+    pwrite, refused = os.pwrite, []
+
+    def picky(fd: int, data: memoryview, position: int) -> int:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            refused.append(position)
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return pwrite(fd, data, position)
+
+    monkeypatch.setattr(os, "pwrite", picky)
+    content = noise(SIZE)
+    with world(short_tmp) as here:
+        assert fetch(here, here.blob(content), how=replace(QUICK, connections=1)) == content
+    assert sum(past) == 0
+    assert len(refused) <= 1
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -90,6 +159,7 @@ def test_a_fault_is_gone_past_and_said(here: World, fault: Fault, said: str) -> 
     """What a server does wrong some times is tried again, and whoever watches is told."""
     content, notes = noise(SIZE), list[str]()
     blob = here.blob(content)
+    fault = replace(fault)  # it counts down
     here.registry.faults.append(fault)
     assert fetch(here, blob, notes=notes) == content
     assert notes
@@ -111,6 +181,7 @@ def test_a_fault_is_gone_past_and_said(here: World, fault: Fault, said: str) -> 
 def test_a_fault_that_stays_ends_it(here: World, fault: Fault, error: type[Exception]) -> None:
     """A server that makes no progress possible is given up after a bounded number of tries."""
     blob = here.blob(noise(SIZE))
+    fault = replace(fault)  # it counts down
     here.registry.faults.append(fault)
     with pytest.raises(error) as raised:
         fetch(here, blob)
@@ -234,6 +305,7 @@ def test_a_file_of_unknown_size(here: World, fault: Fault) -> None:
     """A file whose size nobody told comes whole, whether the server says it on asking or never."""
     content = noise(SIZE)
     blob = here.nameless(here.blob(content))
+    fault = replace(fault)  # it counts down
     here.registry.faults.append(fault)
     assert fetch(here, blob) == content
 

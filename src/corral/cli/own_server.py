@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ from corral.errors import CorralError, Unreachable
 from corral.state_lock import is_held
 
 if TYPE_CHECKING:
+    import subprocess
+
     from corral.client import Client
 
 IDLE_EXIT_S = 300
@@ -44,6 +45,8 @@ def ensure(app: App) -> Client:
 
 
 def _start(app: App) -> Client:
+    import subprocess
+
     app.paths.make()
     log = app.paths.state_dir / "serve.log"
     began = log.stat().st_size if log.exists() else 0

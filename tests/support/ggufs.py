@@ -22,6 +22,26 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+TOOLS_TEMPLATE = (
+    "{% if tools %}<|im_start|>system\nYou may call functions. Their signatures are within <tools></tools>:\n<tools>"
+    "{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}\n</tools>\nReturn each call as\n<tool_call>\n"
+    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call><|im_end|>\n{% endif %}'
+    "{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ m.content }}\n"
+    "</tool_response><|im_end|>\n{% elif m.tool_calls %}<|im_start|>assistant{% for call in m.tool_calls %}"
+    '\n<tool_call>\n{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}\n'
+    "</tool_call>{% endfor %}<|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""How Hermes and Qwen are told of tools: calls are JSON within <tool_call>."""
+
+THINKING_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}"
+    "\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""Qwen's way to switch thinking off."""
+
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _END = 2  # <|im_end|> in every vocabulary here
 
@@ -49,7 +69,7 @@ def _vocabulary(words: Sequence[str]) -> list[str]:
     return [*_SPECIAL, *(_BYTES[byte] for byte in range(256) if _BYTES[byte] not in taken), pair, *spelled]
 
 
-def _add_tokenizer(writer: GGUFWriter, tokens: Sequence[str]) -> None:
+def _add_tokenizer(writer: GGUFWriter, tokens: Sequence[str], template: str = CHAT_TEMPLATE) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(tokens))
@@ -59,11 +79,20 @@ def _add_tokenizer(writer: GGUFWriter, tokens: Sequence[str]) -> None:
     writer.add_eos_token_id(_END)
     writer.add_pad_token_id(0)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(template)
 
 
 def _add_llama(
-    writer: GGUFWriter, name: str, tokens: Sequence[str], *, context: int, width: int, ff: int, layers: int, heads: int
+    writer: GGUFWriter,
+    name: str,
+    tokens: Sequence[str],
+    *,
+    context: int,
+    width: int,
+    ff: int,
+    layers: int,
+    heads: int,
+    template: str = CHAT_TEMPLATE,
 ) -> None:
     writer.add_name(name)
     writer.add_context_length(context)
@@ -76,7 +105,7 @@ def _add_llama(
     writer.add_rope_dimension_count(width // heads)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    _add_tokenizer(writer, tokens)
+    _add_tokenizer(writer, tokens, template)
 
 
 def _add_layers(
@@ -122,7 +151,14 @@ def chain_text(words: Sequence[str]) -> str:
 
 
 def write_chain(
-    path: Path, words: Sequence[str], *, name: str = "chain", context: int = 2048, loop: bool = False, mib: float = 0
+    path: Path,
+    words: Sequence[str],
+    *,
+    name: str = "chain",
+    context: int = 2048,
+    loop: bool = False,
+    mib: float = 0,
+    template: str = CHAT_TEMPLATE,
 ) -> Path:
     """Write a llama that answers every prompt with `chain_text(words)` at any temperature, a token a word, then stops.
 
@@ -146,7 +182,7 @@ def write_chain(
     output[first] += 20 * directions[0]
 
     writer = GGUFWriter(path, "llama")
-    _add_llama(writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads)
+    _add_llama(writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads, template=template)
     writer.add_tensor("token_embd.weight", directions.astype(np.float16))
     writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
     writer.add_tensor("output.weight", output.astype(np.float16))

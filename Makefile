@@ -17,7 +17,7 @@ FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 help:
 	@echo "make run        start Corral with its demo model and ask it something (ONCE=1: then end)"
 	@echo "make test       the core tests: everything that needs only Python packages (ARGS= for pytest)"
-	@echo "make test-all   the same and the tiers that need built engines and a registry"
+	@echo "make test-all   the same and the tiers that need built engines, a registry, or more time"
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
@@ -37,10 +37,10 @@ run: setup
 	@ONCE="$(ONCE)" PORT="$(PORT)" PROMPT="$(PROMPT)" $(BIN)/python tools/run_demo.py
 
 test: setup-dev
-	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: setup-dev engines registry
-	@$(BIN)/python -m pytest -n $(JOBS) -m "not chaos" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not chaos" $(ARGS)
 
 check: setup-dev
 	@$(BIN)/python tools/check.py

@@ -109,6 +109,7 @@ def test_a_conversation_survives_a_swap(paths: Paths, short_tmp: Path, kind: str
         assert "be kind" not in server.said()
 
 
+@pytest.mark.long
 def test_more_conversations_than_slots(paths: Paths, short_tmp: Path) -> None:
     """Each of three conversations over one slot is found again after a swap, and so they are by the next server."""
     topics = {topic: opening(topic) for topic in ("be kind", "be brief", "be true")}
@@ -164,6 +165,7 @@ def test_a_damaged_file_harms_nobody(paths: Paths, short_tmp: Path, damage: str)
         assert not said(server, "restored")
 
 
+@pytest.mark.long
 def test_the_bound_holds(paths: Paths, short_tmp: Path) -> None:
     """With room for one conversation the one used longest ago goes."""
     with Server(paths, config(short_tmp, conversations="800KiB")) as server:
@@ -178,6 +180,7 @@ def test_the_bound_holds(paths: Paths, short_tmp: Path) -> None:
         swap(server)
 
 
+@pytest.mark.long
 def test_off_means_off(paths: Paths, short_tmp: Path) -> None:
     """Turned off in the running server, what was kept is removed and nothing more is kept; so it is after a restart."""
     with Server(paths, config(short_tmp)) as server:
@@ -195,6 +198,7 @@ def test_off_means_off(paths: Paths, short_tmp: Path) -> None:
         assert list(paths.conversations_dir.iterdir()) == []
 
 
+@pytest.mark.long
 def test_conversations_can_be_removed(paths: Paths, short_tmp: Path) -> None:
     """They go when asked to, and with their model's file."""
     with Server(paths, config(short_tmp)) as server:
@@ -213,6 +217,7 @@ def test_conversations_can_be_removed(paths: Paths, short_tmp: Path) -> None:
         assert list(paths.conversations_dir.iterdir()) == []
 
 
+@pytest.mark.long
 def test_what_gives_nothing_is_switched_off(paths: Paths, short_tmp: Path) -> None:
     """A recurrent model without checkpoints reads everything again: after the second time nothing is kept for it, which
     ps says, and the next server knows."""

@@ -101,6 +101,7 @@ def test_one_that_freezes_while_idle_is_replaced(paths: Paths, quick: str) -> No
         assert newest_pid(server) != pid
 
 
+@pytest.mark.long
 def test_one_that_freezes_over_a_prompt_is_replaced_unseen(paths: Paths, slow: str) -> None:
     """A request of whose answer nothing was sent is answered by the replacement."""
     with Server(paths, slow) as server:
@@ -138,6 +139,7 @@ def test_one_that_freezes_in_a_stream_ends_it_with_an_error(paths: Paths, slow: 
         say(server, "slow", max_tokens=2)
 
 
+@pytest.mark.long
 def test_a_long_prompt_is_no_hang(paths: Paths, slow: str) -> None:
     """A prompt that takes several times the hang timeout is read to its end by the same process."""
     with Server(paths, slow) as server:
@@ -175,6 +177,7 @@ def test_a_pinned_one_that_crashes_comes_back_by_itself(paths: Paths, quick: str
         assert "SIGKILL" in crash.data["why"] and crash.data["detected_ms"] >= 0
 
 
+@pytest.mark.long
 def test_a_preloaded_one_that_cannot_stay_up_ends_in_failed(paths: Paths, quick: str, short_tmp: Path) -> None:
     """Crash after crash it is tried less and less often, and then left alone, with the story of it."""
     with Server(paths, quick.replace("idle_timeout: never", "preload: true")) as server:

@@ -12,6 +12,7 @@ from corral.config.settings import Listen
 from corral.errors import Bug, CorralError, LocalOnly, NotFound
 from corral.gateway import tables
 from corral.gateway.answer import send_error
+from corral.gateway.chat_route import Chat
 from corral.gateway.control import Control
 from corral.gateway.dialect_routes import dialect_groups
 from corral.gateway.exchange import ClientLeft, Exchange
@@ -25,6 +26,7 @@ from corral.gateway.proxy import Proxy
 from corral.gateway.recall import Conversations
 from corral.gateway.request_ids import new_request_id
 from corral.gateway.routes import CONTROL_BODY_BYTES, Match, Route, Table
+from corral.gateway.traits import Traits
 from corral.scheduler.lease import Leases
 from corral.supervisor.pulse import Pulses
 
@@ -188,8 +190,9 @@ def build(
 
         return StoreControl(models, heartbeat_s).routes()
 
-    own = [*Inference(host, proxy).routes(), *control.routes()]
-    groups = dialect_groups(host, proxy, models)
+    chat = Chat(host, proxy, Traits(models))
+    own = [*Inference(host, proxy, chat).routes(), *control.routes()]
+    groups = dialect_groups(host, proxy, models, chat)
 
     @cache
     def table(dialect: str | None) -> Table:

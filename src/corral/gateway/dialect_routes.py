@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from corral.gateway.chat_route import Chat
 from corral.gateway.host import Host
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.proxy import Proxy
@@ -11,12 +12,12 @@ from corral.gateway.routes import Route
 from corral.gateway.tables import Groups
 
 
-def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None) -> Groups:
+def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> Groups:
     """What makes the routes of each dialect, by its name."""
-    return {"ollama": lambda: _ollama(host, proxy, models)}
+    return {"ollama": lambda: _ollama(host, proxy, models, chat)}
 
 
-def _ollama(host: Host, proxy: Proxy, models: ModelsHost | None) -> Iterable[Route]:
+def _ollama(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> Iterable[Route]:
     from corral.gateway.ollama_routes import ollama_routes
 
-    return ollama_routes(host, proxy, models)
+    return ollama_routes(host, proxy, models, chat)

@@ -84,9 +84,12 @@ class FastExchange(WireExchange):
             return False
         named, self._stream = seen
         try:
-            model = means.host.resolve(named, plan.fast.app.listener_default).name
+            found = means.host.resolve(named, plan.fast.app.listener_default)
         except CorralError:
             return False
+        if plan.route.plain is not None and not plan.route.plain(found, body):
+            return False
+        model = found.name
         held = means.leases.try_lease(model)
         if held is None:
             return False

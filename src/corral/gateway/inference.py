@@ -10,6 +10,7 @@ from corral.access.engine_paths import scope_of
 from corral.config.settings import ModelSettings, Settings
 from corral.errors import CallerError, Forbidden, Stopping
 from corral.gateway.answer import send_json, send_text
+from corral.gateway.chat_route import Chat
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
@@ -17,8 +18,8 @@ from corral.gateway.page import greeting
 from corral.gateway.proxy import Proxy
 from corral.gateway.routes import Doc, Match, Route
 
-INFERENCE_PATHS = (
-    "/v1/chat/completions",
+CHAT = "/v1/chat/completions"
+_RELAYED = (
     "/v1/completions",
     "/v1/embeddings",
     "/rerank",
@@ -29,6 +30,7 @@ INFERENCE_PATHS = (
     "/detokenize",
     "/apply-template",
 )
+INFERENCE_PATHS = (CHAT, *_RELAYED)
 """POST routes that go to the engine under the same path; sending such a request twice does no harm."""
 
 _HEALTH = Doc("Is it alive", dict[str, str], tag="health")
@@ -38,13 +40,15 @@ _READY = Doc("Does it take new work", dict[str, str], tag="health", errors=(Stop
 class Inference:
     """Their handlers, over one host and one proxy."""
 
-    def __init__(self, host: Host, proxy: Proxy) -> None:
+    def __init__(self, host: Host, proxy: Proxy, chat: Chat) -> None:
         self._host = host
         self._proxy = proxy
+        self._chat = chat
 
     def routes(self) -> list[Route]:
         return [
-            *(Route("POST", path, self._infer, large=True, direct=True, scope="infer") for path in INFERENCE_PATHS),
+            Route("POST", CHAT, self._ask, large=True, direct=True, plain=self._chat.relays, scope="infer"),
+            *(Route("POST", path, self._infer, large=True, direct=True, scope="infer") for path in _RELAYED),
             Route("GET", "/v1/models", self._models, scope="infer"),
             Route("GET", "/v1/models/{model}", self._model, scope="infer"),
             Route("*", "/upstream/{model}", self._upstream, large=True, scope="infer"),
@@ -52,6 +56,9 @@ class Inference:
             Route("GET", "/ready", self._ready, _READY, scope=None),
             Route("GET", "/", self._greeting, scope=None),
         ]
+
+    async def _ask(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await self._chat.answer(exchange, body)
 
     async def _infer(self, exchange: Exchange, match: Match, body: bytes) -> None:
         await self._proxy.infer(exchange, body)

@@ -11,6 +11,7 @@ from corral import __version__, clock
 from corral.config.settings import ModelSettings
 from corral.errors import CorralError, NotOffered
 from corral.gateway.answer import send_json, send_text
+from corral.gateway.chat_route import Chat
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.dialects.ollama import asked, embed, facts
 from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece
@@ -30,12 +31,12 @@ from corral.gateway.routes import Handler, Match, Route
 from corral.scheduler.lease import Lease
 
 
-def ollama_routes(host: Host, proxy: Proxy, models: ModelsHost | None) -> list[Route]:
+def ollama_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> list[Route]:
     """All of Ollama's routes, OpenAI's `/v1` among them as its own server has it."""
     known = OllamaModels(host, models)
     ollama = Ollama(host, proxy, known)
     routes = [*ollama.routes(), *OllamaManage(host, models, known).routes()]
-    openai = [route for route in Inference(host, proxy).routes() if route.path.startswith("/v1/")]
+    openai = [route for route in Inference(host, proxy, chat).routes() if route.path.startswith("/v1/")]
     return [*routes, *openai]
 
 

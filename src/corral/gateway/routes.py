@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from corral.config.settings import ModelSettings
 from corral.errors import CallerError, CorralError, MethodNotAllowed, NotFound
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.dialects.openai import OPENAI
@@ -57,6 +58,7 @@ class Route:
     doc: Doc | None = None
     large: bool = False  # takes bodies up to the configured bound, not only small ones
     direct: bool = False  # its body goes to an engine of the model that it names, under the same path
+    plain: Callable[[ModelSettings, bytes], bool] | None = None  # which bodies for which models; None = all
     local: bool = False  # answers on unix sockets only
     scope: Scope | None = "admin"  # what a key must be good for; None = nothing
     dialect: Dialect = OPENAI

@@ -1,0 +1,57 @@
+"""What is known of a model's way to talk before it runs: its template and architecture, read once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from corral.config.settings import ModelSettings
+from corral.errors import CorralError
+from corral.gateway.dialects.reasoning.style import Style, style_of
+from corral.gateway.models_host import ModelsHost
+from corral.models.shards import read_model
+
+
+class Traits:
+    """The style of each model. Read from its file or the store when first asked for; again when its settings change."""
+
+    def __init__(self, models: ModelsHost | None = None) -> None:
+        self._models = models
+        self._known: dict[str, tuple[ModelSettings, Style]] = {}
+
+    def known(self, model: ModelSettings) -> Style | None:
+        """What is known already."""
+        found = self._known.get(model.name)
+        return found[1] if found is not None and found[0] is model else None
+
+    async def of(self, model: ModelSettings) -> Style:
+        """Never raises: a model of which nothing can be read is one that does not think."""
+        if (known := self.known(model)) is not None:
+            return known
+        template, architecture = "", ""
+        try:
+            if model.ref is None:
+                header = await asyncio.to_thread(read_model, model.source)
+                template, architecture = header.chat_template or "", header.architecture
+            elif self._models is not None:
+                card = await self._models.show(model.name)
+                template, architecture = card.template_text or "", card.architecture
+            template = await asyncio.to_thread(_own, model) or template
+        except (CorralError, OSError):
+            pass
+        style = style_of(template, architecture, model.args, model.reasoning)
+        self._known[model.name] = (model, style)
+        return style
+
+
+def _own(model: ModelSettings) -> str:
+    """The template that the model's flags name; empty when they name none, or one of the engine's own by its name."""
+    args = model.args
+    for at, flag in enumerate(args):
+        name, equals, value = flag.partition("=")
+        value = value if equals else "".join(args[at + 1 : at + 2])
+        if name == "--chat-template" and "{" in value:
+            return value
+        if name == "--chat-template-file":
+            return Path(value).expanduser().read_text(encoding="utf-8", errors="replace")
+    return ""

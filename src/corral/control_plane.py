@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from corral import __version__, clock, journal, story, views
+from corral.access.desk import Desk
 from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.diff import changes
 from corral.config.load import Loaded
@@ -58,6 +59,7 @@ class ControlPlane:
         self.listeners: Listeners | None = None
         self.give_over: Callable[[], str] | None = None  # set by the daemon
         self.conversations: KeptConversations | None = None
+        self.desk: Desk | None = None
         self._load_again = load_again
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
         self._spawn = spawn
@@ -305,6 +307,8 @@ class ControlPlane:
     async def reload(self) -> ReloadResult:
         async with self._reloading:
             loaded = await asyncio.to_thread(self._load_again)
+            if self.desk is not None:
+                await self.desk.reload()  # a command may have made keys before it saw this server
             new, made = loaded.settings, changes(self._configured, loaded.settings)
             if self.listeners is not None:
                 await self.listeners.update(new)

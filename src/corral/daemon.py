@@ -8,11 +8,13 @@ import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from corral import __version__, clock, journal, views
+from corral.access.desk import Desk
+from corral.access.gate import AccessGate
+from corral.access_plane import AccessPlane
 from corral.at_start import preload, warm
 from corral.config.load import Loaded
 from corral.config.paths import Paths
@@ -25,7 +27,7 @@ from corral.engines.llamacpp import LlamaCpp
 from corral.engines.stored import FromStore
 from corral.errors import CorralError, Stopping
 from corral.events import EventLog
-from corral.facts import Adapters, policy, specs
+from corral.facts import policy, specs
 from corral.gateway.app import build
 from corral.gateway.listen import Listeners
 from corral.hardware.watch import Watcher
@@ -35,6 +37,7 @@ from corral.measures import Measures, listed
 from corral.model_plane import ModelPlane
 from corral.models.job_view import JobView
 from corral.models.library import Library
+from corral.parts import Parts
 from corral.runners import nursery
 from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
@@ -94,7 +97,7 @@ class Daemon:
         self._engines_stay = False
         self.events = EventLog()
         self._loaded, self._load_again = loaded, load_again
-        self._journal = journal.Journal(paths.state_dir, say=self._journal_fails)
+        self._journal = journal.Journal(paths.state_dir, say=partial(self._tell, "journal.failing"))
         before = journal.last(paths.state_dir)
         self.events.resume(before, journal.next_number(before))
         self.events.keep = self._journal.take
@@ -116,8 +119,9 @@ class Daemon:
                 asyncio.create_task(console.run(), name="console"),  # to the very end
                 self._spawn(self._idle(parts), name="idle exit"),
                 self._spawn(logs.keep_bounded(parts.fleet.live_logs), name="cap logs"),
-                self._spawn(parts.runner.keep_nursery(self._say_plainly), name="nursery"),
+                self._spawn(parts.runner.keep_nursery(partial(self._tell, "warden.nursery")), name="nursery"),
                 self._spawn(self._journal.run(), name="journal"),
+                self._spawn(parts.desk.run(), name="keys and usage"),
                 self._spawn(parts.watch.run(), name="watch engines"),
                 self._spawn(self._gpu_return(parts).run(), name="return to GPUs"),
                 self._spawn(parts.measures.sample(parts.scheduler_works, parts.scheduler.memory_seen), name="sample"),
@@ -145,7 +149,7 @@ class Daemon:
             raise failure
         return 0
 
-    async def _build(self, runner: ProcessRunner) -> _Parts:
+    async def _build(self, runner: ProcessRunner) -> Parts:
         settings = self._settings
         models = ModelPlane(self._library, self.events)
         ledger = ledgers.Ledger(self.paths.state_dir / ledgers.FILE, self._warn_of_ledger)
@@ -168,6 +172,8 @@ class Daemon:
             most=lambda: self._current.conversations_bytes,
         )
         await kept.open()
+        desk = Desk(self.paths.access_file, partial(self._tell, "access.warning"))
+        await desk.open()
         adapter = FromLedger(LlamaCpp(measures.machine, slots_dir=lambda: kept.folder), ledger)
         from_store = FromStore(adapter, models.library.ready, self.paths.cache_dir / "templates")
         adapters = {"llama.cpp": from_store}
@@ -210,10 +216,25 @@ class Daemon:
         models.users = plane
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
         watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
-        app = build(plane, scheduler, models=models, pulses=pulses, conversations=kept)
+        plane.desk = desk
+        gate = AccessGate(desk, lambda: plane.settings, insecure=self.options.insecure)
+        access = AccessPlane(desk, gate, self.events)
+        app = build(plane, scheduler, models=models, pulses=pulses, conversations=kept, gate=gate, access=access)
         listeners = plane.listeners = Listeners(app)
-        return _Parts(
-            runner, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept, measures
+        return Parts(
+            runner,
+            adapters,
+            from_store,
+            fleet,
+            scheduler,
+            plane,
+            models,
+            listeners,
+            keeper,
+            watch,
+            kept,
+            measures,
+            desk,
         )
 
     @property
@@ -239,7 +260,7 @@ class Daemon:
         self._engines_stay = True
         self.end("SIGUSR1: the engines stay for the next server")
 
-    async def _open(self, parts: _Parts) -> None:
+    async def _open(self, parts: Parts) -> None:
         settings = self._settings
         for departed in await parts.runner.departed():
             name = departed.unit.rpartition(".")[0]
@@ -269,7 +290,7 @@ class Daemon:
                 self._spawn(preload(parts.plane, model.name), name=f"preload {model.name}")
         parts.scheduler.keep_hours()
 
-    async def _adopt(self, parts: _Parts) -> None:
+    async def _adopt(self, parts: Parts) -> None:
         """Takes over the engines that ran on, those of stored models too."""
         for survivor in await parts.runner.survivors():
             with suppress(CorralError):  # not in the store any more, so that it will be stopped
@@ -282,7 +303,7 @@ class Daemon:
             if name not in adopted:
                 parts.from_store.release(name)
 
-    def _go_on(self, parts: _Parts) -> None:
+    def _go_on(self, parts: Parts) -> None:
         """Goes on with what an earlier server handed over."""
         parts.plane.give_over = partial(self._give_over, parts)
         if (taken := self._taken) is None:
@@ -300,7 +321,7 @@ class Daemon:
         self.events.post("server.handover", text + views.still_there(held), pid=taken.pid)
         self._going_on = GoingOn(taken, parts.listeners, parts.scheduler.lease, self._spawn)
 
-    def _give_over(self, parts: _Parts) -> str:
+    def _give_over(self, parts: Parts) -> str:
         """Begins a handover to the server that waits for it. Raises StateInUse, Stopping."""
         from corral.handover.give import GivingOver
         from corral.handover.take import connect
@@ -317,14 +338,14 @@ class Daemon:
         self._spawn(self._hand_over(parts, giving), name="hand over")
         return "another server takes over"
 
-    async def _hand_over(self, parts: _Parts, giving: GivingOver) -> None:
+    async def _hand_over(self, parts: Parts, giving: GivingOver) -> None:
         if not await giving.prepare(parts.plane.settings.timeouts.drain_s):
             self.events.post("server.handover", "the server that was to take over went away: this one goes on")
             self._giving = None
         elif not self._end.is_set():
             self.end("another server takes over, with the engines")
 
-    async def _leave(self, parts: _Parts, giving: GivingOver | None) -> None:
+    async def _leave(self, parts: Parts, giving: GivingOver | None) -> None:
         """Leaves the engines to the next server; to one that takes over, everything but the running answers. Bounded
         by the drain timeout."""
         parts.keeper.close()
@@ -336,6 +357,7 @@ class Daemon:
         await parts.models.close()
         await parts.measures.aclose()
         await self._journal.flush()
+        await parts.desk.flush()  # the next server counts on from what it finds
         self.events.keep = lambda entry: None  # the journal is the other's
         if self._going_on is not None:
             self._going_on.close()
@@ -345,11 +367,12 @@ class Daemon:
             await done_before(self._hurry, giving.until_answered(parts.plane.settings.timeouts.drain_s))
             giving.close()
             await parts.listeners.close(0.0)
+        await parts.desk.close(last=False)
         with suppress(CorralError):
             await parts.runner.link.bye()
         await parts.runner.link.aclose()
 
-    async def _close(self, parts: _Parts) -> None:
+    async def _close(self, parts: Parts) -> None:
         """Drains, then stops every engine. Bounded by the drain and stop timeouts."""
         timeouts = parts.plane.settings.timeouts
         if self._giving is not None:
@@ -360,17 +383,18 @@ class Daemon:
         parts.kept.close()
         parts.scheduler.close()
         await self._drain(parts)
+        await parts.desk.close()
         await asyncio.gather(parts.models.close(), *(unit.stop("Corral ends") for unit in parts.fleet))
         await parts.measures.aclose()
         await parts.runner.link.shutdown(timeouts.stop_s)
         await parts.runner.link.aclose()
 
-    async def _drain(self, parts: _Parts) -> None:
+    async def _drain(self, parts: Parts) -> None:
         """Lets running answers end, unless somebody hurries."""
         if not await done_before(self._hurry, parts.listeners.close(parts.plane.settings.timeouts.drain_s)):
             await parts.listeners.close(0.0)
 
-    async def _idle(self, parts: _Parts) -> None:
+    async def _idle(self, parts: Parts) -> None:
         """Ends the server once nothing was asked of it for the time given by `--idle-exit`."""
         limit = self.options.idle_exit_s
         if limit is None:
@@ -383,7 +407,7 @@ class Daemon:
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
 
-    def _gpu_return(self, parts: _Parts) -> GpuReturn:
+    def _gpu_return(self, parts: Parts) -> GpuReturn:
         def restart(unit: Unit, why: str) -> None:
             parts.scheduler.renew_unit(unit.model.name, why)
             if why_kept(unit.model):
@@ -397,15 +421,12 @@ class Daemon:
             lambda: parts.fleet, parts.adapters, self.events, is_busy=parts.scheduler.is_busy, restart=restart
         )
 
-    def _journal_fails(self, why: str) -> None:
-        self.events.post("journal.failing", why)
+    def _tell(self, kind: str, why: str) -> None:
+        self.events.post(kind, why)
 
     def _warn_of_ledger(self, why: str) -> None:
         with suppress(RuntimeError):  # called in the ledger's thread, perhaps after the loop's end
             self._loop.call_soon_threadsafe(self.events.post, "ledger.warning", why)
-
-    def _say_plainly(self, why: str) -> None:
-        self.events.post("warden.nursery", why)
 
     def _spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         return self._group.create_task(work, name=name)
@@ -426,25 +447,3 @@ class Daemon:
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What was built, for opening and closing."""
-
-    runner: ProcessRunner
-    adapters: Adapters
-    from_store: FromStore
-    fleet: Fleet
-    scheduler: Scheduler
-    plane: ControlPlane
-    models: ModelPlane
-    listeners: Listeners
-    keeper: Keeper
-    watch: Watch
-    kept: KeptConversations
-    measures: Measures
-
-    def scheduler_works(self) -> bool:
-        """Whether what is free on the devices matters now."""
-        return bool(self.scheduler.resident or self.scheduler.waiting)

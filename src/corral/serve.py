@@ -11,6 +11,7 @@ import gc
 import importlib
 import subprocess
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corral.config.load import load
@@ -32,7 +33,7 @@ def serve(options: ServeOptions) -> int:
     gc.disable()  # what is loaded now stays: looking through it again and again would only cost time
     paths = find_paths()
     flags: dict[str, Any] = {"listen": list(options.listen)} if options.listen else {}
-    load_again = partial(load, options.config, flags=flags, insecure=options.insecure, paths=paths)
+    load_again = partial(load, options.config, flags=flags, insecure=options.insecure, keyed=_has_keys, paths=paths)
     loaded = load_again()
     paths.make()
     taken = _take_over(paths) if options.handover else None
@@ -50,6 +51,12 @@ def serve(options: ServeOptions) -> int:
     finally:
         if taken is not None:
             taken.close()
+
+
+def _has_keys(file: Path) -> bool:
+    from corral.access.book import has_keys  # for the few servers that listen beyond this machine
+
+    return has_keys(file)
 
 
 def _take_over(paths: Paths) -> Taken | None:

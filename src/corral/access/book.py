@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from corral import clock
 from corral.access.figures import Slab, UsageKey, Used
 from corral.access.keys import SCOPES, Key, Limits, Scope
 from corral.errors import StoreError
 
 VERSION: Final = 1
 """Of the tables. A file of a later one is left as it is."""
-FILE: Final = "access.db"
-"""Its name in the state directory."""
 KEPT_DAYS: Final = 800
 """Of usage; what is older goes when something is written."""
 _BUSY_S: Final = 5.0
@@ -154,16 +153,13 @@ class Book:
         self._file.close()
 
 
-def has_keys(state_dir: Path) -> bool:
-    """Whether there is a key that counts, for `corral serve` before anything else runs. Raises StoreError."""
-    import time
-
-    path = state_dir / FILE
+def has_keys(path: Path) -> bool:
+    """Whether `path` has a key that counts, for who looks before a server runs. Raises StoreError."""
     if not path.exists():
         return False
     book = Book(path)
     try:
-        return any(key.problem(time.time()) is None for key in book.keys().values())
+        return any(key.problem(clock.wall()) is None for key in book.keys().values())
     finally:
         book.close()
 

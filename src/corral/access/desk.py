@@ -37,6 +37,15 @@ class Made:
     secret: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Taken:
+    """Tokens of a key's budgets, None where it has none, and its running requests."""
+
+    day: int | None
+    month: int | None
+    running: int
+
+
 class Desk:
     """Everything but `open` and the `async` methods is for the event loop's thread, and does not wait."""
 
@@ -128,6 +137,17 @@ class Desk:
                 self._wake.set()
         return account, admission, saved
 
+    def taken(self, key: Key) -> Taken:
+        """What `key` has taken of its budgets, with what is set aside, and how many of its requests run."""
+        account = self._accounts.get(key.id)
+        if account is None:
+            account = Account(key.limits, self._spent.get(key.id, {}), clock.wall())
+        by_span = {}
+        for budget in account.budgets:
+            budget.turn(clock.wall())
+            by_span[budget.span] = budget.used + budget.held
+        return Taken(by_span.get("day"), by_span.get("month"), account.streams)
+
     def used(self, key: str, model: str, prompt: int, completion: int) -> None:
         """Counts one request that has ended."""
         where = UsageKey(self._day(), key, model)
@@ -217,6 +237,11 @@ class Desk:
         if not self._failing:
             self._failing = True
             self._warn(f"usage and budgets cannot be written: {error.message}")
+
+    async def flush(self) -> None:
+        """Writes what is to be written. What fails is told."""
+        with contextlib.suppress(CorralError):
+            await self._write()
 
     async def close(self, *, last: bool = True) -> None:
         """Writes what is left. `last`: no request runs any more, so that slabs which were not used up are given back;

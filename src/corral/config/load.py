@@ -78,7 +78,7 @@ def load(
     *,
     flags: Mapping[str, Any] = MappingProxyType({}),
     insecure: bool = False,
-    keyed: Callable[[Path], bool] = lambda state_dir: False,
+    keyed: Callable[[Path], bool] = lambda file: False,
     paths: Paths | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -87,7 +87,7 @@ def load(
 
     `config` is the file of `--config`; `flags` are values by global key, as the command line gave them
     (`{"listen": ["127.0.0.1:0"]}`); `insecure` allows addresses beyond loopback, and so do keys:
-    `keyed` looks for some in a state directory.
+    `keyed` looks for some in their file.
 
     Raises ConfigError with every problem at once, in `details["problems"]` too.
     """
@@ -102,7 +102,7 @@ def examine(
     *,
     flags: Mapping[str, Any] = MappingProxyType({}),
     insecure: bool = False,
-    keyed: Callable[[Path], bool] = lambda state_dir: False,
+    keyed: Callable[[Path], bool] = lambda file: False,
     paths: Paths | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -128,7 +128,7 @@ def examine(
         env=known,
         default_roots=default_roots,
         insecure=insecure,
-        keyed=partial(keyed, paths.state_dir),
+        keyed=partial(keyed, paths.access_file),
         short_names=load_short_names([paths.config_dir / USER_FILE]),
     )
     found = [

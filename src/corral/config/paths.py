@@ -35,6 +35,16 @@ class Paths:
         return self.data_dir / "models"
 
     @property
+    def access_file(self) -> Path:
+        """Keys, what is spent of their budgets, and usage."""
+        return self.state_dir / "access.db"
+
+    @property
+    def tls_dir(self) -> Path:
+        """The certificate of this server, and the authority that signed it."""
+        return self.config_dir / "tls"
+
+    @property
     def conversations_dir(self) -> Path:
         """What engines had read when they stopped, for this user only."""
         return self.cache_dir / "conversations"

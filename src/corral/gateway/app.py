@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from corral.config.settings import Listen
 from corral.errors import Bug, CorralError, LocalOnly, NotFound
@@ -29,6 +29,9 @@ from corral.gateway.routes import CONTROL_BODY_BYTES, Match, Route, Table
 from corral.gateway.traits import Traits
 from corral.scheduler.lease import Leases
 from corral.supervisor.pulse import Pulses
+
+if TYPE_CHECKING:
+    from corral.gateway.access_control import AccessHost
 
 HEARTBEAT_S = 15.0
 """A follower of logs or events hears something at least so often."""
@@ -173,22 +176,24 @@ def build(
     pulses: Pulses | None = None,
     conversations: Conversations | None = None,
     gate: Gate | None = None,
+    access: AccessHost | None = None,
     fast: bool = True,
 ) -> MakeApp:
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
     of its own, whether it is a unix socket, and its dialect. In `pulses` it tells how requests get on; `gate` says who
-    may do what (None: everybody everything)."""
+    may do what (None: everybody everything), and `access` has its keys."""
     control = Control(host, heartbeat_s)
     pulses = pulses or Pulses()
     proxy = Proxy(host, leases, pulses, conversations, gate)
     means = Means(host, leases, pulses, proxy.pool, conversations, gate) if fast else None
 
-    def stored() -> list[Route]:
-        if models is None:
-            return []
-        from corral.gateway.store_control import StoreControl  # loaded by those who ask for the store
+    def late() -> list[Route]:
+        # Loaded by those who ask for keys, or for the store.
+        from corral.gateway.access_control import AccessControl
+        from corral.gateway.store_control import StoreControl
 
-        return StoreControl(models, heartbeat_s).routes()
+        found = [] if access is None else AccessControl(access).routes()
+        return found if models is None else [*found, *StoreControl(models, heartbeat_s).routes()]
 
     chat = Chat(host, proxy, Traits(models))
     own = [*Inference(host, proxy, chat).routes(), *control.routes()]
@@ -196,7 +201,7 @@ def build(
 
     @cache
     def table(dialect: str | None) -> Table:
-        return tables.table(own, stored, groups, dialect)
+        return tables.table(own, late, groups, dialect)
 
     control.describe(lambda: tuple(route for route in table(None).routes if route.doc is not None))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import os
 import shutil
@@ -27,7 +28,7 @@ TIERS = {
 }
 """Markers of tests that need more than Python packages, and what each needs. `make test-all` runs them too."""
 
-KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER"}
+KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER", "CORRAL_TEST_NODE_CLIENTS"}
 """CORRAL_* variables that are about the tests themselves."""
 
 TERMINAL_VARIABLES = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"}
@@ -46,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Looked up before HOME is hidden from the tests.
     if "CORRAL_TEST_LLAMA_SERVER" not in os.environ and (found := _built_llama_server()) is not None:
         os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)
+    if "CORRAL_TEST_NODE_CLIENTS" not in os.environ and (clients := _installed_clients()).is_dir():
+        os.environ["CORRAL_TEST_NODE_CLIENTS"] = str(clients)
 
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -75,6 +78,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def _built_llama_server() -> Path | None:
     built = sorted((find_paths().cache_dir / "engines" / "llama.cpp").glob("*/bin/llama-server"))
     return built[-1] if built else None
+
+
+def _installed_clients() -> Path:
+    """Where `make clients` puts the JavaScript clients of the present lock file."""
+    lock = (Path(__file__).parent / "clients" / "npm" / "package-lock.json").read_bytes()
+    return find_paths().cache_dir / "clients" / hashlib.sha256(lock).hexdigest()[:16]
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,12 +138,21 @@ def find_paths(env: Mapping[str, str] | None = None) -> Paths:
 
 
 def _runtime_dir(env: Mapping[str, str], state: Path) -> Path:
-    # One per state directory, so that two servers with states of their own do not meet; hashed, to stay short.
-    tag = hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
     if own := env.get("CORRAL_RUNTIME_DIR"):
         return Path(own).expanduser().absolute()
+    import hashlib  # it loads OpenSSL
+
+    # One per state directory, so that two servers with states of their own do not meet; hashed, to stay short.
+    tag = hashlib.sha256(os.fsencode(state)).hexdigest()[:8]
     base = env.get("XDG_RUNTIME_DIR")
     if base and len(base) <= 48 and Path(base).is_dir():
         return Path(base) / f"corral-{tag}"
-    root = Path("/tmp") if sys.platform != "win32" else Path(tempfile.gettempdir())
-    return root / f"corral-{os.getuid()}-{tag}"
+    return _temporary() / f"corral-{os.getuid()}-{tag}"
+
+
+def _temporary() -> Path:
+    if sys.platform != "win32":
+        return Path("/tmp")
+    import tempfile  # slow, and seldom needed
+
+    return Path(tempfile.gettempdir())

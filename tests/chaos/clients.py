@@ -176,7 +176,7 @@ class Clients:
         reader, writer = await asyncio.open_connection(*self.address, limit=1 << 20)
         try:
             writer.write(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: corral\r\nContent-Type: application/json\r\n"
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Connection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
             )
             status, headers = await read_head(reader)

@@ -12,10 +12,11 @@ import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from corral.access_client import AccessClient
 from corral.api import ActionResult, DeviceInfo, EventInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.calls import understood
 from corral.config.paths import Paths
@@ -60,7 +61,7 @@ def _rate(tokens: int | None, ms: float | None) -> float | None:
     return tokens / ms * 1000 if tokens and ms else None
 
 
-class Client(StoreClient):
+class Client(StoreClient, AccessClient):
     """One server, by its address."""
 
     @classmethod
@@ -71,7 +72,9 @@ class Client(StoreClient):
         """
         env = os.environ if env is None else env
         if wanted := host or env.get("CORRAL_HOST"):
-            return cls(parse_address(wanted))
+            return cls(
+                replace(parse_address(wanted), key=env.get("CORRAL_KEY") or None, ca=env.get("CORRAL_CA") or None)
+            )
         client = cls(Address(socket=paths.control_socket))
         pid = daemon_pid(paths)
         if pid is not None and not alive(pid) and not client.connects():

@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +30,8 @@ class Address:
     port: int = DEFAULT_PORT
     tls: bool = False
     base: str = ""
+    key: str | None = field(default=None, repr=False)  # sent along; never over an open file, which asks for none
+    ca: str | None = None  # a PEM file to check its certificate with, beside the system's
 
     def __str__(self) -> str:
         if self.socket is not None:
@@ -160,10 +162,12 @@ def request(
     if address.socket is not None:
         connection = _UnixConnection(address.socket)
     elif address.tls:
-        connection = http.client.HTTPSConnection(address.host, address.port, timeout=CONNECT_S)
+        connection = _encrypted(address)
     else:
         connection = http.client.HTTPConnection(address.host, address.port, timeout=CONNECT_S)
     headers = {"Accept": accept, "Connection": "close"}
+    if address.key is not None and address.socket is None:
+        headers["Authorization"] = f"Bearer {address.key}"
     payload = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
     if payload is not None:
         headers["Content-Type"] = "application/json"
@@ -189,7 +193,26 @@ def request(
         connection.close()
 
 
+def _encrypted(address: Address) -> http.client.HTTPSConnection:
+    import ssl  # for the few that speak TLS
+
+    try:
+        context = ssl.create_default_context()
+        if address.ca is not None:
+            context.load_verify_locations(address.ca)
+    except OSError as error:
+        raise CallerError(
+            f"CORRAL_CA cannot be used: {address.ca}: {error.strerror or error}", hint="name the authority's PEM file"
+        ) from error
+    return http.client.HTTPSConnection(address.host, address.port, timeout=CONNECT_S, context=context)
+
+
 def _nobody(address: Address, error: OSError) -> Unreachable:
+    if (refused := getattr(error, "verify_message", None)) is not None:
+        return Unreachable(
+            f"the certificate of {address} is not trusted: {refused}",
+            hint="set CORRAL_CA to the ca.pem that `corral tls show` names on the server",
+        )
     why = "nothing answers" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
     return Unreachable(f"no Corral server at {address}: {why}", hint="start one with: corral serve")
 

@@ -92,6 +92,29 @@ def init(directory: Path, names: Sequence[str] = (), now: datetime.datetime | No
     return Issued(files, wanted, digest, until.date().isoformat(), fresh)
 
 
+def look(directory: Path) -> dict[str, str]:
+    """The certificate in `directory`, in words by what they say. Raises ConfigError when there is none."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    files = files_in(directory)
+    try:
+        ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
+        cert = x509.load_pem_x509_certificate(files.cert.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"there is no certificate in {directory} that can be read", hint="make one with: corral tls init"
+        ) from error
+    names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {
+        "certificate": str(files.cert),
+        "names": ", ".join(str(each.value) for each in names),
+        "until": cert.not_valid_after_utc.date().isoformat(),
+        "authority": str(files.ca),
+        "authority's SHA-256": ca.fingerprint(hashes.SHA256()).hex(":").upper(),
+    }
+
+
 def own_names() -> list[str]:
     """This machine's names and addresses, the one that others in the network see first."""
     found = [each for each in (lan_address(), socket.gethostname()) if each]

@@ -172,7 +172,12 @@ def path(app: App, everything: bool, file: Path | None) -> None:
 def _examine(app: App, file: Path | None, *, insecure: bool) -> Examined:
     from corral.config.load import examine
 
-    return examine(file, paths=app.paths, insecure=insecure)
+    def keyed(file: Path) -> bool:
+        from corral.access.book import has_keys
+
+        return has_keys(file)
+
+    return examine(file, paths=app.paths, insecure=insecure, keyed=keyed)
 
 
 def _shown(examined: Examined) -> str | None:

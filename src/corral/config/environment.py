@@ -57,6 +57,8 @@ PLACES = (
     "CORRAL_RUNTIME_DIR",
     "CORRAL_DATA_DIR",
     "CORRAL_HOST",
+    "CORRAL_KEY",
+    "CORRAL_CA",
 )
 """Variables that say where things are. They are read before any file is, so a `.env` file cannot set them."""
 

@@ -90,8 +90,9 @@ def prepare(file: Path, cold: bool) -> None:
             time.sleep(0.1)  # an engine that had it mapped has been told to end, and is not quite gone
             drop(file)
     else:
+        buffer = bytearray(1 << 20)
         with file.open("rb", buffering=0) as content:
-            while content.read(8 << 20):
+            while content.readinto(buffer):
                 pass
     there = cached(file)
     if there > 0.01 if cold else there < 0.99:

@@ -69,12 +69,13 @@ class Caller:
 class Ticket:
     """One admitted request."""
 
-    __slots__ = ("_account", "_admission", "_caller", "_desk", "_model", "body", "saved")
+    __slots__ = ("_account", "_admission", "_caller", "_desk", "_model", "_tokens", "body", "saved")
 
-    def __init__(self, desk: Desk, caller: Caller, model: str, body: bytes) -> None:
+    def __init__(self, desk: Desk, caller: Caller, model: str, body: bytes, tokens: bool) -> None:
         self._desk = desk
         self._caller = caller
         self._model = model
+        self._tokens = tokens  # it makes the model read or write
         self._account: Account | None = None
         self._admission: Admission | None = None
         self.body = body
@@ -88,7 +89,7 @@ class Ticket:
         prompt = completion = 0
         if usage is not None:
             prompt, completion = usage.prompt, usage.completion
-        elif events:  # cut off in the middle: what is known for sure, and never less than it was
+        elif events and self._tokens:  # cut off in the middle: what is known for sure, and never less than it was
             completion = events
             prompt = admission.prompt if admission is not None else 0
         if self._account is not None and admission is not None:
@@ -224,7 +225,8 @@ class AccessGate:
         assert isinstance(caller, Caller)
         if self.recorder.on:
             self.recorder.models(exchange, model, body)
-        ticket = Ticket(self._desk, caller, model, body)
+        tokens = sizes.takes_tokens(exchange.method, exchange.path)
+        ticket = Ticket(self._desk, caller, model, body, tokens)
         if (key := caller.key) is None:
             return ticket
         known = self._settings().models.get(model)
@@ -233,7 +235,7 @@ class AccessGate:
                 f"the key {key.id} may not use {model}", hint="GET /v1/models lists what it may use", model=model
             )
         size = sizes.NOTHING
-        if key.limits.counts_tokens:
+        if tokens and key.limits.counts_tokens:
             size = sizes.size_of(exchange.path, body, known.context if known is not None else None)
         ticket._account, ticket._admission, ticket.saved = self._desk.admit(key, size)
         if (each := ticket._admission.each) is not None:

@@ -45,6 +45,11 @@ class Size:
 NOTHING = Size(0, 0, counts=False)
 
 
+def takes_tokens(method: str, path: str) -> bool:
+    """Whether such a request has a model read or write."""
+    return method == "POST" and not path.endswith(_NO_TOKENS)
+
+
 def size_of(path: str, body: bytes, context: int | None = None) -> Size:
     """`body` as it is sent to `path`; `context` is what one sequence of the model holds, where that is known."""
     if not body or path.endswith(_NO_TOKENS):

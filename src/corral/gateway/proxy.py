@@ -103,7 +103,11 @@ class Proxy:
             ticket = begun.ticket
         else:
             ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
+            if ticket is not None:
+                body = ticket.body
         try:
+            if ticket is not None and ticket.saved is not None:
+                await ticket.saved
             while True:
                 first, begun = begun, None
                 async with (
@@ -151,11 +155,11 @@ class Proxy:
                             exchange.extra = exchange.extra + fields.of_lease(lease)
                             raise
                     finally:
-                        events = pulse.chunks
+                        events = pulse.chunks or exchange.gone  # the engine may have read all of the prompt
                         self._pulses.end(pulse)
         finally:
             if ticket is not None:
-                ticket.settle(usage_of(end), events)
+                ticket.settle(usage_of(end), events if exchange.status < 400 else 0)
 
     async def go_on(self, exchange: Exchange) -> None:
         """Goes on with what the fast path began."""

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from corral.config.settings import Listen
-from corral.errors import Bug, CorralError, LocalOnly, NotFound
+from corral.errors import Bug, CorralError, LocalOnly, MethodNotAllowed, NotFound
 from corral.gateway import tables
 from corral.gateway.answer import send_error
 from corral.gateway.chat_route import Chat
@@ -107,7 +107,7 @@ class App:
             return
         try:
             match: Match | None = self._table.match(exchange.method, exchange.path)
-        except NotFound:
+        except (NotFound, MethodNotAllowed):  # by whoever is not loaded yet, or in the dialect of that path
             match = None
         if match is None:  # outside, so that the next error does not hold this one
             match = await self._late_match(exchange)

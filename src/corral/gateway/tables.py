@@ -22,7 +22,12 @@ Groups = Mapping[str, Callable[[], Iterable[Route]]]
 def mounted(prefix: str, routes: Iterable[Route]) -> list[Route]:
     """`routes` under `prefix`; their handlers see the paths without it."""
     return [
-        replace(route, path=prefix if route.path == "/" else prefix + route.path, mount=prefix + route.mount)
+        replace(
+            route,
+            path=prefix if route.path == "/" else prefix + route.path,
+            mount=prefix + route.mount,
+            direct=False,  # an engine does not know the prefix
+        )
         for route in routes
     ]
 

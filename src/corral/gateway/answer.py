@@ -14,7 +14,7 @@ from corral.gateway import sse
 from corral.gateway.dialects import openai
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
-from corral.gateway.headers import Fields
+from corral.gateway.headers import Fields, first
 
 _JSON = (b"content-type", b"application/json")
 _EVENTS: Fields = [
@@ -50,7 +50,12 @@ async def send_error(exchange: Exchange, exc: CorralError) -> None:
         else:
             exchange.abort()
         return
-    await exchange.respond(dialect.status(exc), [_JSON, *_error_fields(exc)], encode(dialect.error(exc)))
+    body, head = dialect.error(exc), [_JSON, *_error_fields(exc)]
+    if dialect.numbered and (number := first(exchange.extra, b"x-request-id")) is not None:
+        body = {**body, "request_id": number.decode()}
+        if first(exchange.extra, b"request-id") is None:
+            head.append((b"request-id", number))
+    await exchange.respond(dialect.status(exc), head, encode(body))
 
 
 def error_info(exc: CorralError) -> ErrorInfo:

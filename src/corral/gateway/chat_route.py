@@ -15,6 +15,7 @@ from corral.gateway.dialects.chain import Chain, Unchanged
 from corral.gateway.dialects.dialect import Translate, Translation
 from corral.gateway.dialects.prepare import Prepared, bare, is_plain, prepared
 from corral.gateway.dialects.reasoning.clean import Cleaned
+from corral.gateway.dialects.reasoning.harmony import CHANNEL
 from corral.gateway.dialects.reasoning.style import Style
 from corral.gateway.dialects.tool_choice import Called
 from corral.gateway.exchange import Exchange
@@ -78,6 +79,23 @@ class Chat:
         ready = prepared({**request, "model": model.name}, style, model.parallel, budget=budget)
         await self._send(exchange, model, style, ready, translate, keep_alive_s)
 
+    async def count(self, exchange: Exchange, model: ModelSettings, request: dict[str, Any]) -> int:
+        """How many tokens the prompt of a chat request has, as its own engine counts them. Raises as `ask` does."""
+        ready = prepared({**request, "model": model.name}, await self._traits.of(model), model.parallel)
+        rendered = await self._question(exchange, model, b"/apply-template", ready.request)
+        prompt = {"content": rendered.get("prompt", ""), "add_special": True, "parse_special": True}
+        found = await self._question(exchange, model, b"/tokenize", prompt)
+        return len(found.get("tokens") or ())
+
+    async def _question(
+        self, exchange: Exchange, model: ModelSettings, path: bytes, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        status, said = await self._proxy.ask(exchange, model.name, path, json.dumps(body).encode())
+        answer = chat.parsed(said)
+        if status >= 400 or answer is None:
+            raise chat.refusal(status, answer, said)
+        return answer
+
     async def _send(
         self,
         exchange: Exchange,
@@ -111,6 +129,7 @@ class Chat:
             again = bare(ready.request) if style.cleaner == "harmony" and not exchange.started else None
             if again is None:
                 raise
+            ready = ready._replace(prefill=CHANNEL)
             await send(again)
 
     def _translations(self, exchange: Exchange, ready: Prepared, outer: Translate | None) -> Translate:
@@ -119,7 +138,7 @@ class Chat:
                 _tell_context(exchange, ready.num_ctx, self._context(lease))
             made: list[Callable[[], Translation]] = []
             if (cleaner := ready.cleaner) is not None:
-                made.append(lambda: Cleaned(cleaner))
+                made.append(lambda: Cleaned(cleaner, ready.prefill))
             if ready.bound:
                 made.append(lambda: Called(request_ids.new_request_id().decode()[4:]))
             if outer is not None:

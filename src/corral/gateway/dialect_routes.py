@@ -14,10 +14,19 @@ from corral.gateway.tables import Groups
 
 def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> Groups:
     """What makes the routes of each dialect, by its name."""
-    return {"ollama": lambda: _ollama(host, proxy, models, chat)}
+    return {
+        "anthropic": lambda: _anthropic(host, proxy, chat),
+        "ollama": lambda: _ollama(host, proxy, models, chat),
+    }
 
 
 def _ollama(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> Iterable[Route]:
     from corral.gateway.ollama_routes import ollama_routes
 
     return ollama_routes(host, proxy, models, chat)
+
+
+def _anthropic(host: Host, proxy: Proxy, chat: Chat) -> Iterable[Route]:
+    from corral.gateway.anthropic_routes import anthropic_routes
+
+    return anthropic_routes(host, proxy, chat)

@@ -78,25 +78,43 @@ class Inference:
         await self._proxy.forward(exchange, model.name, target, body, again=again)
 
     async def _models(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        entries = await self.entries(exchange)
+        if exchange.header(b"anthropic-version") is not None:
+            from corral.gateway.anthropic_routes import send_models  # loaded by those whose clients are Anthropic's
+
+            await send_models(exchange, entries)
+            return
+        await send_json(exchange, {"object": "list", "data": entries})
+
+    async def entries(self, exchange: Exchange) -> list[dict[str, Any]]:
+        """Every model that the caller may name, in OpenAI's shape."""
         entries = openai.with_meta(await asyncio.to_thread(_entries, self._host.settings), self._host.units())
         entries += openai.stored_entries(await self._host.stored_names())
         if (caller := exchange.caller) is not None:
             entries = [each for each in entries if caller.may_use(self._all_names(each))]
-        await send_json(exchange, {"object": "list", "data": entries})
+        return entries
 
     def _all_names(self, entry: dict[str, Any]) -> tuple[str, ...]:
         model = self._host.settings.models.get(entry.get("alias_of", entry["id"]))
         return (entry["id"],) if model is None else (model.name, *model.aliases)
 
     async def _model(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        stored = openai.stored_entries([each for each in await self._host.stored_names() if each[0] == match.rest])
-        if stored and match.rest not in _names(self._host.settings):
-            await send_json(exchange, stored[0])
+        if exchange.header(b"anthropic-version") is not None:
+            from corral.gateway.anthropic_routes import send_model
+
+            await send_model(exchange, self, match.rest)
             return
-        model = self._host.resolve(match.rest)
+        await send_json(exchange, await self.entry(match.rest))
+
+    async def entry(self, name: str) -> dict[str, Any]:
+        """One model in OpenAI's shape. Raises UnknownModel."""
+        stored = openai.stored_entries([each for each in await self._host.stored_names() if each[0] == name])
+        if stored and name not in _names(self._host.settings):
+            return stored[0]
+        model = self._host.resolve(name)
         created = await asyncio.to_thread(_created, model)
         entries = openai.with_meta(openai.model_entries([(model, created)]), self._host.units())
-        await send_json(exchange, next((entry for entry in entries if entry["id"] == match.rest), entries[0]))
+        return next((entry for entry in entries if entry["id"] == name), entries[0])
 
     async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
         await send_json(exchange, {"status": "ok"})

@@ -68,6 +68,10 @@ class ChatReader:
         self.id = self.id or _text(chunk.get("id"))
         if "usage" in chunk or "timings" in chunk:
             self.usage = usage_of(data) or self.usage
+        elif isinstance(progress := chunk.get("prompt_progress"), dict):
+            total, cached = progress.get("total"), progress.get("cache")
+            if isinstance(total, int) and isinstance(cached, int) and self.usage is None:
+                self.usage = Usage(total, 0, cached)
         choices = chunk.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict) or choice.get("index", 0) != 0:

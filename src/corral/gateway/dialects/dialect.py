@@ -18,6 +18,7 @@ class Dialect:
     error: Callable[[CorralError], Any]
     event: Callable[[CorralError], bytes]
     status: Callable[[CorralError], int] = lambda exc: exc.status
+    numbered: bool = False  # errors carry the request's id, as `request_id` and in the field `request-id`
 
 
 class Translation(Protocol):

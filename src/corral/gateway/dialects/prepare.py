@@ -30,6 +30,7 @@ class Prepared(NamedTuple):
     bound: bool  # the answer is JSON that is to become a call
     cleaner: Callable[[], Cleaner] | None
     num_ctx: int | None  # what was asked for
+    prefill: str = ""  # what the answer was made to begin with
 
 
 def prepared(request: dict[str, Any], style: Style, parallel: int, *, budget: int | None = None) -> Prepared:
@@ -111,5 +112,5 @@ def bare(request: dict[str, Any]) -> dict[str, Any] | None:
     messages = request.get("messages")
     if not isinstance(messages, list) or (messages and messages[-1].get("role") == "assistant"):
         return None
-    # llama.cpp reads nothing into an answer that has been begun, even with nothing.
-    return {**request, "messages": [*messages, {"role": "assistant", "content": ""}]}
+    # llama.cpp reads nothing into an answer that has been begun; this is how each of them begins.
+    return {**request, "messages": [*messages, {"role": "assistant", "content": CHANNEL}]}

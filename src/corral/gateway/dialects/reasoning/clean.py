@@ -45,8 +45,9 @@ class Cleaned:
 
     kind = b"text/event-stream"
 
-    def __init__(self, make: Callable[[], Cleaner]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], Cleaner], prefill: str = "") -> None:
+        """`prefill`: what the request had the answer begin with. llama.cpp repeats it in plain answers."""
+        self._make, self._prefill = make, prefill
         self._choices: dict[int, _Choice] = {}
         self._first = b""  # events that say nothing yet: until something is said, the request can be asked anew
         self._said = False
@@ -140,7 +141,7 @@ class Cleaned:
         if not isinstance(content, str) or not content:
             return False
         cleaner = self._make()
-        pieces = [*cleaner.feed(content), *cleaner.end()]
+        pieces = [*cleaner.feed(content.removeprefix(self._prefill)), *cleaner.end()]
         said, thought = ("".join(piece.text for piece in pieces if piece.kind == kind) for kind in ("text", "think"))
         calls: list[dict[str, Any]] = []
         for piece in pieces:

@@ -25,6 +25,7 @@ _LEADING = re.compile(r"\s*(?:assistant\s*)?(?:(?:analysis|commentary|final)\b)?
 # Where the markers were dropped as special tokens and their words kept: "analysisLet me see…assistantfinalIt is 4".
 _WORD_THOUGHT = re.compile(r"(?:assistant)?analysis(?=[^\W_]|[\"'(\[*])")
 _WORD_SAID = re.compile(r"assistant(?:final|commentary)")
+_WORD_FIRST = re.compile(r"assistant(?:final|commentary)|final(?=[^\W_a-z]|[\"'(\[*])")
 _WORDS = ("analysis", "assistantanalysis", "assistantfinal", "assistantcommentary", "final", "commentary")
 _WORDS_BEGUN = {word[:size] for word in ("assistantfinal", "assistantcommentary") for size in range(1, len(word))}
 
@@ -111,7 +112,7 @@ class Harmony:
         begun = self._head.lstrip()
         if not begun or any(word.startswith(begun) for word in _WORDS):
             return
-        if (said := _WORD_SAID.match(begun)) is not None:
+        if (said := _WORD_FIRST.match(begun)) is not None:
             self._head = begun[said.end() :]
             self._settle()
         elif (thought := _WORD_THOUGHT.match(begun)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 from pathlib import Path
@@ -98,3 +99,18 @@ async def test_a_server_that_cannot_come_up_leaves_the_engines_alone(paths: Path
         [again] = server.client.units()
         assert (again.state, again.pid) == ("ready", unit.pid)
         await all_answered(server, 2)
+
+
+async def test_a_mended_file_is_tried_at_once(paths: Paths, config: str, short_tmp: Path) -> None:
+    """Requests for a model whose file is damaged are refused; the first one after it was mended is answered."""
+    sound = (short_tmp / "m.gguf").read_bytes()
+    (short_tmp / "m.gguf").write_bytes(sound[: len(sound) // 2])
+    with Server(paths, config) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        clients = Clients(1, dict(WORDS), 0, (host, int(port)))
+        for _ in range(2):
+            refused = await clients.ask("m", MIXES["load"][0], random.Random(0))
+            assert refused.end is End.REFUSED and refused.code in ("start_failed", "model_file"), str(refused)
+        (short_tmp / "m.gguf").write_bytes(sound)
+        answered = await clients.ask("m", MIXES["load"][0], random.Random(0))
+        assert answered.end is End.WHOLE, str(answered)

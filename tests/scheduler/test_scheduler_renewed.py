@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from corral.scheduler.messages import Asked, BecameReady, Configured, Ended, Returned, StopAsked
+from corral.errors import StartFailed
+from corral.scheduler.messages import Asked, BecameReady, Configured, Ended, Mended, Returned, StopAsked, Ticked
 from corral.scheduler.state import Policy, Spec
 from support.scheduler_script import Script
 
@@ -33,3 +34,27 @@ def test_a_replica_goes_on() -> None:
     assert script(Returned(2, "a~2")) == ["stop a~2.1"]
     assert script(Asked(3, "a", 1000.0)) == []
     assert script(Returned(1, "a")) == ["grant 3 a"]
+
+
+def test_one_that_must_go_soon_does_not_wait_for_long_answers() -> None:
+    """With a bound, its answers have so much time and no more; who waits is served by the next one."""
+    script = Script(Spec("a"))
+    script.ask(1, "a")
+    script(BecameReady("a", 1))
+    assert script(StopAsked("a", "it has no memory left", anew=True, within_s=5.0), at=1.0) == ["drain a.1"]
+    assert script(Asked(2, "a", 1000.0), at=2.0) == []
+    assert script(Ticked(), at=5.9) == []
+    assert script(Ticked(), at=6.0) == ["stop a.1"]
+    assert script(Ended("a", 1)) == ["start a.2"]
+
+
+def test_what_was_mended_need_not_wait() -> None:
+    """A failed start is refused until its next try; once its cause is gone, whoever asks starts it."""
+    script = Script(Spec("a"), Spec("b"))
+    assert script.ask(1, "a") == ["start a.1"]
+    assert script(Ended("a", 1, StartFailed("no"), 100.0)) == ["reject 1"]
+    assert script.ask(2, "a", at=1.0) == ["reject 2"]
+    assert script(Mended("b"), at=2.0) == []
+    assert script.ask(3, "a", at=3.0) == ["reject 3"]
+    assert script(Mended("a"), at=4.0) == []
+    assert script.ask(4, "a", at=5.0) == ["start a.2"]

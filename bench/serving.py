@@ -40,6 +40,7 @@ class Corral:
     port: int
     env: dict[str, str]
     accept_s: float  # from spawning it to the first accepted connection
+    answer_s: float  # and to the first answer: it listens before it has loaded everything
 
     @property
     def address(self) -> tuple[str, int]:
@@ -109,7 +110,10 @@ def corral(place: Path, models: str) -> Iterator[Corral]:
             if process.poll() is not None or time.perf_counter() - began > START_S:
                 raise RuntimeError(f"corral serve did not start: {(place / 'serve.log').read_text()}")
             time.sleep(0.001)
-        yield Corral(process, port, env, time.perf_counter() - began)
+        accept_s = time.perf_counter() - began
+        if not healthy(("127.0.0.1", port)):
+            raise RuntimeError(f"corral serve does not answer: {(place / 'serve.log').read_text()}")
+        yield Corral(process, port, env, accept_s, time.perf_counter() - began)
     finally:
         _end(process)
         for warden in [p for p in psutil.process_iter(["cmdline"]) if _names(p, place)]:

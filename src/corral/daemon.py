@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ from corral.supervisor.pulse import Pulses
 from corral.supervisor.reasons import explain
 from corral.supervisor.unit import Means, Unit
 from corral.supervisor.watch import Watch
-from corral.tasks import Tasks, done_before, loop_factory
+from corral.tasks import Tasks, done_before
 
 if TYPE_CHECKING:
     from corral.handover.give import GivingOver
@@ -62,20 +63,6 @@ if TYPE_CHECKING:
     from corral.handover.take import Taken
 
 _IDLE_LOOK_S = 1.0
-
-
-def run(
-    options: ServeOptions,
-    paths: Paths,
-    loaded: Loaded,
-    load_again: Callable[[], Loaded],
-    lock: StateLock,
-    taken: Taken | None = None,
-) -> int:
-    """Runs a server to its end, and gives its exit code. `lock` is the state directory's; `taken` is what an earlier
-    server handed over."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(Daemon(options, paths, loaded, load_again, lock, taken).run())
 
 
 class Daemon:
@@ -88,10 +75,13 @@ class Daemon:
         loaded: Loaded,
         load_again: Callable[[], Loaded],
         lock: StateLock,
-        taken: Taken | None = None,
+        taken: Taken | None,
+        opened: Mapping[str, list[socket.socket]],
     ) -> None:
+        """`lock` is the state directory's; `taken` is what an earlier server handed over; `opened` are sockets that
+        listen already, by address."""
         self.options, self.paths = options, paths
-        self._lock, self._taken = lock, taken
+        self._lock, self._taken, self._opened = lock, taken, opened
         self._giving: GivingOver | None = None  # while another server takes over
         self._going_on: GoingOn | None = None
         self._engines_stay = False
@@ -270,8 +260,7 @@ class Daemon:
             self.events.post("unit.ended", text, model=name, unit=departed.unit, why=why)
         await self._adopt(parts)
         await parts.measures.recall()
-        given = self._taken.listening if self._taken is not None else {}
-        await parts.listeners.open(settings, self.paths.control_socket, given)
+        await parts.listeners.open(settings, self.paths.control_socket, self._opened)
         addresses = parts.plane.addresses
         facts = {"pid": os.getpid(), "socket": str(self.paths.control_socket), "listen": addresses}
         self._go_on(parts)

@@ -1,14 +1,17 @@
 """Running a server: from its flags to the daemon, in an order in which nothing waits that need not.
 
-The daemon's modules take longest to load. The configuration is looked at before, so that a bad one is told at once, and
-the warden, a process of its own, comes up meanwhile.
+The daemon's modules take longest to load. The configuration is looked at before, so that a bad one is told at once; its
+addresses listen already, so that a client waits for its answer instead of being refused; and the warden, a process of
+its own, comes up meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import importlib
+import socket
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -16,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from corral.config.load import load
 from corral.config.paths import Paths, find_paths
+from corral.config.settings import Settings
+from corral.gateway.sockets import bound
 from corral.serve_options import ServeOptions
 from corral.state_lock import hold_state
 
@@ -37,18 +42,25 @@ def serve(options: ServeOptions) -> int:
     loaded = load_again()
     paths.make()
     taken = _take_over(paths) if options.handover else None
+    opened = taken.listening if taken is not None else {}
     try:
         with hold_state(paths) as lock:
+            if taken is None:
+                _listen(loaded.settings, opened)
             warden = _begin_warden(paths)
-            from corral.daemon import run  # only now, see above
+            from corral.daemon import Daemon  # only now, see above
+            from corral.tasks import loop_factory
 
             if warden is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     warden.wait(WARDEN_WITHIN_S)  # the process that we started ends once the lasting one listens
             gc.freeze()
             gc.enable()
-            return run(options, paths, loaded, load_again, lock, taken)
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                return runner.run(Daemon(options, paths, loaded, load_again, lock, taken, opened).run())
     finally:
+        for each in (sock for group in opened.values() for sock in group):
+            each.close()
         if taken is not None:
             taken.close()
 
@@ -57,6 +69,12 @@ def _has_keys(file: Path) -> bool:
     from corral.access.book import has_keys  # for the few servers that listen beyond this machine
 
     return has_keys(file)
+
+
+def _listen(settings: Settings, opened: dict[str, list[socket.socket]]) -> None:
+    """Opens the addresses of the configuration into `opened`."""
+    for where in settings.listen:
+        opened[str(where)] = bound(where)
 
 
 def _take_over(paths: Paths) -> Taken | None:

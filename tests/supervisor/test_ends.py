@@ -53,7 +53,7 @@ async def test_ailing_again_and_again_is_no_loop(paths: Paths) -> None:
             why = w.unit.ails(generation, STARVED)
             assert why is not None
             await w.unit.stop(why)
-            await w.told.until(lambda generation=generation: len(w.told.ended) == generation)
+            await w.unit.wait_stopped()
             pauses.append(w.told.ended[-1][3] - clock.monotonic())
         assert pauses[0] <= 0 < pauses[1] < pauses[2]
 

@@ -25,7 +25,8 @@ START_WITHIN_S = 30.0
 
 @dataclass
 class Server:
-    """Starts on entering, ends on leaving. `url` is its TCP listener, on any free port unless `listen` says more."""
+    """Starts on entering, ends on leaving. `url` is its TCP listener, on any free port unless `listen` says more; with
+    an empty one, that of `config`."""
 
     paths: Paths
     config: str = "models: [{name: demo, source: 'builtin:demo'}]"
@@ -62,8 +63,8 @@ class Server:
 
     def command(self) -> list[str]:
         return [
-            sys.executable, "-m", "corral", "--json", "serve", "--config", str(self.file), "--listen", self.listen,
-            *self.flags,
+            sys.executable, "-m", "corral", "--json", "serve", "--config", str(self.file),
+            *(["--listen", self.listen] if self.listen else []), *self.flags,
         ]  # fmt: skip
 
     def __enter__(self) -> Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from bench.frame import Figure, main, median
 from bench.registries import REPOSITORY, Offered, offer, registry
-from bench.serving import corral, scratch
+from bench.serving import START_S, corral, scratch
 
 WHAT = (
     "A model with one layer of random bytes (1 GB; quick: 256 MB) is pulled from a docker-registry on loopback into an "
@@ -48,7 +49,9 @@ class Pulls:
 
     def corral(self) -> float:
         reference = f"{self._offered.host}/{REPOSITORY}:latest"
-        with corral(self._fresh(), "models: []\n") as server:
+        place = self._fresh()
+        with corral(place, "models: []\n") as server:
+            _until_taken(place / "runtime" / "corral.sock")
             took_s = server.cli_s("--json", "pull", reference)
             (job,) = server.control("GET", "downloads")
             self.pull_s.append(job["finished_wall_s"] - job["started_wall_s"])
@@ -98,6 +101,18 @@ class Pulls:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         then()
         return time.perf_counter() - began
+
+
+def _until_taken(control: Path) -> None:
+    """Waits for the server's own socket: a command that does not find it starts a server of its own."""
+    deadline = time.monotonic() + START_S
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if not probe.connect_ex(str(control)):
+                return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"nothing listens at {control}")
+        time.sleep(0.01)
 
 
 def _sync_all(place: Path) -> None:

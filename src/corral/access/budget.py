@@ -44,7 +44,7 @@ class Held:
 class Budget:
     """One key's budget of one span; at any time that of the current period."""
 
-    __slots__ = ("_slab", "durable", "held", "limit", "period", "span", "used")
+    __slots__ = ("_ends_wall_s", "_slab", "durable", "held", "limit", "period", "span", "used")
 
     def __init__(self, span: Span, limit: int, period: str = "", spent: int = 0) -> None:
         """`spent` is what the book says of `period`."""
@@ -54,10 +54,14 @@ class Budget:
         self.used = spent
         self.held = 0
         self.durable = spent
+        self._ends_wall_s = 0.0  # until then nothing turns
         self._slab = max(_LEAST_SLAB, limit // _SLABS)
 
     def turn(self, now_wall_s: float) -> None:
         """Begins the period that it is now, if that is a later one."""
+        if now_wall_s < self._ends_wall_s:
+            return
+        self._ends_wall_s = now_wall_s + ends_in_s(self.span, now_wall_s)
         period = period_of(self.span, now_wall_s)
         if period > self.period:  # a clock that was set back does not give a budget twice
             self.period, self.used, self.held, self.durable = period, 0, 0, 0

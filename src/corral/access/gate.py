@@ -24,6 +24,7 @@ _WATCHED = frozenset(
     (b"host", b"origin", b"sec-fetch-site", b"authorization", b"x-api-key", b"api-key", b"x-forwarded-for",
      b"x-forwarded-proto")
 )  # fmt: skip
+_HOSTS = 256
 _HINT = "send it as `Authorization: Bearer ck_…`; `corral keys create` makes one"
 
 
@@ -52,6 +53,11 @@ class Caller:
 
     id: str  # never a secret
     key: Key | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whose what it leaves behind is: its key's, or of all who need none."""
+        return "" if self.key is None else self.key.id
 
     @property
     def counted(self) -> bool:
@@ -98,6 +104,30 @@ class Ticket:
             self._desk.used(key.id if key is not None else "", self._model, prompt, completion)
 
 
+class _Known:
+    """What follows from one configuration, looked up instead of found out for each request."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self.settings = settings
+        self.keyed: dict[int, bool] = {}  # by the identity of a listener's address
+        self.wheres: list[Listen] = []  # kept, so that no other gets its identity
+        self.rules = Rules()
+        self._own: dict[bytes | None, bool] = {}
+        if settings is not None:
+            named = [where.host.lower() for where in settings.listen if where.host and is_loopback(where)]
+            hosts = tuple(each.lower() for each in settings.allowed_hosts)
+            self.rules = Rules((*hosts, *named), tuple(each.lower() for each in settings.allowed_origins))
+
+    def is_own(self, host: bytes | None) -> bool:
+        """Whether a Host field is an address, or a name of ours."""
+        own = self._own.get(host)
+        if own is None:
+            if len(self._own) >= _HOSTS:
+                self._own.clear()
+            own = self._own[host] = origin.is_own_host(host, self.rules)
+        return own
+
+
 class AccessGate:
     """Over the keys of `desk`. `insecure`: no key is asked for anywhere."""
 
@@ -113,7 +143,7 @@ class AccessGate:
         self._settings = settings
         self._insecure = insecure
         self.recorder = recorder or Recorder()
-        self._rules_of: tuple[Settings | None, Rules] = (None, Rules())
+        self._known = _Known(None)
 
     # Who it is.
 
@@ -159,7 +189,13 @@ class AccessGate:
     def _look(self, exchange: Asked, scope: Scope | None, seen: dict[bytes, bytes]) -> tuple[bool, str]:
         """Whether a key is needed, and whose address it is. Raises OriginRefused."""
         settings, where, peer = self._settings(), exchange.where, exchange.peer
-        keyed = self.needs_key(where, settings)
+        known = self._known
+        if known.settings is not settings:
+            known = self._known = _Known(settings)
+        keyed = known.keyed.get(id(where))
+        if keyed is None:
+            keyed = known.keyed[id(where)] = self.needs_key(where, settings)
+            known.wheres.append(where)
         tls = where.tls is not None
         forwarded = seen.get(b"x-forwarded-for")
         if forwarded is not None and origin.is_trusted(peer, settings.trusted_proxies):
@@ -167,14 +203,14 @@ class AccessGate:
             peer = origin.client_address(peer, values, settings.trusted_proxies)
             tls = tls or seen.get(b"x-forwarded-proto", b"").lower() == b"https"
             keyed = keyed or not (self._insecure or where.insecure)  # from outside, whatever it says of itself
-        elif not keyed and is_loopback(where) and not origin.is_own_host(seen.get(b"host"), self._rules(settings)):
+        elif not keyed and not known.is_own(seen.get(b"host")) and is_loopback(where):
             raise OriginRefused(
                 "the Host field is no name of this server",
                 hint="ask by address or as localhost, or name it in `allowed_hosts`",
             )
         said = Said(seen.get(b"host"), seen.get(b"origin"), seen.get(b"sec-fetch-site"))
         if said.origin is not None or said.site is not None:
-            self._look_at_page(exchange, scope, said, self._rules(settings), tls)
+            self._look_at_page(exchange, scope, said, known.rules, tls)
         return keyed, peer
 
     def _look_at_page(self, exchange: Asked, scope: Scope | None, said: Said, rules: Rules, tls: bool) -> None:
@@ -195,7 +231,7 @@ class AccessGate:
         said = wanted.get(b"origin")
         if said is None or b"access-control-request-method" not in wanted:
             return None
-        if not origin.is_allowed_origin(said, self._rules(self._settings())):
+        if not origin.is_allowed_origin(said, _Known(self._settings()).rules):
             raise OriginRefused(
                 f"pages of {said.decode('latin-1')[:100]} may not ask here",
                 hint="allow it with `allowed_origins` in models.yaml, if it is yours",
@@ -208,14 +244,6 @@ class AccessGate:
         if where.path is not None or where.insecure:
             return False
         return settings.require_keys or not (self._insecure or is_loopback(where))
-
-    def _rules(self, settings: Settings) -> Rules:
-        if self._rules_of[0] is not settings:
-            named = [where.host.lower() for where in settings.listen if where.host and is_loopback(where)]
-            hosts = tuple(each.lower() for each in settings.allowed_hosts)
-            rules = Rules((*hosts, *named), tuple(each.lower() for each in settings.allowed_origins))
-            self._rules_of = (settings, rules)
-        return self._rules_of[1]
 
     # How much.
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from corral.api import dump
@@ -90,6 +91,16 @@ _PROGRESS = (
 )  # fmt: skip
 
 
+_FOR_PULL = frozenset(
+    f"/control/{each}"
+    for each in (
+        "pull", "update", "downloads", "downloads/pause", "downloads/resume", "downloads/cancel", "store",
+        "show/{model}", "inspect", "search",
+    )
+)  # fmt: skip
+"""What a key that may fetch models is good for; the rest is an administrator's."""
+
+
 class StoreControl:
     """The handlers, over one host."""
 
@@ -100,7 +111,7 @@ class StoreControl:
     def routes(self) -> list[Route]:
         """All of them. What names files or takes passwords answers on unix sockets only."""
         models = self._models
-        return [
+        found = [
             _act("pull", models.pull, PullAsk, DownloadInfo, "Fetch a model; answers at once", (*_NAME, DiskFull)),
             _act("update", models.update, UpdateAsk, list[DownloadInfo], "Fetch what changed upstream", _NAME),
             Route(
@@ -152,6 +163,7 @@ class StoreControl:
                  local=True),
             _act("logout", models.logout, LogoutAsk, Done, "Forget a registry's credentials", _LOCAL, local=True),
         ]  # fmt: skip
+        return [replace(route, scope="pull") if route.path in _FOR_PULL else route for route in found]
 
     async def _downloads(self, exchange: Exchange, match: Match, body: bytes) -> None:
         if query(exchange, (_FOLLOW,))["follow"] or wants_events(exchange):

@@ -135,7 +135,7 @@ class Chat:
     def _translations(self, exchange: Exchange, ready: Prepared, outer: Translate | None) -> Translate:
         def make(lease: Lease) -> Translation:
             if ready.num_ctx is not None:
-                _tell_context(exchange, ready.num_ctx, self._context(lease))
+                tell_context(exchange, ready.num_ctx, self._context(lease))
             made: list[Callable[[], Translation]] = []
             if (cleaner := ready.cleaner) is not None:
                 made.append(lambda: Cleaned(cleaner, ready.prefill))
@@ -156,7 +156,7 @@ class Chat:
         return next((unit.context for unit in self._host.units() if unit.unit == lease.unit and unit.context), 0)
 
 
-def _tell_context(exchange: Exchange, asked: int, served: int) -> None:
+def tell_context(exchange: Exchange, asked: int, served: int) -> None:
     """The context is the engine's: a request can ask for more or less, and is told what there is."""
     text = b"asked=%d; served=%d" % (asked, served) if served else b"asked=%d" % asked
     kept = [field for field in exchange.extra if field[0] != b"x-corral-num-ctx"]

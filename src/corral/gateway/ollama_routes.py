@@ -11,7 +11,7 @@ from corral import __version__, clock
 from corral.config.settings import ModelSettings
 from corral.errors import CorralError, NotOffered
 from corral.gateway.answer import send_json, send_text
-from corral.gateway.chat_route import Chat
+from corral.gateway.chat_route import Chat, tell_context
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.dialects.ollama import asked, embed, facts
 from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece
@@ -34,7 +34,7 @@ from corral.scheduler.lease import Lease
 def ollama_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> list[Route]:
     """All of Ollama's routes, OpenAI's `/v1` among them as its own server has it."""
     known = OllamaModels(host, models)
-    ollama = Ollama(host, proxy, known)
+    ollama = Ollama(host, proxy, known, chat)
     routes = [*ollama.routes(), *OllamaManage(host, models, known).routes()]
     openai = [route for route in Inference(host, proxy, chat).routes() if route.path.startswith("/v1/")]
     return [*routes, *openai]
@@ -43,8 +43,8 @@ def ollama_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Cha
 class Ollama:
     """Their handlers."""
 
-    def __init__(self, host: Host, proxy: Proxy, known: OllamaModels) -> None:
-        self._host, self._proxy, self._known = host, proxy, known
+    def __init__(self, host: Host, proxy: Proxy, known: OllamaModels, chats: Chat) -> None:
+        self._host, self._proxy, self._known, self._chats = host, proxy, known, chats
 
     def routes(self) -> list[Route]:
         infer = [("chat", self._chat), ("generate", self._generate), ("embed", self._embed)]
@@ -102,20 +102,24 @@ class Ollama:
         await self._check(model, name, wanted, "chat" if chat else "generate")
         if wanted.options.ignored:
             _say(exchange, b"x-corral-ignored-options", ", ".join(wanted.options.ignored))
-        for note in wanted.notes:
-            _say(exchange, b"x-corral-note", note)
         read = chat_piece if wanted.path == PATH else plain_piece
 
-        def translate(lease: Lease) -> Translation:
-            self._say_context(exchange, lease, wanted.options.num_ctx)
-            return Answer(
-                name, times, lease.load_ms, read, chat=chat, tops=wanted.tops, remember=wanted.remember
-            )  # fmt: skip
+        num_ctx = wanted.options.num_ctx
 
-        sent = json.dumps({"model": model.name, **wanted.body}).encode()
+        def translate(lease: Lease) -> Translation:
+            if wanted.path != PATH and num_ctx is not None:
+                tell_context(exchange, num_ctx, self._context(lease))
+            return Answer(name, times, lease.load_ms, read, chat=chat, tops=wanted.tops, remember=wanted.remember)
+
+        if wanted.path == PATH:
+            sized = {"num_ctx": num_ctx} if num_ctx is not None and num_ctx > 0 else {}
+            await self._chats.ask(
+                exchange, model, {**wanted.body, **sized}, translate, keep_alive_s=wanted.keep_alive_s
+            )
+            return
         await self._proxy.forward(
-            exchange, model.name, wanted.path, sent, again=True, identity=True, stream=wanted.stream,
-            keep_alive_s=wanted.keep_alive_s, translate=translate,
+            exchange, model.name, wanted.path, json.dumps(wanted.body).encode(), again=True, identity=True,
+            stream=wanted.stream, keep_alive_s=wanted.keep_alive_s, translate=translate,
         )  # fmt: skip
 
     async def _load(
@@ -147,16 +151,8 @@ class Ollama:
             if need not in able and (need != "completion" or "embedding" in able):
                 raise unsupported(name, verb if need == "completion" else need)
 
-    def _say_context(self, exchange: Exchange, lease: Lease, num_ctx: int | None) -> None:
-        """Tells a client that asked for a context which one it has."""
-        if num_ctx is None:
-            return
-        served = next((unit.context for unit in self._host.units() if unit.unit == lease.unit), 0)
-        if served:
-            _say(exchange, b"x-corral-context", str(served))
-        if 0 < served < num_ctx:
-            words = f"num_ctx {num_ctx} was asked for, {served} is served: set context: {num_ctx} in models.yaml"
-            _say(exchange, b"x-corral-note", words)
+    def _context(self, lease: Lease) -> int:
+        return next((unit.context for unit in self._host.units() if unit.unit == lease.unit), 0)
 
     # Embeddings
 

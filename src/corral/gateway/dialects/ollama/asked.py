@@ -90,17 +90,11 @@ def think(asked: dict[str, Any]) -> bool | str | None:
     )
 
 
-def thinking(value: bool | str | None) -> tuple[dict[str, Any], str]:
-    """The engine's fields for a `think`, and what had to be made less of it, in words."""
-    if value is None:
-        return {}, ""
-    kwargs: dict[str, Any] = {"enable_thinking": value is not False}
-    note = ""
-    if isinstance(value, str):
-        level = value if value in _LEVELS else _LEVELS[-1]
-        note = "" if level == value else f"think {value} is {level} here"
-        kwargs["reasoning_effort"] = level
-    return {"chat_template_kwargs": kwargs}, note
+def thinking(value: bool | str | None) -> dict[str, Any]:
+    """The fields of a chat request for a `think`; which efforts a model knows is not known here."""
+    if value is True:
+        return {"chat_template_kwargs": {"enable_thinking": True}}
+    return {} if value is None else {"reasoning_effort": value or "none"}
 
 
 def response_format(asked: dict[str, Any]) -> dict[str, Any]:

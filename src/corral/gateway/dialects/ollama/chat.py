@@ -26,7 +26,6 @@ class Wanted:
     options: Options = field(default_factory=Options)
     think: bool | str | None = None
     tops: int = 0  # alternatives wanted for each token
-    notes: tuple[str, ...] = ()  # what is done otherwise than asked, in words
     needs: tuple[str, ...] = ()  # capabilities, in Ollama's words
     remember: list[dict[str, Any]] | None = None  # the messages that a `context` is to hold, before the answer
 
@@ -50,10 +49,9 @@ def completed(given: dict[str, Any], body: dict[str, Any], so_far: Wanted) -> Wa
     """`so_far` with what `chat` and `generate` have in common put into `body`."""
     options = read_options(asked.table(given, "options"))
     think = asked.think(given)
-    thinking, note = asked.thinking(think)
     probabilities = asked.logprobs(given)
     body.update(options.fields)
-    body.update(thinking)
+    body.update(asked.thinking(think))
     body.update(probabilities)
     body.update(asked.response_format(given))
     body["stream"] = so_far.stream
@@ -67,7 +65,6 @@ def completed(given: dict[str, Any], body: dict[str, Any], so_far: Wanted) -> Wa
         options=options,
         think=think,
         tops=given.get("top_logprobs") or 0,
-        notes=(note,) if note else (),
         needs=(*so_far.needs, *(["thinking"] if think else [])),
         remember=so_far.remember,
     )

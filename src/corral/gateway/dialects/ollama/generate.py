@@ -72,7 +72,7 @@ def _plain(given: dict[str, Any], so_far: Wanted, body: dict[str, Any], path: by
         fields["json_schema"] = form["json_schema"]["schema"] if "json_schema" in form else {"type": "object"}
     if fields.pop("logprobs", False):
         fields["n_probs"] = fields.pop("top_logprobs")
-    for name in ("stream_options", "chat_template_kwargs"):
+    for name in ("stream_options", "chat_template_kwargs", "reasoning_effort"):
         fields.pop(name, None)
     needs = ("completion", "insert") if path == INFILL else ("completion",)
     return replace(whole, body=fields, path=path, needs=needs)

@@ -15,6 +15,7 @@ from corral.gateway.tables import Groups
 def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> Groups:
     """What makes the routes of each dialect, by its name."""
     return {
+        "openai": lambda: _openai(host, proxy, chat),
         "anthropic": lambda: _anthropic(host, proxy, chat),
         "ollama": lambda: _ollama(host, proxy, models, chat),
     }
@@ -30,3 +31,9 @@ def _anthropic(host: Host, proxy: Proxy, chat: Chat) -> Iterable[Route]:
     from corral.gateway.anthropic_routes import anthropic_routes
 
     return anthropic_routes(host, proxy, chat)
+
+
+def _openai(host: Host, proxy: Proxy, chat: Chat) -> Iterable[Route]:
+    from corral.gateway.openai_routes import openai_routes
+
+    return openai_routes(host, proxy, chat)

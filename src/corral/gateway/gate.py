@@ -25,6 +25,11 @@ class Caller(Protocol):
         ...
 
     @property
+    def owner(self) -> str:
+        """Whose what it leaves behind is; empty where nobody needs a key."""
+        ...
+
+    @property
     def counted(self) -> bool:
         """Tokens are counted for it, so that its tickets may have a `body` of their own and be `saved`."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from corral import clock
 from corral.errors import EngineGone, NotJson
@@ -47,10 +48,13 @@ class Proxy:
         self._conversations = conversations
         self._gate = gate
         self.pool = Pool()
+        self.at_rest: list[Callable[[], None]] = []
 
     def rest(self) -> None:
-        """Closes the connections that wait for a request."""
+        """Closes the connections that wait for a request, and what else is open only to be quick."""
         self.pool.close()
+        for close in self.at_rest:
+            close()
 
     async def infer(self, exchange: Exchange, body: bytes) -> None:
         """An inference route: the model is the one that the body names, and its name in the body becomes ours.

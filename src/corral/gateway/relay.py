@@ -6,7 +6,7 @@ from corral.errors import EngineError
 from corral.gateway import headers as fields
 from corral.gateway import upstream
 from corral.gateway.again import Tries
-from corral.gateway.dialects.dialect import Translation
+from corral.gateway.dialects.dialect import Translation, kept
 from corral.gateway.exchange import Exchange
 from corral.gateway.sse import TAIL_BYTES, Splitter
 from corral.scheduler.lease import Lease
@@ -148,6 +148,7 @@ async def _translate_events(
             await exchange.write(said)
             pulse.held = False
     last = translation.end(splitter.rest())
+    await kept(translation)
     if not exchange.started:
         await exchange.start(response.status, head, events=True)
     await exchange.end(last)
@@ -177,6 +178,7 @@ async def _translate_plain(
     whole = b"".join(held)
     tries.check_answer(lease, response.status, whole)
     status, body = translation.body(response.status, whole)
+    await kept(translation)
     head = [*(field for field in head if field[0] != b"content-type"), (b"content-type", b"application/json")]
     await exchange.respond(status, head, body)
     return whole

@@ -12,8 +12,8 @@ from dataclasses import replace
 from corral.gateway.answer import CONTROL
 from corral.gateway.routes import Route, Table
 
-ORDER = ("anthropic", "ollama", "docker", "llamacpp")
-"""The dialects beside OpenAI's."""
+ORDER = ("openai", "anthropic", "ollama", "docker", "llamacpp")
+"""The dialects; of OpenAI's, what is seldom asked for."""
 
 Groups = Mapping[str, Callable[[], Iterable[Route]]]
 """What makes each dialect's routes; called at most once for each listener's dialect, in any thread."""

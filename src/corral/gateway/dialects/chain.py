@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.gateway.dialects.dialect import Translation
+from corral.gateway.dialects.dialect import Translation, kept
 
 
 class Unchanged:
@@ -34,6 +34,9 @@ class Chain:
     def end(self, rest: bytes) -> bytes:
         made = self._inner.end(b"")
         return (self._outer.events(made) if made else b"") + self._outer.end(rest)
+
+    async def keep(self) -> None:
+        await kept(self._outer)
 
     def body(self, status: int, body: bytes) -> tuple[int, bytes]:
         return self._outer.body(*self._inner.body(status, body))

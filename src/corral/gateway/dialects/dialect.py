@@ -43,6 +43,18 @@ class Translation(Protocol):
         ...
 
 
+class Keeping(Protocol):
+    """A translation that has something to be done when the answer is whole, before its end goes out."""
+
+    async def keep(self) -> None: ...
+
+
+async def kept(translation: Translation) -> None:
+    """Has `translation` do what it has to when its answer is whole."""
+    if (keep := getattr(translation, "keep", None)) is not None:
+        await keep()
+
+
 Translate = Callable[[Lease], Translation]
 
 

@@ -1,0 +1,57 @@
+"""ollama-js as a client: one run of tests/clients/npm/ollama.mjs, and what it got."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.stable import Stable
+from gateway.wire import until
+
+SCRIPT = Path(__file__).parents[2] / "clients" / "npm" / "ollama.mjs"
+
+
+async def run(script: Path, directory: Path, *args: str) -> Any:
+    """What a script of ours prints. Skips where Node.js, or what `make clients` installs, is missing."""
+    node, clients = shutil.which("node"), os.environ.get("CORRAL_TEST_NODE_CLIENTS")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    if clients is None:
+        pytest.skip("the JavaScript clients are not installed: make clients")
+    # Node looks for packages beside the script.
+    (directory / "node_modules").symlink_to(Path(clients) / "node_modules")
+    copied = shutil.copy(script, directory)
+    process = await asyncio.create_subprocess_exec(
+        node, str(copied), *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return json.loads(out)
+
+
+async def test_ollama_js(ollama_stable: Stable, short_tmp: Path) -> None:
+    """Lists, chats, streams, a context, tools, thoughts, embeddings, errors, and a stream broken off."""
+    url = f"http://{ollama_stable.address}"
+    got = await run(SCRIPT, short_tmp, url, "chain", "tools", "think", "bert")
+    assert set(got["list"]) > {"demo:latest", "chain:latest"}
+    assert (got["chat"]["message"]["content"], got["chat"]["done_reason"]) == ("Corral keeps models", "length")
+    assert "".join(piece["message"]["content"] for piece in got["stream"]) == "Corral keeps models"
+    assert (got["stream"][-1]["done"], got["stream"][-1]["eval_count"]) == (True, 3)
+    assert got["generate"]["response"] == "Corral keeps models"
+    assert got["again"]["prompt_eval_count"] > got["generate"]["prompt_eval_count"]
+    (call,) = got["tools"]
+    assert call["function"]["arguments"] == {"city": "Paris"}
+    assert (got["thinking"]["content"], got["thinking"]["thinking"].strip()) == ("It is four.", "hm, let me see")
+    assert len(got["embed"]["embeddings"]) == 2
+    assert got["show"]["capabilities"] == ["completion"]
+    assert "org/chain:f16" in got["ps"]
+    assert got["unknown"]["status"] == 404
+    assert "model 'nobody' not found" in got["unknown"]["message"]
+    assert "abort" in got["aborted"]["message"].lower()
+    await until(lambda: not ollama_stable.held, "the slots to be free")

@@ -59,11 +59,6 @@ class Caller:
         """Whose what it leaves behind is: its key's, or of all who need none."""
         return "" if self.key is None else self.key.id
 
-    @property
-    def counted(self) -> bool:
-        """Tokens are counted for it."""
-        return self.key is not None and self.key.limits.counts_tokens
-
     def may(self, scope: Scope) -> bool:
         return self.key is None or self.key.may(scope)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-_FAILED = ctypes.c_void_p(-1).value
 
 
 @contextmanager
@@ -22,6 +19,8 @@ def seen_in_cache(fd: int) -> Iterator[Callable[[int], bool]]:
     if not size or not _told(fd):
         yield lambda at: False
         return
+    import ctypes  # here: 10 ms that no start of the daemon should pay
+
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
@@ -29,7 +28,7 @@ def seen_in_cache(fd: int) -> Iterator[Callable[[int], bool]]:
     libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
     # Not the mmap module's: the address of its read-only mappings cannot be had.
     start = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-    if start is None or start == _FAILED:
+    if start is None or start == ctypes.c_void_p(-1).value:
         yield lambda at: False
         return
     flag = ctypes.c_ubyte()
@@ -45,8 +44,6 @@ def seen_in_cache(fd: int) -> Iterator[Callable[[int], bool]]:
 
 def _told(fd: int) -> bool:
     """Whether the answer is true: of files that one could not write to, Linux says that all of it is there."""
-    if not hasattr(ctypes.CDLL(None), "mincore"):
-        return False
     found = os.fstat(fd)
     if os.geteuid() in (0, found.st_uid):
         return True

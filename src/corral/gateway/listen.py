@@ -293,12 +293,12 @@ def _stopping() -> Stopping:
 
 
 def _wanted(settings: Settings, control: Listen | None) -> dict[Listen, str | None]:
-    """Addresses with the model of their own, if any."""
-    wanted: dict[Listen, str | None] = dict.fromkeys(settings.listen)
+    """Addresses with the model of their own, if any. The control socket comes first: who sees the server's port open
+    and gives a command must find it, or the command would start a server of its own."""
+    wanted: dict[Listen, str | None] = {} if control is None else {control: None}
+    wanted.update(dict.fromkeys(settings.listen))
     first = next((where for where in settings.listen if where.path is None), Listen())
     for model in settings.models.values():
         if model.port is not None:
             wanted[replace(first, port=model.port, dialect=None)] = model.name
-    if control is not None:
-        wanted[control] = None
     return wanted

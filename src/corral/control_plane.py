@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from corral import __version__, clock, journal, story, views
 from corral.access.desk import Desk
 from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
-from corral.config.diff import changes
+from corral.config.diff import changes, differing
 from corral.config.load import Loaded
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
+from corral.config.tuning import Tuning, Tunings
 from corral.conversations.keeper import KeptConversations
 from corral.errors import CorralError, Stopping, UnknownModel
 from corral.events import EventLog
@@ -51,8 +52,11 @@ class ControlPlane:
         held: Callable[[], dict[str, str]],
         journal: journal.Journal,
         measures: Measures,
+        tunings: Tunings,
     ) -> None:
-        self.settings: Settings = loaded.settings  # the configured models, and those of the store that were asked for
+        self.settings: Settings = tunings.over(
+            loaded.settings
+        )  # the configured models, and those of the store that were asked for
         self.warnings = [str(problem) for problem in loaded.warnings]
         self.events = events
         self.ready = False
@@ -65,6 +69,7 @@ class ControlPlane:
         self._spawn = spawn
         self._guests = Guests(models.library, specs)
         self._models, self._held, self._journal, self._measures = models, held, journal, measures
+        self._tunings = tunings
         self._configured: Settings = loaded.settings
         self._reloading = asyncio.Lock()
         self._started_wall_s, self._started_at = clock.wall(), clock.monotonic()
@@ -111,12 +116,12 @@ class ControlPlane:
         async with self._reloading:
             if (known := self.settings.models.get(model.name)) is not None:
                 return known
-            spec = await one_spec(model, self.settings, self._adapters)
+            spec = await one_spec(self._tunings.of(model), self.settings, self._adapters)
             generation = await asyncio.to_thread(logs.last_generation, self._paths, model.name)
             self._guests.add(model, spec)
             self._take_up()
             self._scheduler.begin_at(model.name, generation)
-        return model
+        return self.settings.models[model.name]
 
     async def _foretell(self, model: ModelSettings) -> None:
         """Has the scheduler know what `model` takes before its first start."""
@@ -141,9 +146,25 @@ class ControlPlane:
 
     def _take_up(self, outdated: frozenset[str] = frozenset()) -> None:
         """Tells everybody what may be served."""
-        self.settings = self._guests.among(self._configured)
+        self.settings = self._tunings.over(self._guests.among(self._configured))
         self._fleet.configure(self.settings)
         self._scheduler.configure(self._guests.specs_for(self.settings), policy(self.settings), outdated)
+
+    async def tune(self, name: str, tuning: Tuning) -> ModelSettings:
+        model = (await self.known(name)).name
+        async with self._reloading:
+            changed = self._tunings[model] != tuning
+            await asyncio.to_thread(self._tunings.put, model, tuning)
+            if changed:
+                tuned = self._tunings.over(self._guests.among(self._configured)).models[model]
+                self._guests.specs[model] = await one_spec(tuned, self.settings, self._adapters)
+                relaunch = {"context", "args"} & set(differing(self.settings.models[model], tuned))
+                self._take_up(frozenset({model} if relaunch else ()))
+                self.events.post("config.tuned", f"{model} is to be started in another way", model=model)
+        return self.settings.models[model]
+
+    def tunings(self) -> Mapping[str, Tuning]:
+        return self._tunings.all()
 
     async def stored_names(self) -> list[tuple[str, float]]:
         return await asyncio.to_thread(self._guests.names)
@@ -314,7 +335,7 @@ class ControlPlane:
                 await self.listeners.update(new)
             await asyncio.to_thread(self._models.library.configure, new)
             # The new way out first: a footprint may be that of a stored model.
-            self._guests.specs = {**self._guests.specs, **await specs(new, self._adapters)}
+            self._guests.specs = {**self._guests.specs, **await specs(self._tunings.over(new), self._adapters)}
             self._configured, self.warnings = new, [str(problem) for problem in loaded.warnings]
             self._scheduler.queue_timeout_s = new.timeouts.queue_s
             self._take_up(frozenset(made.relaunch))

@@ -20,6 +20,7 @@ from corral.at_start import preload, warm
 from corral.config.load import Loaded
 from corral.config.paths import Paths
 from corral.config.settings import Settings
+from corral.config.tuning import Tunings
 from corral.control_plane import ControlPlane
 from corral.conversations.keeper import KeptConversations
 from corral.conversations.shelf import Shelf
@@ -91,7 +92,8 @@ class Daemon:
         before = journal.last(paths.state_dir)
         self.events.resume(before, journal.next_number(before))
         self.events.keep = self._journal.take
-        self._settings = loaded.settings  # as started; the control plane has the current ones
+        self._tunings = Tunings(paths.state_dir / "tunings.json")
+        self._settings = self._tunings.over(loaded.settings)  # as started; the control plane has the current ones
         self._end = asyncio.Event()
         self._hurry = asyncio.Event()
         self._group: Tasks
@@ -202,6 +204,7 @@ class Daemon:
             held=from_store.held,
             journal=self._journal,
             measures=measures,
+            tunings=self._tunings,
         )
         models.users = plane
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear

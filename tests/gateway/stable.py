@@ -20,6 +20,7 @@ from types import MappingProxyType
 
 from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import Listen, ModelSettings, Settings
+from corral.config.tuning import Tuning
 from corral.engines.plan import Endpoint
 from corral.errors import ConfigError, QueueFull, Stopping
 from corral.events import EventLog
@@ -61,6 +62,7 @@ class Stable:
         self._settings = replace(Settings(models={}, listen=(Listen(port=0),)), **settings)  # type: ignore[arg-type]
         self.units_by_name: dict[str, Unit] = {}
         self.events = EventLog()
+        self.tuned: dict[str, Tuning] = {}
         self.ready = True
         self.gate = asyncio.Event()  # leases wait for it
         self.gate.set()
@@ -280,6 +282,14 @@ class Stable:
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult:
         await self.stop(name)
         return await self.start(name)
+
+    async def tune(self, name: str, tuning: Tuning) -> ModelSettings:
+        model = self.resolve(name)
+        self.tuned[model.name] = tuning
+        return tuning.of(model)
+
+    def tunings(self) -> dict[str, Tuning]:
+        return {name: tuning for name, tuning in self.tuned.items() if tuning}
 
     async def hand_over(self) -> str:
         raise Stopping("this one never hands over", hint="")

@@ -49,7 +49,7 @@ class Changes:
 
 def changes(old: Settings, new: Settings) -> Changes:
     """From `old` to `new`. Where a file was read from is no change."""
-    globals_changed = _changed_keys(old, new, skip=("models", "file", "roots"))
+    globals_changed = differing(old, new, skip=("models", "file", "roots"))
     return Changes(
         added=tuple(name for name in new.models if name not in old.models),
         removed=tuple(name for name in old.models if name not in new.models),
@@ -57,7 +57,7 @@ def changes(old: Settings, new: Settings) -> Changes:
             {
                 name: keys
                 for name, model in new.models.items()
-                if name in old.models and (keys := _changed_keys(old.models[name], model, skip=("ref",)))
+                if name in old.models and (keys := differing(old.models[name], model, skip=("ref",)))
             }
         ),
         settings=tuple(key for key in globals_changed if key not in RESTART_KEYS),
@@ -65,9 +65,10 @@ def changes(old: Settings, new: Settings) -> Changes:
     )
 
 
-def _changed_keys(
+def differing(
     old: Settings | ModelSettings, new: Settings | ModelSettings, skip: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
+    """The keys in which they differ, spelt as in the file."""
     return tuple(
         _spelt(each.name)
         for each in dataclasses.fields(old)

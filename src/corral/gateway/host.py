@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import ModelSettings, Settings
+from corral.config.tuning import Tuning
 from corral.events import EventLog
 
 
@@ -64,6 +66,15 @@ class Host(Protocol):
     async def stop(self, name: str, *, wait: bool = True) -> ActionResult: ...
 
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult: ...
+
+    async def tune(self, name: str, tuning: Tuning) -> ModelSettings:
+        """Has the model started as `tuning` says from now on, in place of what was asked for before; an engine that
+        runs otherwise is replaced when it can be. Raises UnknownModel, ConfigError."""
+        ...
+
+    def tunings(self) -> Mapping[str, Tuning]:
+        """What is asked for, by the model's name."""
+        ...
 
     async def hand_over(self) -> str:
         """Begins to hand over to the server that waits for it; what is done, in words. Raises StateInUse, Stopping."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from corral.config.load import load
 from corral.config.paths import Paths, find_paths
-from corral.config.settings import Settings
+from corral.config.settings import Listen, Settings
 from corral.gateway.sockets import bound
 from corral.serve_options import ServeOptions
 from corral.state_lock import hold_state
@@ -46,7 +46,7 @@ def serve(options: ServeOptions) -> int:
     try:
         with hold_state(paths) as lock:
             if taken is None:
-                _listen(loaded.settings, opened)
+                _listen(loaded.settings, paths, opened)
             warden = _begin_warden(paths)
             from corral.daemon import Daemon  # only now, see above
             from corral.tasks import loop_factory
@@ -71,9 +71,10 @@ def _has_keys(file: Path) -> bool:
     return has_keys(file)
 
 
-def _listen(settings: Settings, opened: dict[str, list[socket.socket]]) -> None:
-    """Opens the addresses of the configuration into `opened`."""
-    for where in settings.listen:
+def _listen(settings: Settings, paths: Paths, opened: dict[str, list[socket.socket]]) -> None:
+    """Opens the addresses of the configuration into `opened`. The control socket comes first: who sees a port open and
+    gives a command must find it, or the command would start a server of its own."""
+    for where in (Listen(path=paths.control_socket), *settings.listen):
         opened[str(where)] = bound(where)
 
 

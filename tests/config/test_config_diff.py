@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from corral.config.diff import RELAUNCH_KEYS, changes
 from corral.config.schema import ModelKeys
-from corral.config.settings import Listen, ModelSettings, Settings, Timeouts
+from corral.config.settings import Download, Listen, ModelSettings, Settings, Timeouts, Tls
 
 
 def settings(*models: ModelSettings, **keys: Any) -> Settings:
@@ -45,16 +47,28 @@ def test_only_what_an_engine_was_started_with_makes_it_stale() -> None:
     assert set(RELAUNCH_KEYS) <= set(ModelKeys.model_fields)
 
 
-def test_new_addresses_wait_for_a_restart() -> None:
-    """Of the global keys, `listen` needs a restart; the others take effect at once."""
+def test_what_waits_for_a_restart() -> None:
+    """Of the global keys, `download` needs a restart; the others take effect at once, new addresses too."""
     old = settings()
     new = settings(
-        listen=(Listen(port=1),), max_active=1, max_body_bytes=1, timeouts=Timeouts(stop_s=1), default_model="x"
-    )
+        listen=(Listen(port=1),), max_active=1, max_body_bytes=1, timeouts=Timeouts(stop_s=1), default_model="x",
+        download=Download(connections=2),
+    )  # fmt: skip
     found = changes(old, new)
-    assert found.needs_restart == ("listen",)
-    assert found.settings == ("max_active", "max_body", "default_model", "timeouts")
-    assert found.text().endswith("in effect after a restart: listen")
+    assert found.needs_restart == ("download",)
+    assert found.settings == ("listen", "max_active", "max_body", "default_model", "timeouts")
+    assert found.text().endswith("in effect after a restart: download")
+
+
+@pytest.mark.parametrize(
+    "more", [{"dialect": "ollama"}, {"insecure": True}, {"tls": Tls(Path("/c.pem"), Path("/k.pem"))}]
+)
+def test_what_is_said_about_an_address_may_change(more: dict[str, Any]) -> None:
+    """The address stays the same; that is a change all the same."""
+    assert Listen(port=1) == Listen(port=1, **more)
+    assert changes(settings(listen=(Listen(port=1),)), settings(listen=(Listen(port=1, **more),))).settings == (
+        "listen",
+    )
 
 
 def test_every_field_is_compared() -> None:

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from corral.config.settings import ModelSettings, Settings
 
-RESTART_KEYS = ("listen", "download")
-"""Global keys that only a restart of the server takes up: its listeners and downloads are set up once."""
+RESTART_KEYS = ("download",)
+"""Global keys that only a restart of the server takes up: its downloads are set up once."""
 
 RELAUNCH_KEYS = ("source", "engine", "executable", "runner", "context", "gpu_layers", "parallel", "args", "env")
 """Model keys that a running engine was started with; the others take effect while it runs."""
@@ -72,8 +73,15 @@ def differing(
     return tuple(
         _spelt(each.name)
         for each in dataclasses.fields(old)
-        if each.name not in skip and getattr(old, each.name) != getattr(new, each.name)
+        if each.name not in skip and _value(old, each.name) != _value(new, each.name)
     )
+
+
+def _value(settings: Settings | ModelSettings, name: str) -> Any:
+    value = getattr(settings, name)
+    if name == "listen":  # one address is the same whatever else is said about it, but that may change too
+        return [(str(each), each.dialect, each.tls, each.insecure) for each in value]
+    return value
 
 
 def _spelt(attribute: str) -> str:

@@ -47,6 +47,6 @@ def _span(document: Document, lines: list[str], name: str) -> tuple[int, int]:
     end = place.line  # the line after the key's own
     while end < len(lines) and (not lines[end].strip() or lines[end][0] in " \t#" or lines[end].startswith("- ")):
         end += 1
-    while end > place.line and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
+    while end > place.line and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
         end -= 1  # what stands before the next key belongs to that
     return place.line - 1, end

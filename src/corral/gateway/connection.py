@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from corral import clock
 from corral.errors import CallerError, TooSlow
 from corral.gateway.answer import encode
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
-from corral.gateway.fast import MOST_BYTES, Fast
+from corral.gateway.fast import MOST_BYTES, Fast, Plan
 from corral.gateway.fast_exchange import FastExchange
 from corral.gateway.head import Head
-from corral.gateway.heads import Heads
+from corral.gateway.heads import Heads, around
 from corral.gateway.sockets import peer_of
 from corral.gateway.wire import STATUS_LINES, WireExchange, Work
 
@@ -60,6 +60,17 @@ Heir = Callable[[socket.socket, bytes], None]
 """Takes a connection that waits for a request, and what of it came already: another server goes on with it."""
 
 
+class Usual(NamedTuple):
+    """A head of the fast path that may come again, with another length."""
+
+    before: bytes  # the digits of the length
+    at: int
+    after: bytes
+    size: int  # of what is after them
+    head: Head
+    plan: Plan
+
+
 class Connections:
     """The connections of one listener, with what they share. Once there is an `heir`, whichever waits for a request is
     passed on to it."""
@@ -74,6 +85,7 @@ class Connections:
         self._fields = b""
         self.heir: Heir | None = None
         self.heads = Heads()
+        self.usual: Usual | None = None  # the last head that was
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open))
@@ -130,6 +142,7 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None  # while the client is behind
         self._began = 0.0  # when the present body began to come
         self._closing = False
+        self._usual = connections.usual
 
     # What the event loop calls.
 
@@ -171,7 +184,8 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             if self._writable is None:
-                self._read_head(data)
+                if (usual := self._usual) is None or self._head is not None or not self._read_usual(usual, data):
+                    self._read_head(data)
             else:
                 self._keep(data)  # first it has to take the answers that it has
         elif exchange.broken:
@@ -202,6 +216,25 @@ class Connection(asyncio.Protocol):
 
     # Requests.
 
+    def _read_usual(self, usual: Usual, data: bytes) -> bool:
+        """A request like the one before, when all of it is there; False, and nothing is done, when it is not."""
+        if not data.startswith(usual.before) or usual.plan.fast is not self._all.answers.fast:
+            return False
+        at = usual.at
+        end = data.find(b"\r", at, at + 6)
+        digits = data[at:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(usual.after, end):
+            return False
+        body = data[end + usual.size :]
+        if len(body) != int(digits):
+            return False
+        exchange = self._exchange = FastExchange(self, usual.head, usual.plan)
+        self.keep_alive = self.keep_alive and usual.head.keep_alive
+        self._all.answers.active.add(exchange)
+        self.deadline = NEVER
+        exchange.begin(body)
+        return True
+
     def _read_head(self, data: bytes) -> None:
         head = self._head
         if head is None:
@@ -211,6 +244,8 @@ class Connection(asyncio.Protocol):
                     return
             if (known := self._all.heads.find(data)) is not None:
                 head, length, end = known
+                if length is not None:
+                    self._remember(head, data[:end])
                 self._answer(head, length, data[end:] if end < len(data) else b"")
                 return
             head = Head()
@@ -229,13 +264,25 @@ class Connection(asyncio.Protocol):
         self._head = None
         self._answer(head, head.length, data[end:] if end < len(data) else b"")
 
+    def _remember(self, head: Head, data: bytes) -> None:
+        fast = self._all.answers.fast
+        if fast is None or (plan := fast.plan(head)) is None or (parts := around(data)) is None:
+            return
+        before, after = parts
+        self._usual = self._all.usual = Usual(before, len(before), after, len(after), head, plan)
+
     def _answer(self, head: Head, length: int | None, rest: bytes) -> None:
         self.keep_alive = self.keep_alive and head.keep_alive
         answers = self._all.answers
         plan = None
         if length is not None and length <= MOST_BYTES and answers.fast is not None:
             plan = answers.fast.plan(head)
-        exchange = WireExchange(self, head, length) if plan is None else FastExchange(self, head, length or 0, plan)
+        exchange: WireExchange
+        if plan is None:
+            exchange = WireExchange(self, head, length)
+        else:
+            exchange = fast = FastExchange(self, head, plan)
+            fast.fill(length or 0)
         self._exchange = exchange
         answers.active.add(exchange)
         self.deadline = NEVER
@@ -317,6 +364,16 @@ class Connection(asyncio.Protocol):
         self._all.answers.active.discard(exchange)
         if exchange.watched is not None and not exchange.watched.done():
             exchange.watched.set_result(None)
+
+    def done(self, exchange: WireExchange) -> None:
+        self.left(exchange)
+        if self._exchange is None or self._closing:
+            return
+        if self._early or not self.keep_alive or self._writable is not None or self._all.heir is not None:
+            self._over()
+            return
+        self._exchange = None
+        self.deadline = clock.monotonic() + self._limits.keep_alive_s
 
     def transmit(self, data: bytes) -> bool:
         transport = self._transport

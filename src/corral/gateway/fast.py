@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from corral.config.settings import Listen
+from corral.config.settings import Listen, ModelSettings, Settings
 from corral.errors import CorralError
 from corral.gateway import headers as fields
 from corral.gateway.exchange import Exchange
-from corral.gateway.fast_heads import Answers, as_lines
+from corral.gateway.fast_heads import Answer, Answers, as_lines, lines_of
 from corral.gateway.gate import Gate
 from corral.gateway.head import Head
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
 from corral.gateway.recall import Conversations
 from corral.gateway.routes import Route, Table
-from corral.scheduler.lease import Leases
+from corral.scheduler.lease import Lease, Leases
 from corral.supervisor.pulse import Pulses
+
+MOST_NAMES = 1000
 
 MOST_BYTES = 64 << 10
 """Of a body: to look into a larger one takes longer than a task costs."""
@@ -43,6 +45,16 @@ class Means:
         self.host, self.leases, self.pulses, self.pool = host, leases, pulses, pool
         self.conversations, self.gate = conversations, gate
         self.answers = Answers()
+        self._before: tuple[Answer, bytes, Lease, bytes] | None = None
+
+    def before(self, answer: Answer, standing: bytes, lease: Lease) -> bytes:
+        """The beginning of a client's head: mostly the same as the last time."""
+        last = self._before
+        if last is not None and last[0] is answer and last[1] is standing and last[2] is lease:
+            return last[3]
+        made = b"%b%b%b%b" % (answer.status_line, standing, answer.lines, lines_of(lease))
+        self._before = answer, standing, lease, made
+        return made
 
 
 class Listening(Protocol):
@@ -79,6 +91,23 @@ class Fast:
     def __init__(self, means: Means, table: Table, app: Listening) -> None:
         self.means, self.app = means, app
         self._table = table
+        self._known: dict[str | None, ModelSettings] = {}  # by what requests call them
+        self._known_by: tuple[Settings, str | None] | None = None
+
+    def resolve(self, named: str | None) -> ModelSettings | None:
+        """The configured model of that name; None when there is none."""
+        settings, default = self.means.host.settings, self.app.listener_default
+        if (by := self._known_by) is None or by[0] is not settings or by[1] is not default:
+            self._known_by = settings, default
+            self._known.clear()
+        if (found := self._known.get(named)) is None:
+            try:
+                found = self.means.host.resolve(named, default)
+            except CorralError:
+                return None
+            if len(self._known) < MOST_NAMES:
+                self._known[named] = found
+        return found
 
     def plan(self, head: Head) -> Plan | None:
         """How a request that begins with `head` is answered; None when it has to take the other way."""

@@ -14,7 +14,7 @@ from corral.gateway import upstream
 from corral.gateway.again import Tries
 from corral.gateway.begun import Begun
 from corral.gateway.fast import Plan
-from corral.gateway.fast_heads import Answer, as_lines, lines_of
+from corral.gateway.fast_heads import Answer, as_lines
 from corral.gateway.gate import Ticket
 from corral.gateway.head import Head
 from corral.gateway.link import Link, connect_now
@@ -24,7 +24,7 @@ from corral.gateway.relay import HELD_BYTES
 from corral.gateway.request_ids import new_request_id
 from corral.gateway.usage import usage_of
 from corral.gateway.wire import Link as Client
-from corral.gateway.wire import WireExchange
+from corral.gateway.wire import WireExchange, Work
 from corral.scheduler.lease import Held
 from corral.supervisor.pulse import Pulse
 
@@ -37,6 +37,9 @@ log = logging.getLogger("corral.gateway")
 class FastExchange(WireExchange):
     """One request on one connection. It has no task as long as it is on the fast path."""
 
+    whole = True
+    _filled = False
+    _body = b""
     _held: Held | None = None  # while an engine works for it, and so are the next three
     _engine: Link | None = None
     _pulse: Pulse
@@ -48,44 +51,57 @@ class FastExchange(WireExchange):
     _missing = 0  # of a plain answer
     _stream = False
     _model = ""
+    _request_id = b""
 
-    def __init__(self, link: Client, head: Head, length: int, plan: Plan) -> None:
-        super().__init__(link, head, length)
-        self._plan = plan
+    def __init__(self, link: Client, head: Head, plan: Plan) -> None:
+        self._link, self._head_read, self._plan = link, head, plan
+
+    def fill(self, length: int) -> None:
+        """Makes it an exchange like any other: whoever has the whole body in hand mostly needs nothing of that."""
+        if not self._filled:
+            self._filled = True
+            super().__init__(self._link, self._head_read, length)
+            self.extra = [(b"x-request-id", self._id())]
+
+    def _id(self) -> bytes:
+        found = self._request_id = self._request_id or self._plan.request_id or new_request_id()
+        return found
 
     # The request.
 
     def arrived(self) -> None:
-        if self.task is not None:
-            return
+        if self.task is None:
+            self.begin(b"".join(self._parts))
+
+    def begin(self, body: bytes) -> None:
+        """The request is whole."""
+        self._body = body
         try:
-            sent = self._send_up()
+            sent = self._send_up(body)
         except CorralError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - its client must hear of it
             self._bug(error)
         else:
-            if not sent:  # the parts are as they came
-                self._link.run(self)
+            if not sent:
+                self._run()
 
-    def _send_up(self) -> bool:
+    def _send_up(self, body: bytes) -> bool:
         """False when it has to take the other way, and nothing is held. Raises CorralError."""
         plan = self._plan
-        means = plan.fast.means
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        request_id = plan.request_id or new_request_id()
-        self.extra = [(b"x-request-id", request_id)]
-        if means.gate is not None:
-            self.where = plan.fast.app.where
+        fast = plan.fast
+        means = fast.means
+        gate = means.gate
+        if gate is not None:
+            self.fill(len(body))
+            self.where = fast.app.where
             self.local = self.where.path is not None
-            self.caller = means.gate.enter(self, plan.route.scope)
+            self.caller = gate.enter(self, plan.route.scope)
             self.entered = True
         if (seen := glance(body)) is None:
             return False
-        named, self._stream = seen
-        try:
-            found = means.host.resolve(named, plan.fast.app.listener_default)
-        except CorralError:
+        named, stream = seen
+        if (found := fast.resolve(named)) is None:
             return False
         if plan.route.plain is not None and not plan.route.plain(found, body):
             return False
@@ -97,33 +113,40 @@ class FastExchange(WireExchange):
         engine = None
         if means.conversations is None or not means.conversations.wanted(lease):
             engine = means.pool.take(lease.endpoint)
-            self._kept = engine is not None
-            engine = engine or connect_now(lease.endpoint)
+            if engine is not None:
+                self._kept = True
+            else:
+                engine = connect_now(lease.endpoint)
         if engine is None:
             held.give_back()
             return False
-        self._held, self._engine, self._model = held, engine, model
-        self._pulse = means.pulses.begin(lease.unit, len(body), judged=True, stream=self._stream)
+        self._held, self._engine, self._model, self._stream = held, engine, model, stream
+        self._pulse = means.pulses.begin(lease.unit, len(body), judged=True, stream=stream)
         if model != named:
-            body = splice(body, peek(body), model)
-        if means.gate is not None and (ticket := means.gate.admit(self, model, body)) is not None:
-            self._ticket, body = ticket, ticket.body
-        self._parts = [body]
-        if self._ticket is not None and self._ticket.saved is not None:
-            self._later(engine)
-            return True
+            body = self._body = splice(body, peek(body), model)
+        if gate is not None and (ticket := gate.admit(self, model, body)) is not None:
+            self._ticket = ticket
+            body = self._body = ticket.body
+            if ticket.saved is not None:
+                self._later(engine)
+                return True
         engine.receiver = self
-        head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (plan.request_lines, request_id, len(body))
-        engine.send(head, body)
+        engine.send(*self._request())
         engine.listen()
         return True
+
+    def _request(self) -> tuple[bytes, bytes]:
+        body = self._body
+        words = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
+        return words % (self._plan.request_lines, self._id(), len(body)), body
 
     # What the engine's connection calls.
 
     def received(self, data: bytes) -> None:
         try:
             if (passage := self._passage) is not None:
-                self._events(passage, data)
+                self._pulse.chunks += 1
+                self._sent(passage, passage.feed(data))
             elif self._missing:
                 self._more(data)
             else:
@@ -161,8 +184,8 @@ class FastExchange(WireExchange):
             return
         self._answer = answer
         if not answer.events:
-            self._missing = length
             self._pieces: list[bytes] = []
+            self._missing = length
             if end < len(data) or not length:
                 self._more(data[end:])
             return
@@ -181,13 +204,8 @@ class FastExchange(WireExchange):
             self._got = b""
             self._pulse.stream = True
             self.started = self.events = self._chunked = True
-            out = self._head(answer, b"transfer-encoding: chunked\r\n") + out
             self._passage = passage
-            self._sent(passage, out)
-
-    def _events(self, passage: Passage, data: bytes) -> None:
-        self._pulse.chunks += 1
-        self._sent(passage, passage.feed(data))
+            self._sent(passage, b"%btransfer-encoding: chunked\r\n%b%b" % (self._head(answer), self._last_line(), out))
 
     def _sent(self, passage: Passage, out: bytes) -> None:
         if passage.done:
@@ -208,34 +226,30 @@ class FastExchange(WireExchange):
     def _more(self, data: bytes) -> None:
         """A piece of a plain answer, which goes out as a whole."""
         self._pulse.chunks += 1
-        pieces, left = self._pieces, self._missing - len(data)
-        surplus = left < 0
-        pieces.append(data[:left] if surplus else data)
+        left = self._missing - len(data)
         if left > 0:
+            self._pieces.append(data)
             self._missing = left
             return
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        assert self._answer is not None
+        body = data if left == 0 else data[:left]
+        if self._pieces:
+            body = b"".join((*self._pieces, body))
+        answer = self._answer
+        assert answer is not None
         self.started = True
-        self._link.transmit(self._head(self._answer, b"content-length: %d\r\n" % len(body), first=True) + body)
+        self._link.transmit(b"%b%b%b" % (self._head(answer, len(body)), self._last_line(), body))
         self.ended = True
-        self._over(body, surplus)
+        self._over(body, left < 0)
 
-    def _head(self, answer: Answer, framing: bytes, *, first: bool = False) -> bytes:
-        """The head of the answer; a length stands before our own fields, as everywhere."""
+    def _head(self, answer: Answer, length: int | None = None) -> bytes:
+        """The head of the answer but for its last lines; a length stands before our own fields, as everywhere."""
         assert self._held is not None
-        own = as_lines(self.extra)
-        link = self._link
-        return b"".join(
-            (
-                answer.status_line,
-                link.standing_fields(),
-                answer.lines,
-                lines_of(self._held.lease),
-                framing + own if first else own + framing,
-                b"\r\n" if link.keep_alive else b"connection: close\r\n\r\n",
-            )
-        )
+        before = self._plan.fast.means.before(answer, self._link.standing_fields(), self._held.lease)
+        own = as_lines(self.extra) if self._filled else b"x-request-id: %b\r\n" % self._request_id
+        return before + own if length is None else b"%bcontent-length: %d\r\n%b" % (before, length, own)
+
+    def _last_line(self) -> bytes:
+        return b"\r\n" if self._link.keep_alive else b"connection: close\r\n\r\n"
 
     def _over(self, end: bytes, surplus: bool) -> None:
         """The answer went out as a whole; `end` is that of the engine's."""
@@ -258,8 +272,7 @@ class FastExchange(WireExchange):
         if self._ticket is not None:
             self._ticket.settle(usage_of(end), pulse.chunks)
         held.give_back()
-        self._link.left(self)
-        self._link.answered()
+        self._link.done(self)
 
     # What ends it early.
 
@@ -273,7 +286,9 @@ class FastExchange(WireExchange):
         self._plan.fast.means.pulses.end(self._pulse)
         if self._ticket is not None:
             passage = self._passage
-            self._ticket.settle(usage_of(passage.tail) if passage is not None else None, self._pulse.chunks)
+            # The engine may have read all of the prompt, even where nothing came of it.
+            usage = usage_of(passage.tail) if passage is not None else None
+            self._ticket.settle(usage, self._pulse.chunks or 1)
         held.give_back()
 
     def client_left(self) -> None:
@@ -294,13 +309,13 @@ class FastExchange(WireExchange):
     def fail(self, error: CorralError, *, broken: bool = False) -> None:
         super().fail(error, broken=broken)
         if self.task is None:
-            self._link.run(self)
+            self._link.run(self)  # it has begun to come, and so is filled
 
     def _fail(self, error: CorralError) -> None:
         error = error.with_traceback(None)  # its frames hold the body
         self._release()
         if not self.gone and not self.ended:
-            self._link.run(self, lambda exchange: self._plan.fast.app.refuse(exchange, error))
+            self._run(lambda exchange: self._plan.fast.app.refuse(exchange, error))
 
     def _bug(self, error: Exception) -> None:
         log.error("%s %s failed", self.method, self.path, exc_info=error)
@@ -308,10 +323,11 @@ class FastExchange(WireExchange):
 
     # What goes on in a task.
 
-    def _request(self) -> tuple[bytes, bytes]:
-        body = self._parts[0]
-        fields = b"%b%bcontent-length: %d\r\n\r\n" % (self._plan.request_lines, as_lines(self.extra[:1]), len(body))
-        return fields, body
+    def _run(self, work: Work | None = None) -> None:
+        self.fill(len(self._body))
+        if not self._parts:
+            self.feed(self._body)
+        self._link.run(self, work)
 
     def _later(self, engine: Link) -> None:
         """It has to wait before it may be sent."""
@@ -330,11 +346,11 @@ class FastExchange(WireExchange):
         held, ticket = self._held, self._ticket
         assert held is not None
         self.begun = Begun(
-            self._model, self._plan.target, self._parts[0], self._stream, held, self._pulse, ticket, asking, engine
+            self._model, self._plan.target, self._body, self._stream, held, self._pulse, ticket, asking, engine
         )
         self._held = self._engine = self._ticket = None
         self._got = b""
-        self._link.run(self, self._plan.fast.app.go_on)
+        self._run(self._plan.fast.app.go_on)
 
     def dropped(self) -> None:
         """The task has ended."""

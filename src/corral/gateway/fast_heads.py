@@ -34,12 +34,8 @@ class Answer(NamedTuple):
     keeps: bool  # the connection may be used again
 
 
-class Found(NamedTuple):
-    """`answer` is None when the head is there, or will never be, and is not plain; `end` is where it ends."""
-
-    answer: Answer | None
-    length: int
-    end: int
+Found = tuple[Answer | None, int, int]
+"""The answer, None when the head is there, or will never be, and is not plain; its length; and where its head ends."""
 
 
 class Answers:
@@ -55,20 +51,20 @@ class Answers:
                 continue
             at = len(before)
             if not after:
-                return Found(answer, 0, at)
+                return answer, 0, at
             end = data.find(b"\r", at, at + _LONGEST)
             if end > 0 and data[at:end].isdigit() and data.startswith(after, end):
-                return Found(answer, int(data[at:end]), end + len(after))
+                return answer, int(data[at:end]), end + len(after)
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
         if end >= 4:
             return self._read(data[:end])
-        return Found(None, 0, 0) if len(data) >= MAX_HEAD_BYTES else None
+        return (None, 0, 0) if len(data) >= MAX_HEAD_BYTES else None
 
     def _read(self, head: bytes) -> Found:
         reader = _Reader()
         answer = reader.read(head)
         if answer is None:
-            return Found(None, 0, len(head))
+            return None, 0, len(head)
         before, after = head, b""
         if not answer.events:
             at = head.lower().find(_LENGTH) + len(_LENGTH)
@@ -76,11 +72,11 @@ class Answers:
             end = head.find(b"\r", at)
             before, after = head[:at], head[end:]
             if head[at:end] != b"%d" % reader.length:
-                return Found(answer, reader.length, len(head))  # written in some other way
+                return answer, reader.length, len(head)  # written in some other way
         self._known.append((before, after, answer))
         if len(self._known) > MOST:
             del self._known[0]
-        return Found(answer, reader.length, len(head))
+        return answer, reader.length, len(head)
 
 
 class _Reader:

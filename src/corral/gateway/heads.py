@@ -18,6 +18,12 @@ MAX_BYTES = 2048
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,15})\r\n", re.IGNORECASE)
 
 
+def around(data: bytes) -> tuple[bytes, bytes] | None:
+    """The bytes of a head before and after the digits of its length; None when it declares none."""
+    length = _LENGTH.search(data)
+    return (data[: length.start(1)], data[length.end(1) :]) if length is not None else None
+
+
 class Heads:
     """The heads of one listener's clients that were used last."""
 

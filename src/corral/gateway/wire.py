@@ -50,6 +50,10 @@ class Link(Protocol):
         """Nothing is done for `exchange` any more."""
         ...
 
+    def done(self, exchange: WireExchange) -> None:
+        """`left` and `answered` in one."""
+        ...
+
     def break_off(self) -> None: ...
 
 

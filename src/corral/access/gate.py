@@ -25,7 +25,7 @@ _WATCHED = frozenset(
      b"x-forwarded-proto")
 )  # fmt: skip
 _HOSTS = 256
-_HINT = "send it as `Authorization: Bearer ck_…`; `corral keys create` makes one"
+_HINT = "send it as `Authorization: Bearer ck_…`, to commands in CORRAL_KEY; `corral keys create` makes one"
 
 
 class Asked(Recordable, Protocol):

@@ -14,11 +14,11 @@ MEANINGS = {
     UNKNOWN_MODEL: "no model has this name",
     CONFIG: "the configuration, a model file or the place (port, state directory) is wrong",
     ENGINE: "the engine is missing, refused, died or did not answer",
-    BUSY: "not now: queue full, deadline passed, no room in memory, or shutting down",
+    BUSY: "not now: queue full, deadline passed, no room in memory, a key's limit, or shutting down",
     INTERRUPTED: "ended by Ctrl-C",
     PIPE: "the reader of the output left, as `head` does",
 }
-_BUSY_CODES = frozenset({"queue_full", "deadline_passed", "cannot_fit", "shutting_down"})
+_BUSY_CODES = frozenset({"queue_full", "deadline_passed", "cannot_fit", "limit_reached", "shutting_down"})
 
 
 def exit_code(error: CorralError) -> int:

@@ -41,13 +41,15 @@ class ChatReader:
 
     def events(self, whole: bytes) -> list[Part]:
         """What some whole events say. Raises the error that one of them tells."""
-        parts: list[Part] = []
-        for data in datas(whole):
-            if data == b"[DONE]":
-                self.ended = True
-            elif (chunk := parsed(data)) is not None:
-                parts += self._chunk(chunk, data)
-        return parts
+        return [part for data in datas(whole) for part in self.event(data)]
+
+    def event(self, data: bytes) -> list[Part]:
+        """The same of the data of one event."""
+        if data == b"[DONE]":
+            self.ended = True
+            return []
+        chunk = parsed(data)
+        return [] if chunk is None else self._chunk(chunk, data)
 
     def body(self, status: int, body: bytes) -> list[Part]:
         """The same of a plain answer. Raises the error that it is, and EngineError when it is no chat completion."""

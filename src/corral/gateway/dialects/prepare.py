@@ -110,7 +110,9 @@ def bare(request: dict[str, Any]) -> dict[str, Any] | None:
     if request.get("tools") or request.get("response_format"):
         return None
     messages = request.get("messages")
-    if not isinstance(messages, list) or (messages and messages[-1].get("role") == "assistant"):
+    if not isinstance(messages, list) or not messages:
+        return None
+    if isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant":
         return None
     # llama.cpp reads nothing into an answer that has been begun; this is how each of them begins.
     return {**request, "messages": [*messages, {"role": "assistant", "content": CHANNEL}]}

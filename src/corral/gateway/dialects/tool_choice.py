@@ -23,6 +23,10 @@ def chosen(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         return request, False
     if not isinstance(tools, list) or not tools:
         raise CallerError("tool_choice without tools", hint="send the tools as well", param="tool_choice")
+    if not all(_name(tool) for tool in tools):
+        raise CallerError(
+            "a tool has no name", hint='send {"type": "function", "function": {"name": …}}', param="tools"
+        )
     if choice in ("required", "any"):
         return {**request, "tool_choice": "required"}, True
     if not isinstance(choice, dict):
@@ -32,7 +36,8 @@ def chosen(request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         allowed = choice.get("allowed_tools", choice)
         allowed = allowed if isinstance(allowed, dict) else {}
         mode = "required" if allowed.get("mode") == "required" else "auto"
-        named = [_name(each) for each in allowed.get("tools") or ()]
+        listed = allowed.get("tools")
+        named = [_name(each) for each in (listed if isinstance(listed, list) else ())]
     else:
         named = [_name(choice)]
     kept = [tool for tool in tools if _name(tool) in named and _name(tool)]
@@ -54,12 +59,13 @@ def bound(request: dict[str, Any]) -> dict[str, Any]:
         )
     schema = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
     words = f"{_WORDS}\n{json.dumps([tool.get('function', tool) for tool in request['tools']], ensure_ascii=False)}"
-    messages = list(request.get("messages") or ())
+    given = request.get("messages")
+    messages = list(given) if isinstance(given, list) else []
     if messages and isinstance(messages[0], dict) and isinstance(messages[0].get("content"), str):
         first = messages[0]
         if first.get("role") == "system":
             messages[0] = {**first, "content": f"{first['content']}\n\n{words}"}
-    if not messages or messages[0] is (request.get("messages") or [None])[0]:
+    if not messages or not isinstance(given, list) or messages[0] is given[0]:
         messages.insert(0, {"role": "system", "content": words})
     kept = {key: value for key, value in request.items() if key not in ("tools", "tool_choice", "parallel_tool_calls")}
     form = {"type": "json_schema", "json_schema": {"name": "call", "strict": True, "schema": schema}}

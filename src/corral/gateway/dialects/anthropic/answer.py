@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from corral.gateway import sse
-from corral.gateway.dialects.chat import ChatReader, Part
+from corral.gateway.dialects.chat import ChatReader, Part, datas
 from corral.gateway.usage import Usage
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -34,18 +34,23 @@ class Message:
 
     def events(self, whole: bytes) -> bytes:
         made: list[bytes] = []
-        parts = self._shown(self._reader.events(whole))
-        if not self._began:
-            self._began = True
-            made.append(
-                _event("message_start", message={**self._shell([]), "stop_reason": None, "stop_sequence": None})
-            )
-        for part in parts:
-            made += self._part(part)
+        for data in datas(whole):
+            parts = self._shown(self._reader.event(data))
+            made += self._begin()
+            for part in parts:
+                made += self._part(part)
         return b"".join(made)
 
+    def _begin(self) -> list[bytes]:
+        """The first event, with what the engine's first one said of the prompt."""
+        if self._began:
+            return []
+        self._began = True
+        ends = {"stop_reason": None, "stop_sequence": None}
+        return [_event("message_start", message={**self._shell([]), **ends})]
+
     def end(self, rest: bytes) -> bytes:
-        made = [*([] if self._began else [self.events(b"")]), *self._close()]
+        made = [*self._begin(), *self._close()]
         delta = {"stop_reason": self._reason or "end_turn", "stop_sequence": self._stop}
         return b"".join([*made, _event("message_delta", delta=delta, usage=self._usage()), _event("message_stop")])
 

@@ -12,7 +12,6 @@ from corral.gateway.dialects.fields import get, need, object_of, wrong
 from corral.gateway.dialects.reasoning.effort import level_of_budget
 
 _EXAMPLE = '{"model": "…", "max_tokens": 1024, "messages": [{"role": "user", "content": "…"}]}'
-_SAME = ("temperature", "top_p", "top_k")
 _SERVER_TOOLS = "Corral runs no tools itself: send tools with an input_schema, and run them yourself"
 
 
@@ -37,9 +36,9 @@ def read(body: bytes, *, counting: bool = False) -> Asked:
         if most < 1:
             raise wrong("max_tokens", "must be at least 1")
         chat["max_tokens"] = most
-    for name in _SAME:
-        if (value := get(asked, name, float)) is not None:
-            chat[name] = int(value) if name == "top_k" else value
+    for name, kind in (("temperature", float), ("top_p", float), ("top_k", int)):
+        if (value := get(asked, name, kind)) is not None:
+            chat[name] = value
     if stops := get(asked, "stop_sequences", list):
         if not all(isinstance(each, str) and each for each in stops):
             raise wrong("stop_sequences", "must be a list of texts")

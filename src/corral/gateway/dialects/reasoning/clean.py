@@ -55,12 +55,12 @@ class Cleaned:
     def events(self, whole: bytes) -> bytes:
         if self._said and self._plain(whole):
             return whole
-        made = b"".join(self._event(data) for data in chat.datas(whole))
-        if not made:
-            return b""
-        if not self._said:
-            made, self._first, self._said = self._first + made, b"", True
-        return made
+        out = b""
+        for data in chat.datas(whole):
+            if (made := self._event(data)) and not self._said:
+                made, self._first, self._said = self._first + made, b"", True
+            out += made
+        return out
 
     def end(self, rest: bytes) -> bytes:
         first, self._first = self._first, b""

@@ -22,7 +22,7 @@ class Effort(NamedTuple):
     def header(self, asked: object) -> bytes:
         """What the client is told of it."""
         text = self.level if asked == self.level else f"{self.level}; asked={asked}"
-        return text.encode("ascii", "replace")[:100].replace(b"\n", b" ").replace(b"\r", b" ")
+        return "".join(sign if sign.isprintable() else "?" for sign in text).encode("ascii", "replace")[:100]
 
 
 def effort_of(asked: object, style: Style, *, budget: int | None = None) -> Effort:

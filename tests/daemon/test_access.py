@@ -180,8 +180,14 @@ def test_pages_of_others_get_nothing(server: Server) -> None:
     fine = preflight("http://localhost:5173")
     assert (fine.status, fine.headers["access-control-allow-origin"]) == (204, "http://localhost:5173")
     assert fine.headers["access-control-allow-headers"] == "x-a"
-    for path, status in (("/v1/models", 200), ("/control/status", 403)):
-        allowed = ask(server.url, path, key, origin="http://localhost:5173")
+    for path, status, body in (
+        ("/v1/models", 200, None),
+        ("/control/status", 403, None),
+        (CHAT, 200, chat()),
+        (CHAT, 200, chat(stream=True)),
+        (CHAT, 404, chat("nobody")),
+    ):
+        allowed = ask(server.url, path, key, body, origin="http://localhost:5173")
         assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (status, "http://localhost:5173")
 
 

@@ -54,9 +54,8 @@ class ControlPlane:
         measures: Measures,
         tunings: Tunings,
     ) -> None:
-        self.settings: Settings = tunings.over(
-            loaded.settings
-        )  # the configured models, and those of the store that were asked for
+        # The configured models, and those of the store that were asked for.
+        self.settings: Settings = tunings.over(loaded.settings)
         self.warnings = [str(problem) for problem in loaded.warnings]
         self.events = events
         self.ready = False

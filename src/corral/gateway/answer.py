@@ -50,12 +50,12 @@ async def send_error(exchange: Exchange, exc: CorralError) -> None:
         else:
             exchange.abort()
         return
-    body, head = dialect.error(exc), [_JSON, *_error_fields(exc)]
+    body, head = dialect.error(exc), [(b"content-type", dialect.kind), *_error_fields(exc)]
     if dialect.numbered and (number := first(exchange.extra, b"x-request-id")) is not None:
         body = {**body, "request_id": number.decode()}
         if first(exchange.extra, b"request-id") is None:
             head.append((b"request-id", number))
-    await exchange.respond(dialect.status(exc), head, encode(body))
+    await exchange.respond(dialect.status(exc), head, body if isinstance(body, bytes) else encode(body))
 
 
 def error_info(exc: CorralError) -> ErrorInfo:

@@ -12,13 +12,15 @@ from corral.scheduler.lease import Lease
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One wire API. `error` makes the JSON body of an error, `event` the last bytes of a stream that broke."""
+    """One wire API. `error` makes the JSON body of an error (bytes: a body of another `kind`), `event` the last bytes
+    of a stream that broke."""
 
     name: str
     error: Callable[[CorralError], Any]
     event: Callable[[CorralError], bytes]
     status: Callable[[CorralError], int] = lambda exc: exc.status
     numbered: bool = False  # errors carry the request's id, as `request_id` and in the field `request-id`
+    kind: bytes = b"application/json"  # the content type of an error
 
 
 class Translation(Protocol):

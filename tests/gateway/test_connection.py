@@ -14,7 +14,7 @@ import pytest
 
 from corral.config.settings import Listen
 from corral.gateway.app import build
-from corral.gateway.connection import Limits
+from corral.gateway.connections import Limits
 from corral.gateway.listen import Listeners
 from gateway.stable import Stable
 from gateway.wire import DEADLINE_S, until

@@ -181,6 +181,12 @@ class AccessGate:
             )
         return Caller(f"key:{key_id}", key)
 
+    def constant(self, caller: object) -> object:
+        """See `corral.gateway.gate.Gate`: a key may be revoked or expire, who has none stays the same."""
+        if self.recorder.on or not isinstance(caller, Caller) or caller.key is not None:
+            return None
+        return self._known if self._known.settings is self._settings() else None
+
     def _look(self, exchange: Asked, scope: Scope | None, seen: dict[bytes, bytes]) -> tuple[bool, str]:
         """Whether a key is needed, and whose address it is. Raises OriginRefused."""
         settings, where, peer = self._settings(), exchange.where, exchange.peer

@@ -15,7 +15,7 @@ from corral.errors import CorralError
 from corral.gateway import headers as fields
 from corral.gateway.exchange import Exchange
 from corral.gateway.fast_heads import Answer, Answers, as_lines, lines_of
-from corral.gateway.gate import Gate
+from corral.gateway.gate import Caller, Gate
 from corral.gateway.head import Head
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
@@ -25,6 +25,8 @@ from corral.scheduler.lease import Lease, Leases
 from corral.supervisor.pulse import Pulses
 
 MOST_NAMES = 1000
+
+MOST_ADDRESSES = 64
 
 MOST_BYTES = 64 << 10
 """Of a body: to look into a larger one takes longer than a task costs."""
@@ -75,10 +77,11 @@ class Listening(Protocol):
 class Plan:
     """What is the same for all requests with one head."""
 
-    __slots__ = ("fast", "request_id", "request_lines", "route", "target")
+    __slots__ = ("callers", "fast", "path", "request_id", "request_lines", "route", "target")
 
     def __init__(self, fast: Fast, route: Route, head: Head) -> None:
-        self.fast, self.route = fast, route
+        self.fast, self.route, self.path = fast, route, head.path
+        self.callers: dict[str, tuple[object, Caller | None]] = {}  # those let in with this head, by their address
         self.target = head.raw_path + b"?" + head.query if head.query else head.raw_path
         self.request_id = fields.sane_id(fields.first(head.fields, b"x-request-id"))
         up = fields.upward(head.fields, b"", identity=True)[:-1]  # without the request's id

@@ -13,9 +13,9 @@ from corral.errors import Bug, CorralError
 from corral.gateway import upstream
 from corral.gateway.again import Tries
 from corral.gateway.begun import Begun
-from corral.gateway.fast import Plan
+from corral.gateway.fast import MOST_ADDRESSES, Plan
 from corral.gateway.fast_heads import Answer, as_lines
-from corral.gateway.gate import Ticket
+from corral.gateway.gate import Gate, Ticket
 from corral.gateway.head import Head
 from corral.gateway.link import Link, connect_now
 from corral.gateway.passage import Passage
@@ -31,12 +31,16 @@ from corral.supervisor.pulse import Pulse
 _FIRST_BYTES = 1 << 20
 """Of an answer whose first event is not whole yet; what comes to more goes on in a task."""
 
+_LAST = b"\r\n"
+_CLOSES = b"connection: close\r\n\r\n"
+
 log = logging.getLogger("corral.gateway")
 
 
 class FastExchange(WireExchange):
     """One request on one connection. It has no task as long as it is on the fast path."""
 
+    method = "POST"
     whole = True
     _filled = False
     _body = b""
@@ -93,11 +97,7 @@ class FastExchange(WireExchange):
         means = fast.means
         gate = means.gate
         if gate is not None:
-            self.fill(len(body))
-            self.where = fast.app.where
-            self.local = self.where.path is not None
-            self.caller = gate.enter(self, plan.route.scope)
-            self.entered = True
+            self._enter(gate)
         if (seen := glance(body)) is None:
             return False
         named, stream = seen
@@ -135,6 +135,24 @@ class FastExchange(WireExchange):
         engine.listen()
         return True
 
+    def _enter(self, gate: Gate) -> None:
+        plan, peer = self._plan, self._link.peer
+        self.path = plan.path
+        self.entered = True
+        known = plan.callers.get(peer)
+        if known is not None and (caller := known[1]) is not None and gate.constant(caller) is known[0]:
+            self.caller = caller
+            return
+        self.fill(len(self._body))
+        self.where = plan.fast.app.where
+        self.local = self.where.path is not None
+        self.caller = caller = gate.enter(self, plan.route.scope)
+        constant = gate.constant(caller) if caller is not None and len(self.extra) == 1 else None
+        if constant is not None and len(plan.callers) < MOST_ADDRESSES:
+            plan.callers[peer] = constant, caller
+        else:
+            plan.callers.pop(peer, None)
+
     def _request(self) -> tuple[bytes, bytes]:
         body = self._body
         words = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
@@ -149,8 +167,15 @@ class FastExchange(WireExchange):
                 self._sent(passage, passage.feed(data))
             elif self._missing:
                 self._more(data)
+            elif self._got:
+                self._begins(self._got + data)
             else:
-                self._begins(self._got + data if self._got else data)
+                answer, length, end = self._plan.fast.means.answers.find(data)
+                if answer is not None and not answer.events and len(data) - end == length:
+                    self._pulse.chunks += 1
+                    self._whole(answer, data[end:], False)
+                else:
+                    self._begins(data)
         except CorralError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - its client must hear of it
@@ -174,11 +199,10 @@ class FastExchange(WireExchange):
     # The answer.
 
     def _begins(self, data: bytes) -> None:
-        found = self._plan.fast.means.answers.find(data)
-        if found is None:
+        answer, length, end = self._plan.fast.means.answers.find(data)
+        if end < 0:
             self._got = data
             return
-        answer, length, end = found
         if answer is None or length > HELD_BYTES or len(data) > _FIRST_BYTES:
             self._adopt(data)
             return
@@ -205,7 +229,8 @@ class FastExchange(WireExchange):
             self._pulse.stream = True
             self.started = self.events = self._chunked = True
             self._passage = passage
-            self._sent(passage, b"%btransfer-encoding: chunked\r\n%b%b" % (self._head(answer), self._last_line(), out))
+            last = _LAST if self._link.keep_alive else _CLOSES
+            self._sent(passage, b"%btransfer-encoding: chunked\r\n%b%b" % (self._head(answer), last, out))
 
     def _sent(self, passage: Passage, out: bytes) -> None:
         if passage.done:
@@ -232,14 +257,16 @@ class FastExchange(WireExchange):
             self._missing = left
             return
         body = data if left == 0 else data[:left]
-        if self._pieces:
-            body = b"".join((*self._pieces, body))
-        answer = self._answer
-        assert answer is not None
+        assert self._answer is not None
+        self._whole(self._answer, b"".join((*self._pieces, body)) if self._pieces else body, left < 0)
+
+    def _whole(self, answer: Answer, body: bytes, surplus: bool) -> None:
+        self._answer = answer
         self.started = True
-        self._link.transmit(b"%b%b%b" % (self._head(answer, len(body)), self._last_line(), body))
+        link = self._link
+        link.transmit(b"%b%b%b" % (self._head(answer, len(body)), _LAST if link.keep_alive else _CLOSES, body))
         self.ended = True
-        self._over(body, left < 0)
+        self._over(body, surplus)
 
     def _head(self, answer: Answer, length: int | None = None) -> bytes:
         """The head of the answer but for its last lines; a length stands before our own fields, as everywhere."""
@@ -247,9 +274,6 @@ class FastExchange(WireExchange):
         before = self._plan.fast.means.before(answer, self._link.standing_fields(), self._held.lease)
         own = as_lines(self.extra) if self._filled else b"x-request-id: %b\r\n" % self._request_id
         return before + own if length is None else b"%bcontent-length: %d\r\n%b" % (before, length, own)
-
-    def _last_line(self) -> bytes:
-        return b"\r\n" if self._link.keep_alive else b"connection: close\r\n\r\n"
 
     def _over(self, end: bytes, surplus: bool) -> None:
         """The answer went out as a whole; `end` is that of the engine's."""

@@ -35,7 +35,8 @@ class Answer(NamedTuple):
 
 
 Found = tuple[Answer | None, int, int]
-"""The answer, None when the head is there, or will never be, and is not plain; its length; and where its head ends."""
+"""The answer, None when its head is not plain; its length; and where the head ends, less than 0 when it is not there
+yet."""
 
 
 class Answers:
@@ -44,8 +45,8 @@ class Answers:
     def __init__(self) -> None:
         self._known: list[tuple[bytes, bytes, Answer]] = []  # around the digits of the length; without any, b"" follows
 
-    def find(self, data: bytes) -> Found | None:
-        """The head at the beginning of `data`; None when it is not there yet."""
+    def find(self, data: bytes) -> Found:
+        """The head at the beginning of `data`."""
         for before, after, answer in self._known:
             if not data.startswith(before):
                 continue
@@ -58,7 +59,7 @@ class Answers:
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
         if end >= 4:
             return self._read(data[:end])
-        return (None, 0, 0) if len(data) >= MAX_HEAD_BYTES else None
+        return None, 0, 0 if len(data) >= MAX_HEAD_BYTES else -1
 
     def _read(self, head: bytes) -> Found:
         reader = _Reader()

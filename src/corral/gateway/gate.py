@@ -29,11 +29,6 @@ class Caller(Protocol):
         """Whose what it leaves behind is; empty where nobody needs a key."""
         ...
 
-    @property
-    def counted(self) -> bool:
-        """Tokens are counted for it, so that its tickets may have a `body` of their own and be `saved`."""
-        ...
-
     def may(self, scope: Scope) -> bool:
         """Whether its key is good for `scope`."""
         ...
@@ -66,6 +61,11 @@ class Gate(Protocol):
 
         Raises Unauthorized, Forbidden, OriginRefused.
         """
+        ...
+
+    def constant(self, caller: Caller) -> object:
+        """As long as this is the same object, `enter` would say again of a request with the same head, from the same
+        address, that it is `caller`'s. None: it has to be asked."""
         ...
 
     def admit(self, exchange: Exchange, model: str, body: bytes) -> Ticket | None:

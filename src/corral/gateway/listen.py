@@ -18,7 +18,8 @@ from corral.access.tls import Served
 from corral.config.settings import Listen, Settings
 from corral.errors import CorralError, Stopping
 from corral.gateway.app import App, MakeApp
-from corral.gateway.connection import LIMITS, Connection, Connections, Heir, Limits
+from corral.gateway.connection import Connection
+from corral.gateway.connections import LIMITS, Connections, Heir, Limits
 from corral.gateway.sockets import BACKLOG, bound
 
 _NONE: Mapping[str, list[socket.socket]] = MappingProxyType({})

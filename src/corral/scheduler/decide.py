@@ -24,7 +24,7 @@ def step(state: Scheduling, event: Event, now: float) -> list[Command]:
     if type(event) is Asked:
         return _asked(state, event, now)
     if type(event) is Returned:
-        return _returned(state, event, now)
+        return give_back(state, event.waiter, event.model, now)
     out: list[Command] = []
     apply(state, event, now, out)
     _settle(state, now, out)
@@ -87,9 +87,10 @@ def _waits(state: Scheduling, place: Place, event: Asked, now: float) -> list[Co
     return out
 
 
-def _returned(state: Scheduling, event: Returned, now: float) -> list[Command]:
-    place = state.places.get(event.model)
-    if place is None or (granted_at := place.leases.pop(event.waiter, None)) is None:
+def give_back(state: Scheduling, waiter: int, unit: str, now: float) -> list[Command]:
+    """`step` of `Returned`."""
+    place = state.places.get(unit)
+    if place is None or (granted_at := place.leases.pop(waiter, None)) is None:
         return []  # of a generation that ended meanwhile
     place.mean_hold_s += 0.2 * (now - granted_at - place.mean_hold_s)
     if not place.leases:

@@ -16,7 +16,7 @@ from corral.engines.plan import Endpoint, Footprint
 from corral.errors import Bug, CorralError
 from corral.events import EventLog
 from corral.scheduler import telling
-from corral.scheduler.decide import grant_now, step
+from corral.scheduler.decide import give_back, grant_now, step
 from corral.scheduler.expect import expected_wait_s, place_in_line
 from corral.scheduler.hours import kept_now
 from corral.scheduler.lease import Held, Lease
@@ -118,6 +118,7 @@ class Scheduler:
         self.degraded: Callable[[str], str] = lambda unit: ""  # what a unit does without, for its leases
         self.on_idle: Callable[[str, int], None] | None = None  # told of a model whose last lease ended
         self._ids = itertools.count(1)
+        self._at_once: dict[str, Lease] = {}  # the same for all of a unit's generation that need not wait
         self._waiting: dict[int, asyncio.Future[Grant]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0  # when that is, on `clock.monotonic`
@@ -144,8 +145,11 @@ class Scheduler:
         place = grant_now(self._state, waiter, model, clock.monotonic())
         if place is None:
             return None
-        unit, endpoint = self._units.endpoint(place.name)
-        lease = Lease(model, unit, place.generation, endpoint, degraded=self.degraded(place.name))
+        lease = self._at_once.get(place.name)
+        if lease is None or lease.generation != place.generation:
+            unit, endpoint = self._units.endpoint(place.name)
+            lease = Lease(model, unit, place.generation, endpoint, degraded=self.degraded(place.name))
+            self._at_once[place.name] = lease
         return Held(lease, partial(self._returned, waiter, place.name))
 
     def unit_gone(self, lease: Lease, why: str) -> None:
@@ -414,12 +418,10 @@ class Scheduler:
         self._post(Ticked())
 
     def _returned(self, waiter: int, model: str) -> None:
-        self._post(Returned(waiter, model))
+        if commands := give_back(self._state, waiter, model, clock.monotonic()):
+            self._obey(commands)
         if self.on_idle is not None and (place := self._state.places.get(model)) is not None and not place.leases:
             self.on_idle(model, place.generation)
-
-    def _endpoint(self, model: str) -> tuple[str, Endpoint]:
-        return self._units.endpoint(model)
 
 
 def _place_of(lease: Lease) -> str:
@@ -438,11 +440,9 @@ class _Held(AbstractAsyncContextManager[Lease]):
     async def __aenter__(self) -> Lease:
         grant = await self._scheduler._ask(self._model, self._deadline, lease=True, key=self._key, keep_s=self._keep_s)
         self._waiter, self._unit = grant.waiter, grant.model
-        unit, endpoint = self._scheduler._endpoint(self._unit)
-        queued_ms, load_ms, swap_ms = grant.queued_s * 1000, grant.load_s * 1000, grant.swap_s * 1000
-        degraded = self._scheduler.degraded(self._unit)
-        waits = (queued_ms, load_ms, swap_ms, grant.position)
-        return Lease(self._model, unit, grant.generation, endpoint, *waits, degraded)
+        unit, endpoint = self._scheduler._units.endpoint(self._unit)
+        waits = (grant.queued_s * 1000, grant.load_s * 1000, grant.swap_s * 1000, grant.position)
+        return Lease(self._model, unit, grant.generation, endpoint, *waits, self._scheduler.degraded(self._unit))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -210,8 +210,7 @@ class Reject:
     error: CorralError
 
 
-@dataclass(frozen=True, slots=True)
-class WakeAt:
+class WakeAt(NamedTuple):
     """Post `Ticked` at this time, or earlier."""
 
     at: float

@@ -82,7 +82,7 @@ class AccessControl:
 
     async def _requests(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())
-        _must_be_known(exchange)
+        must_be_known(exchange)
         await send_json(exchange, self._host.recording())
 
     async def _record(self, ask: RecordAsk) -> Recording:
@@ -94,14 +94,15 @@ def _post(
 ) -> Route:
     async def handle(exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())
-        _must_be_known(exchange)
+        must_be_known(exchange)
         await send_json(exchange, await act(read_body(takes, body)))
 
     return Route("POST", f"/control/{verb}", handle, Doc(summary, gives, takes=takes, errors=(*_BODY, *errors)))
 
 
-def _must_be_known(exchange: Exchange) -> None:
-    """Whoever is at an open address of this machine is nobody in particular: they must not give themselves a key."""
+def must_be_known(exchange: Exchange) -> None:
+    """Whoever is at an open address of this machine is nobody in particular: they must not give themselves a key, nor
+    read what others asked. Raises LocalOnly."""
     caller = exchange.caller
     if not exchange.local and (caller is None or not caller.id.startswith("key:")):
         raise LocalOnly(

@@ -197,7 +197,7 @@ def build(
 
     chat = Chat(host, proxy, Traits(models))
     own = [*Inference(host, proxy, chat).routes(), *control.routes()]
-    groups = dialect_groups(host, proxy, models, chat)
+    groups = dialect_groups(host, proxy, models, chat, access)
 
     @cache
     def table(dialect: str | None) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from corral.gateway.chat_route import Chat
 from corral.gateway.host import Host
@@ -11,13 +12,19 @@ from corral.gateway.proxy import Proxy
 from corral.gateway.routes import Route
 from corral.gateway.tables import Groups
 
+if TYPE_CHECKING:
+    from corral.gateway.access_control import AccessHost
 
-def dialect_groups(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> Groups:
+
+def dialect_groups(
+    host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat, access: AccessHost | None = None
+) -> Groups:
     """What makes the routes of each dialect, by its name."""
     return {
         "openai": lambda: _openai(host, proxy, chat),
         "anthropic": lambda: _anthropic(host, proxy, chat),
         "ollama": lambda: _ollama(host, proxy, models, chat),
+        "docker": lambda: _docker(host, proxy, models, chat, access),
     }
 
 
@@ -37,3 +44,11 @@ def _openai(host: Host, proxy: Proxy, chat: Chat) -> Iterable[Route]:
     from corral.gateway.openai_routes import openai_routes
 
     return openai_routes(host, proxy, chat)
+
+
+def _docker(
+    host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat, access: AccessHost | None
+) -> Iterable[Route]:
+    from corral.gateway.docker_routes import docker_routes
+
+    return docker_routes(host, proxy, models, chat, access)

@@ -159,6 +159,8 @@ class _Assembly:
             on_out_of_memory=keys.on_out_of_memory,
             cpu_fallback=keys.cpu_fallback,
             responses_ttl_s=keys.responses_ttl,
+            resume=keys.resume,
+            comments_after_s=keys.comments_after,
             require_keys=keys.require_keys,
             allowed_hosts=keys.allowed_hosts,
             allowed_origins=keys.allowed_origins,

@@ -47,6 +47,8 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
         },
         "roots": [_path(root) for root in settings.roots],
         "conversations": "off" if settings.conversations_bytes is None else _size(settings.conversations_bytes),
+        "resume": settings.resume,
+        "comments_after": _timeout(settings.comments_after_s),
         "responses_ttl": _timeout(settings.responses_ttl_s),
         "executables": {engine: _escaped(program) for engine, program in settings.executables.items()},
         "registries": {host: _registry(each) for host, each in settings.registries.items()},

@@ -228,6 +228,10 @@ class GlobalKeys(_Keys):
         None,
     )
     cpu_fallback: Truth = _about("Go on without a GPU that fails or is gone, until it is back.", True)
+    resume: Truth = _about("Go on with a stream whose engine died, from what its client has.", True)
+    comments_after: SecondsOrNever = _about(
+        "A stream that waits for its model gets a comment so often, or never.", _DEFAULTS.comments_after_s
+    )
     responses_ttl: SecondsOrNever = _about(
         "How long answers of /v1/responses are kept, or never to drop them.", _DEFAULTS.responses_ttl_s
     )

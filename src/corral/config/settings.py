@@ -163,6 +163,8 @@ class Settings:
     on_out_of_memory: tuple[Rung, ...] | None = None  # for models that do not say
     cpu_fallback: bool = True  # likewise
     responses_ttl_s: float | None = 30 * 86400.0  # how long answers of /v1/responses are kept; None = for ever
+    resume: bool = True  # a stream whose engine dies goes on from what its client has
+    comments_after_s: float | None = 5.0  # a stream that waits for its model gets one so often; None = never
     require_keys: bool = False  # on loopback addresses too
     allowed_hosts: tuple[str, ...] = ()  # names of this server beside addresses and localhost, in the Host field
     allowed_origins: tuple[str, ...] = ()  # whose web pages may ask; globs

@@ -11,6 +11,7 @@ from corral.config.settings import ModelSettings
 from corral.errors import CallerError, CorralError, NotInStore, UnknownModel
 from corral.gateway.dialects.ollama import names
 from corral.gateway.dialects.ollama.facts import Facts, Running, identity
+from corral.gateway.gate import Caller
 from corral.gateway.host import Host
 from corral.gateway.models_host import ModelsHost
 from corral.models.capabilities import capabilities
@@ -101,16 +102,25 @@ class OllamaModels:
     async def _stored(self) -> list[StoredModel]:
         return await self._models.stored() if self._models is not None else []
 
-    async def all(self) -> list[tuple[str, Facts]]:
-        """Every model that is here, by each of its names."""
+    def allows(self, caller: Caller | None, name: str) -> bool:
+        """Whether `caller` may know of the model called `name`."""
+        if caller is None:
+            return True
+        model = self._host.settings.models.get(name)
+        return caller.may_use((name,) if model is None else (model.name, *model.aliases))
+
+    async def all(self, caller: Caller | None = None) -> list[tuple[str, Facts]]:
+        """Every model that is here and that `caller` may use, by each of its names."""
         found = []
         for model in list(self._host.settings.models.values()):
+            if not self.allows(caller, model.name):
+                continue
             with suppress(CorralError, OSError):  # a model that is not here, or cannot be read, is not offered
                 facts = await self.facts(model)
                 found += [(name, facts) for name in (model.name, *model.aliases)]
-        listed = {name for name, _ in found}
+        listed = {name for model in self._host.settings.models.values() for name in (model.name, *model.aliases)}
         for row in await self._stored():
-            if row.name not in listed and not row.problem:
+            if row.name not in listed and not row.problem and self.allows(caller, row.name):
                 with suppress(CorralError, OSError):
                     found.append((row.name, await self._of_row(row)))
         return found
@@ -153,11 +163,11 @@ class OllamaModels:
             self._known[key] = facts
         return facts
 
-    async def running(self) -> list[Running]:
+    async def running(self, caller: Caller | None = None) -> list[Running]:
         """Every model that is loaded; one with several engines once, with what they all take."""
         found: dict[str, Running] = {}
         for unit in self._host.units():
-            if unit.state not in ("ready", "sleeping", "draining"):
+            if unit.state not in ("ready", "sleeping", "draining") or not self.allows(caller, unit.model):
                 continue
             name = unit.model
             model = self._host.settings.models.get(name)

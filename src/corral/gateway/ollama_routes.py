@@ -9,7 +9,7 @@ from typing import Any
 
 from corral import __version__, clock
 from corral.config.settings import ModelSettings
-from corral.errors import CorralError, NotOffered
+from corral.errors import CorralError, Forbidden, NotOffered
 from corral.gateway.answer import send_json, send_text
 from corral.gateway.chat_route import Chat, tell_context
 from corral.gateway.dialects.dialect import Translation
@@ -72,15 +72,17 @@ class Ollama:
         await send_json(exchange, {"cloud": {"disabled": True, "source": "config"}})
 
     async def _tags(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await send_json(exchange, facts.tags(await self._known.all()))
+        await send_json(exchange, facts.tags(await self._known.all(exchange.caller)))
 
     async def _ps(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await send_json(exchange, facts.running(await self._known.running(), clock.wall()))
+        await send_json(exchange, facts.running(await self._known.running(exchange.caller), clock.wall()))
 
     async def _show(self, exchange: Exchange, match: Match, body: bytes) -> None:
         given = asked.read(body)
         name = asked.model(given)
         found = await self._known.look(name, exchange.listener_default)
+        if not self._known.allows(exchange.caller, found[0]):
+            raise Forbidden(f"this key is not for {found[0]}", hint="ask whoever made it, or use one of its own models")
         made = facts.card(name or found[0], found[1], verbose=asked.flag(given, "verbose", False))
         await send_json(exchange, made)
 

@@ -12,6 +12,7 @@ from typing import Any
 import ollama
 import pytest
 
+from corral.api_access import KeyAsk
 from corral.config.paths import Paths
 from support.docker_registry import docker_registry
 from support.faulty_registry import FaultyRegistry, serving
@@ -244,6 +245,40 @@ def test_create_of_a_configured_file(paths: Paths) -> None:
         assert client(server).create("two", from_="demo", parameters={"num_predict": 2}).status == "success"
         answer = client(server).generate("two", "hi")
         assert (answer.done_reason, answer.eval_count) == ("length", 2)
+
+
+def test_keys(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OLLAMA_API_KEY is what an unmodified client sends: none, a wrong one, other models, other scopes and limits are
+    refused in Ollama's shape, and lists have only what the key is for."""
+    config = """
+        require_keys: true
+        models: [{name: demo, source: 'builtin:demo'}, {name: other, source: 'builtin:demo'}]
+    """
+    hi = [{"role": "user", "content": "hi"}]
+    with Server(paths, config) as server:
+        with pytest.raises(ollama.ResponseError) as stranger:
+            client(server).list()
+        assert stranger.value.status_code == 401
+        monkeypatch.setenv("OLLAMA_API_KEY", server.client.create_key(KeyAsk("one", models=["demo"])).secret)
+        asking = client(server)
+        assert asking.chat("demo", hi).done_reason == "stop"
+        assert [piece.done for piece in asking.generate("demo", "hi", stream=True)][-1] is True
+        assert asking.generate("demo").done_reason == "load"
+        assert [model.model for model in asking.list().models] == ["demo:latest"]
+        for act in (lambda: asking.chat("other", hi), lambda: asking.show("other"), lambda: asking.delete("demo")):
+            with pytest.raises(ollama.ResponseError) as forbidden:
+                act()
+            assert forbidden.value.status_code == 403
+        few = server.client.create_key(KeyAsk("few", requests_per_minute=1)).secret
+        monkeypatch.setenv("OLLAMA_API_KEY", few)
+        limited = client(server)
+        limited.chat("demo", hi)
+        with pytest.raises(ollama.ResponseError) as late:
+            limited.chat("demo", hi)
+        assert late.value.status_code == 429
+        monkeypatch.delenv("OLLAMA_API_KEY")
+        assert send(server, "GET", "/ollama")[1] == b"Ollama is running"
+        assert send(server, "GET", "/api/version")[0] == 200
 
 
 @pytest.mark.registry

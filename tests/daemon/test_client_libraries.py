@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
 import openai
 import pytest
 from langchain_core.messages import HumanMessage
@@ -177,18 +176,3 @@ def test_litellm(server: Server) -> None:
     assert said["call"] == ["weather", {"city": "Rome"}]
     assert said["vector"] > 1
     assert (said["unknown"], said["anthropic_key"]) == ("NotFoundError", "AuthenticationError")
-
-
-def test_what_anthropic_has_and_corral_has_not(server: Server) -> None:
-    """Refused in its shape, at the root and under the prefix."""
-    from corral.gateway.dialects.anthropic.table import FILES, REFUSED
-
-    headers = {"x-api-key": key(server), "anthropic-version": "2023-06-01"}
-    for prefix in ("", "/anthropic"):
-        for row in (*REFUSED, *FILES):
-            method = "POST" if row.method == "*" else row.method
-            path = row.path.replace("{id}", "x")
-            answer = httpx.request(method, f"{server.url}{prefix}{path}", headers=headers, json={})
-            body = answer.json()
-            assert (answer.status_code, body["type"], body["error"]["code"]) == (501, "error", "not_offered"), path
-            assert body["request_id"] == answer.headers["request-id"]

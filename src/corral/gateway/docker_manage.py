@@ -92,7 +92,7 @@ class DockerManage:
             await lines.fail(failure(download))
             return
         words = "Model pulled successfully"
-        if not told.moved and before.get(download.name) == download.digest:
+        if before.get(download.name) == download.digest:
             entry, _ = await self._known.locate(download.name)
             words = f"Using cached model: {shapes.size(entry.size)}"
         await lines.end([*(warning(note, "pull") for note in download.notes), success(words, "pull")])

@@ -120,9 +120,6 @@ def test_lines_of_a_pull() -> None:
         {"type": "progress", "message": "Downloaded: 10.49 MB", "total": 10 << 20, "mode": "pull",
          "layer": {"id": f"sha256:{ID}", "size": 10 << 20, "current": 10 << 20}}
     ]  # fmt: skip
-    assert told.moved
-    cached = PullLines()
-    assert cached.more(download(10 << 20)) and not cached.moved
 
 
 @given(st.text(max_size=40))

@@ -44,7 +44,6 @@ class PullLines:
 
     def __init__(self) -> None:
         self._told: dict[str, int] = {}
-        self.moved = False  # something came that was not here
 
     def more(self, download: DownloadInfo) -> list[Line]:
         """What there is to say now; the last word is the caller's."""
@@ -58,7 +57,6 @@ class PullLines:
                 continue
             if before is not None and not whole and blob.done - before < _STEP_BYTES:
                 continue
-            self.moved = self.moved or (before is not None or not whole)
             self._told[key] = blob.done
             layer = {"id": key, "size": blob.size, "current": blob.done}
             message = f"Downloaded: {moved(blob.done)}"

@@ -44,22 +44,22 @@ class ResponsesStore:
 
     def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
         """Opens nothing yet. The file is for its user alone: it holds what was said."""
-        self._path, self._most = path, most_bytes
+        self.path, self._most = path, most_bytes
         self._lock = threading.Lock()
         self._writes = 0
         self._open: sqlite3.Connection | None = None
 
     def _opened(self) -> sqlite3.Connection:
-        if not self._path.exists():
-            self._path.touch(0o600)
-        file = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        if not self.path.exists():
+            self.path.touch(0o600)
+        file = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             file.execute("PRAGMA journal_mode = WAL")
             file.execute("PRAGMA synchronous = NORMAL")  # a killed server loses nothing of it
             file.execute("BEGIN IMMEDIATE")
             (version,) = file.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
-                raise StoreError(f"{self._path} is of a later version of Corral", hint="use that version")
+                raise StoreError(f"{self.path} is of a later version of Corral", hint="use that version")
             if version == 0:
                 for statement in _TABLE.split(";"):
                     file.execute(statement)
@@ -135,7 +135,7 @@ class ResponsesStore:
                 yield self._open
             except (sqlite3.Error, OSError) as error:
                 hint = "make room, or see who else uses it; `store: false` keeps nothing"
-                raise StoreError(f"{self._path} cannot be used: {error}", hint=hint) from error
+                raise StoreError(f"{self.path} cannot be used: {error}", hint=hint) from error
 
 
 def _oldest(now_wall_s: float, ttl_s: float | None) -> float:

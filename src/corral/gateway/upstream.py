@@ -185,8 +185,8 @@ class Response:
         self._delimited = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._done:
-            return
+        if self._done or self._have_head:
+            return  # what comes behind the body is a trailer
         name = name.lower()
         if name == b"content-length":
             self._delimited = True

@@ -287,9 +287,9 @@ class ModelPlane:
         check_digest(digest)
         with ExitStack() as held:
             directory = await asyncio.to_thread(held.enter_context, store.spool())
-            file = held.enter_context((directory / "blob").open("wb", buffering=0))
-            async for piece in pieces:
-                await self._slow(lambda piece=piece: file.write(piece))  # type: ignore[misc]
+            with (directory / "blob").open("wb") as file:
+                async for piece in pieces:
+                    await self._slow(lambda piece=piece: file.write(piece))  # type: ignore[misc]
             await self._slow(lambda: store.add_file(directory / "blob", how="move", digest=digest))
 
     async def import_models(self, ask: ImportAsk, report: Report) -> list[ImportedInfo]:

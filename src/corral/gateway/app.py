@@ -120,6 +120,9 @@ class App:
         if route.mount:
             exchange.path = exchange.path[len(route.mount) :] or "/"
             exchange.raw_path = exchange.raw_path[len(route.mount) :] or b"/"
+        if route.piecewise:
+            await route.handler(exchange, match, b"")
+            return
         limit = self._host.settings.max_body_bytes
         body = await exchange.body(limit if route.large else min(limit, CONTROL_BODY_BYTES))
         await route.handler(exchange, match, body)

@@ -302,6 +302,15 @@ class Connection(asyncio.Protocol):
         if self._writable is not None:
             await asyncio.shield(self._writable)
 
+    def hold(self, on: bool) -> None:
+        if self._transport is None or self._closing or on is not self._reading:
+            return
+        self._reading = not on
+        if on:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
     def answered(self) -> None:
         exchange = self._exchange
         if exchange is None or self._closing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from corral.config.settings import Listen
@@ -71,6 +71,10 @@ class Exchange(abc.ABC):
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises TooLarge beyond `limit` bytes, TooSlow, ClientLeft, and CallerError when it is
         no HTTP. Call it once, before answering."""
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, however long it is; instead of `body`. Raises as that does, but for TooLarge."""
+        yield await self.body(1 << 62)
 
     @abc.abstractmethod
     def _begin(self, status: int, headers: Fields) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from corral.api_store import CreateAsk, DownloadInfo, Progress, PullAsk, PushAsk, RemoveAsk, TagAsk
@@ -35,8 +36,8 @@ class OllamaManage:
         self._host, self._store, self._known = host, models, known
 
     def routes(self) -> list[Route]:
-        def route(method: str, path: str, handler: Any, scope: Any = "admin", *, large: bool = False) -> Route:
-            return Route(method, path, handler, dialect=OLLAMA, scope=scope, large=large)
+        def route(method: str, path: str, handler: Any, scope: Any = "admin") -> Route:
+            return Route(method, path, handler, dialect=OLLAMA, scope=scope)
 
         return [
             route("POST", "/api/pull", self._pull, "pull"),
@@ -45,7 +46,7 @@ class OllamaManage:
             route("POST", "/api/copy", self._copy),
             route("DELETE", "/api/delete", self._delete),
             route("HEAD", "/api/blobs/{digest}", self._has_blob),
-            route("POST", "/api/blobs/{digest}", self._add_blob, large=True),
+            replace(route("POST", "/api/blobs/{digest}", self._add_blob), piecewise=True),
         ]
 
     @property
@@ -156,11 +157,8 @@ class OllamaManage:
             await exchange.respond(200, [])
             return
 
-        async def pieces() -> AsyncIterator[bytes]:
-            yield body
-
         try:
-            await self._models.add_blob(digest, pieces())
+            await self._models.add_blob(digest, exchange.pieces())
         except DigestMismatch as exc:
             raise CallerError("digest mismatch", hint="what came is not what its digest says: send it again") from exc
         await exchange.respond(201, [])

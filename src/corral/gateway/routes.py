@@ -57,6 +57,7 @@ class Route:
     handler: Handler
     doc: Doc | None = None
     large: bool = False  # takes bodies up to the configured bound, not only small ones
+    piecewise: bool = False  # its handler reads the body itself, as it comes
     direct: bool = False  # its body goes to an engine of the model that it names, under the same path
     plain: Callable[[ModelSettings, bytes], bool] | None = None  # which bodies for which models; None = all
     local: bool = False  # answers on unix sockets only

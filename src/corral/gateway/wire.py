@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from corral.units import show_bytes
 STATUS_LINES = {int(each): f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (204, 304)
+_AHEAD_BYTES = 4 << 20
+"""Of a body that is read piece by piece, as much is kept; then its client waits."""
 
 
 Work = Callable[[Exchange], Coroutine[Any, Any, None]]
@@ -56,6 +58,10 @@ class Link(Protocol):
 
     def break_off(self) -> None: ...
 
+    def hold(self, on: bool) -> None:
+        """Whether more of the body is to wait in the kernel."""
+        ...
+
 
 class WireExchange(Exchange):
     """One request on one connection."""
@@ -68,6 +74,7 @@ class WireExchange(Exchange):
     _failure: CorralError | None = None
     _chunks: Chunks | None = None
     _limit = 1 << 62
+    _piecewise = False  # the body is read as it comes
     taken = 0  # bytes of the body that came
     broken = False
 
@@ -106,8 +113,10 @@ class WireExchange(Exchange):
             self._parts.clear()  # nobody wants it any more
         else:
             self._parts += pieces
-        if self.whole or self.taken > self._limit:
+        if self.whole or self.taken > self._limit or self._piecewise:
             self._wake()
+            if self._piecewise and not self.whole and sum(map(len, self._parts)) > _AHEAD_BYTES:
+                self._link.hold(True)
         return used
 
     def fail(self, error: CorralError, *, broken: bool = False) -> None:
@@ -150,6 +159,26 @@ class WireExchange(Exchange):
         self._parts = []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def pieces(self) -> AsyncIterator[bytes]:
+        self._piecewise = True
+        if not self.whole and self.waits_for_leave:
+            self._expects = False
+            self._link.transmit(CONTINUE)
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self.gone:
+                raise ClientLeft
+            parts, self._parts = self._parts, []
+            if parts:
+                yield b"".join(parts)
+                self._link.hold(False)
+            elif self.whole:
+                return
+            else:
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -191,6 +220,8 @@ class WireExchange(Exchange):
 
     def _finish(self, chunk: bytes) -> None:
         self.ended = True
+        if self._piecewise:
+            self._link.hold(False)
         data = self._pending
         if self._bodiless:
             pass

@@ -239,6 +239,27 @@ def test_create_of_a_blob(paths: Paths, short_tmp: Path) -> None:
             client(server).create("other", from_="made", adapters={"b.gguf": digest})
 
 
+def test_a_blob_may_be_larger_than_other_bodies(paths: Paths, short_tmp: Path) -> None:
+    """`max_body` is for what is read whole; a blob goes to the disk as it comes, in chunks too, and the server grows by
+    a part of it at most."""
+    data = bytes(range(256)) * (64 << 12)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    with Server(paths, "max_body: 1MiB\nmodels: [{name: demo, source: 'builtin:demo'}]") as server:
+        small = f"sha256:{hashlib.sha256(b'small').hexdigest()}"
+        assert send(server, "POST", f"/api/blobs/{small}", b"small")[0] == 201  # now all that this takes is loaded
+        before = server.client.status().memory_bytes
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+        pieces = (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20))
+        connection.request("POST", f"/api/blobs/{digest}", pieces, encode_chunked=True)
+        assert connection.getresponse().status == 201
+        connection.close()
+        assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 200
+        assert server.client.status().memory_bytes - before < len(data) // 2
+        assert send(server, "POST", "/api/generate", b" " * (2 << 20))[0] == 413
+        other = f"sha256:{hashlib.sha256(b'other').hexdigest()}"
+        assert send(server, "POST", f"/api/blobs/{other}", data)[0] == 400
+
+
 def test_create_of_a_configured_file(paths: Paths) -> None:
     """`from` may be a model that models.yaml has as a file."""
     with Server(paths) as server:

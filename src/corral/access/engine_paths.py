@@ -14,7 +14,8 @@ _ASK: Final = frozenset(
     f"{prefix}/{name}"
     for prefix in ("", "/v1", "/v2", "/api")
     for name in (
-        "chat/completions", "completions", "completion", "responses", "embeddings", "embedding", "embed", "messages",
+        "chat/completions", "chat/completions/input_tokens", "completions", "completion", "responses",
+        "responses/input_tokens", "embeddings", "embedding", "embed", "messages",
         "messages/count_tokens", "rerank", "reranking", "score", "pooling", "classify", "infill", "tokenize",
         "detokenize", "apply-template", "audio/transcriptions", "audio/translations", "audio/speech",
         "images/generations", "images/edits", "generate", "chat",

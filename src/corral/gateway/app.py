@@ -200,7 +200,7 @@ def build(
 
     chat = Chat(host, proxy, Traits(models))
     own = [*Inference(host, proxy, chat).routes(), *control.routes()]
-    groups = dialect_groups(host, proxy, models, chat, access)
+    groups = dialect_groups(host, proxy, models, chat, access, heartbeat_s)
 
     @cache
     def table(dialect: str | None) -> Table:

@@ -20,6 +20,7 @@ from corral.gateway.dialects.reasoning.style import Style
 from corral.gateway.dialects.tool_choice import Called
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
+from corral.gateway.named import named
 from corral.gateway.peek import peek, splice
 from corral.gateway.proxy import Proxy
 from corral.gateway.traits import Traits
@@ -47,7 +48,7 @@ class Chat:
         except NotJson:
             await self._proxy.infer(exchange, body)  # which says what is wrong with it
             return
-        model = await self._host.find(seen.model, exchange.listener_default)
+        model = await self._host.find(named(exchange, seen.model), exchange.listener_default)
         style = await self._traits.of(model)
         if self.relays(model, body):
             await self._proxy.infer(exchange, body)
@@ -126,7 +127,7 @@ class Chat:
         try:
             await send(ready.request, same)
         except Unparsed:
-            again = bare(ready.request) if style.cleaner == "harmony" and not exchange.started else None
+            again = bare(ready.request) if style.cleaner == "harmony" and not exchange.answering else None
             if again is None:
                 raise
             ready = ready._replace(prefill=CHANNEL)

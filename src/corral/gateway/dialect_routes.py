@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def dialect_groups(
-    host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat, access: AccessHost | None = None
+    host: Host,
+    proxy: Proxy,
+    models: ModelsHost | None,
+    chat: Chat,
+    access: AccessHost | None = None,
+    heartbeat_s: float = 15.0,
 ) -> Groups:
     """What makes the routes of each dialect, by its name."""
     return {
@@ -25,6 +30,7 @@ def dialect_groups(
         "anthropic": lambda: _anthropic(host, proxy, chat),
         "ollama": lambda: _ollama(host, proxy, models, chat),
         "docker": lambda: _docker(host, proxy, models, chat, access),
+        "llamacpp": lambda: _llamacpp(host, proxy, models, chat, heartbeat_s),
     }
 
 
@@ -52,3 +58,9 @@ def _docker(
     from corral.gateway.docker_routes import docker_routes
 
     return docker_routes(host, proxy, models, chat, access)
+
+
+def _llamacpp(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat, heartbeat_s: float) -> Iterable[Route]:
+    from corral.gateway.llamacpp_routes import llamacpp_routes
+
+    return llamacpp_routes(host, proxy, models, chat, heartbeat_s)

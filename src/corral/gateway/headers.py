@@ -28,6 +28,8 @@ _NOT_UP = _HOP | {
     b"x-api-key",
     b"cookie",
     b"x-corral-keep-alive",
+    # With it, llama.cpp goes on with an answer whose client has left.
+    b"x-conversation-id",
 }
 _NOT_DOWN = _HOP | {b"content-length", b"date", b"server", b"proxy-authenticate"}
 # llama.cpp lets every web page read its answers; who may read Corral's is not for an engine to say.

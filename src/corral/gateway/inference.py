@@ -14,6 +14,7 @@ from corral.gateway.chat_route import Chat
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
+from corral.gateway.named import parameter
 from corral.gateway.page import greeting
 from corral.gateway.proxy import Proxy
 from corral.gateway.routes import Doc, Match, Route
@@ -67,7 +68,7 @@ class Inference:
         if (exchange.header(b"upgrade") or b"").lower() == b"websocket":
             raise CallerError("websockets are not relayed", hint="use plain HTTP; streams come as server-sent events")
         rest = exchange.raw_path.removeprefix(b"/upstream/")
-        model, path = await split_upstream(rest, self._host)
+        model, path = await split_upstream(rest, self._host, parameter(exchange, "model"))
         need = scope_of(exchange.method, unquote_to_bytes(path).decode("utf-8", "replace"))
         if exchange.caller is not None and not exchange.caller.may(need):
             raise Forbidden(
@@ -128,8 +129,9 @@ class Inference:
         await send_text(exchange, greeting().encode(), "text/html; charset=utf-8")
 
 
-async def split_upstream(rest: bytes, host: Host) -> tuple[ModelSettings, bytes]:
-    """`model/path…` as the model and the engine's path, still percent-encoded; the longest known name wins.
+async def split_upstream(rest: bytes, host: Host, asked: str | None = None) -> tuple[ModelSettings, bytes]:
+    """`model/path…` as the model and the engine's path, still percent-encoded; the longest known name wins. Where it
+    begins with none, it is the path of the model `asked`.
 
     Raises CallerError for a path with `..` in it, UnknownModel.
     """
@@ -143,6 +145,8 @@ async def split_upstream(rest: bytes, host: Host) -> tuple[ModelSettings, bytes]
             name = "/".join(decoded[:count])
             if name in known:
                 return await host.find(name), b"/" + b"/".join(segments[count:])
+    if asked is not None:
+        return await host.find(asked), b"/" + rest
     return host.resolve(decoded[0] or "/"), b"/"
 
 

@@ -16,6 +16,7 @@ from corral.gateway.exchange import Exchange, Gathered
 from corral.gateway.gate import Gate
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
+from corral.gateway.named import named
 from corral.gateway.peek import peek, splice
 from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.relay import relay
@@ -57,7 +58,8 @@ class Proxy:
             close()
 
     async def infer(self, exchange: Exchange, body: bytes) -> None:
-        """An inference route: the model is the one that the body names, and its name in the body becomes ours.
+        """An inference route: the model is the one that the body or the query names, and its name in the body becomes
+        ours.
 
         Raises NotJson, CallerError, UnknownModel, MissingModel, whatever leasing raises, EngineError, EngineGone.
         """
@@ -65,7 +67,7 @@ class Proxy:
             seen = peek(body) if len(body) < _LARGE_BYTES else await asyncio.to_thread(peek, body)
         except NotJson as exc:
             raise _explained(exc, exchange, body) from exc
-        model = (await self._host.find(seen.model, exchange.listener_default)).name
+        model = (await self._host.find(named(exchange, seen.model), exchange.listener_default)).name
         body = splice(body, seen, model)
         await self.forward(exchange, model, _target(exchange), body, again=True, identity=True, stream=seen.stream)
 

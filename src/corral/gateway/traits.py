@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 
+from corral import clock
 from corral.config.settings import ModelSettings
 from corral.errors import CorralError
 from corral.gateway.dialects.reasoning.style import Style, style_of
 from corral.gateway.models_host import ModelsHost
 from corral.models.shards import read_model
+
+AGAIN_S = 60.0
+"""After so long, what is in the store, or could not be read, is looked at anew: it may have been changed or mended."""
 
 
 class Traits:
@@ -17,30 +22,33 @@ class Traits:
 
     def __init__(self, models: ModelsHost | None = None) -> None:
         self._models = models
-        self._known: dict[str, tuple[ModelSettings, Style]] = {}
+        self._known: dict[str, tuple[ModelSettings, Style, float]] = {}
 
     def known(self, model: ModelSettings) -> Style | None:
         """What is known already."""
         found = self._known.get(model.name)
-        return found[1] if found is not None and found[0] is model else None
+        if found is None or found[0] is not model or found[2] < clock.monotonic():
+            return None
+        return found[1]
 
     async def of(self, model: ModelSettings) -> Style:
         """Never raises: a model of which nothing can be read is one that does not think."""
         if (known := self.known(model)) is not None:
             return known
-        template, architecture = "", ""
+        template, architecture, until = "", "", math.inf
         try:
             if model.ref is None:
                 header = await asyncio.to_thread(read_model, model.source)
                 template, architecture = header.chat_template or "", header.architecture
             elif self._models is not None:
+                until = clock.monotonic() + AGAIN_S
                 card = await self._models.show(model.name)
                 template, architecture = card.template_text or "", card.architecture
             template = await asyncio.to_thread(_own, model) or template
         except (CorralError, OSError):
-            pass
+            until = clock.monotonic() + AGAIN_S
         style = style_of(template, architecture, model.args, model.reasoning)
-        self._known[model.name] = (model, style)
+        self._known[model.name] = (model, style, until)
         return style
 
 

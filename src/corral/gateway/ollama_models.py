@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corral import clock
 from corral.config.settings import ModelSettings
 from corral.errors import CallerError, CorralError, NotInStore, UnknownModel
 from corral.gateway.dialects.ollama import names
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from corral.api_store import ModelCard, StoredModel
 
 _REMEMBERED = 4096
+_ABLE_S = 5.0
 
 
 class OllamaModels:
@@ -31,6 +33,7 @@ class OllamaModels:
     def __init__(self, host: Host, models: ModelsHost | None) -> None:
         self._host, self._models = host, models
         self._known: dict[str, Facts] = {}
+        self._able: dict[str, tuple[ModelSettings, float, tuple[str, ...]]] = {}
 
     async def find(self, name: str, listener_default: str | None = None) -> ModelSettings:
         """The model that a request means; where the configuration allows it, one is fetched.
@@ -41,9 +44,8 @@ class OllamaModels:
             if listener_default is None and self._host.settings.default_model is None:
                 raise CallerError("model is required", hint="GET /api/tags lists the models", param="model")
             return await self._host.find(None, listener_default)
-        for known in (self._configured(name), await self._of_store(name)):
-            if known is not None:
-                return await self._host.find(known)  # it may have to be made ready first
+        if (known := self._configured(name) or await self._of_store(name)) is not None:
+            return await self._host.find(known)  # it may have to be made ready first
         try:
             return await self._host.find(names.reference(name))
         except (UnknownModel, NotInStore) as exc:
@@ -124,6 +126,15 @@ class OllamaModels:
                 with suppress(CorralError, OSError):
                     found.append((row.name, await self._of_row(row)))
         return found
+
+    async def able(self, model: ModelSettings) -> tuple[str, ...]:
+        """What `model` can do; empty where nothing can be read of it. Looked up again after some seconds."""
+        seen, until, able = self._able.get(model.name, (None, 0.0, ()))
+        if seen is not model or until < clock.monotonic():
+            with suppress(CorralError, OSError):
+                able = (await self.facts(model)).capabilities
+            self._able[model.name] = (model, clock.monotonic() + _ABLE_S, able)
+        return able
 
     async def facts(self, model: ModelSettings) -> Facts:
         """Raises CorralError, OSError."""

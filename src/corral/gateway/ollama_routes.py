@@ -9,14 +9,14 @@ from typing import Any
 
 from corral import __version__, clock
 from corral.config.settings import ModelSettings
-from corral.errors import CorralError, Forbidden, NotOffered
+from corral.errors import Forbidden, NotOffered
 from corral.gateway.answer import send_json, send_text
 from corral.gateway.chat_route import Chat, tell_context
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.dialects.ollama import asked, embed, facts
-from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece
+from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece, rendered
 from corral.gateway.dialects.ollama.chat import PATH, Wanted, read_chat
-from corral.gateway.dialects.ollama.errors import OLLAMA, unsupported
+from corral.gateway.dialects.ollama.errors import OLLAMA, engine_error, unsupported
 from corral.gateway.dialects.ollama.generate import read_generate
 from corral.gateway.dialects.ollama.table import REFUSED, VERSION
 from corral.gateway.dialects.ollama.times import Times
@@ -102,6 +102,9 @@ class Ollama:
             await self._load(exchange, model, wanted, name, times, chat=chat)
             return
         await self._check(model, name, wanted, "chat" if chat else "generate")
+        if wanted.render_only:
+            await self._render(exchange, model, wanted, name, times)
+            return
         if wanted.options.ignored:
             _say(exchange, b"x-corral-ignored-options", ", ".join(wanted.options.ignored))
         read = chat_piece if wanted.path == PATH else plain_piece
@@ -124,6 +127,21 @@ class Ollama:
             stream=wanted.stream, keep_alive_s=wanted.keep_alive_s, translate=translate,
         )  # fmt: skip
 
+    async def _render(self, exchange: Exchange, model: ModelSettings, wanted: Wanted, name: str, times: Times) -> None:
+        """What the model would be given."""
+        assert wanted.body is not None
+        text = wanted.body.get("prompt")
+        if wanted.path == PATH:
+            status, said = await self._proxy.ask(
+                exchange, model.name, b"/apply-template", json.dumps({**wanted.body, "stream": False}).encode()
+            )
+            if status >= 400:
+                status, refusal = engine_error(status, said)
+                await exchange.respond(status, [(b"content-type", b"application/json")], refusal)
+                return
+            text = json.loads(said).get("prompt", "")
+        await send_json(exchange, rendered(name, times, text or ""))
+
     async def _load(
         self, exchange: Exchange, model: ModelSettings, wanted: Wanted, name: str, times: Times, *, chat: bool
     ) -> None:
@@ -145,9 +163,7 @@ class Ollama:
 
     async def _check(self, model: ModelSettings, name: str, wanted: Wanted, verb: str) -> None:
         """Raises CallerError when the model cannot do what is wanted of it, as far as that is known."""
-        try:
-            able = (await self._known.facts(model)).capabilities
-        except (CorralError, OSError):
+        if not (able := await self._known.able(model)):
             return  # its start will say what is wrong
         for need in wanted.needs:
             if need not in able and (need != "completion" or "embedding" in able):
@@ -197,11 +213,8 @@ class Ollama:
         return found
 
     async def _check_embeds(self, model: ModelSettings, name: str) -> None:
-        try:
-            able = (await self._known.facts(model)).capabilities
-        except (CorralError, OSError):
-            return
-        if "embedding" not in able:
+        able = await self._known.able(model)
+        if able and "embedding" not in able:
             raise unsupported(name, "embeddings")
 
 

@@ -1,7 +1,7 @@
 // Asks a server at the given address whatever ollama-js can, and prints what came as JSON.
 import { Ollama } from 'ollama'
 
-const [host, demo, tools, think, bert] = process.argv.slice(2)
+const [host, demo, tools, think, bert, endless] = process.argv.slice(2)
 const ollama = new Ollama({ host })
 const messages = [{ role: 'user', content: 'hi' }]
 const tool = {
@@ -43,7 +43,7 @@ out.ps = (await ollama.ps()).models.map((model) => model.name)
 out.unknown = await failed(ollama.chat({ model: 'nobody', messages }))
 out.aborted = await failed(
   (async () => {
-    const stream = await ollama.generate({ model: demo, prompt: 'x', raw: true, stream: true })
+    const stream = await ollama.generate({ model: endless, prompt: 'x', stream: true })
     for await (const piece of stream) if (piece.response) stream.abort()
   })(),
 )

@@ -18,7 +18,8 @@ THOUGHT = ("<think>\nhm,", "let", "me", "see\n</think>\n\nIt", "is", "four.")
 
 @pytest.fixture
 async def ollama_stable(stable: Stable, short_tmp: Path) -> AsyncIterator[Stable]:
-    """`demo`, `org/chain:f16` (alias `chain`), `bert`, `tools` and `think`; each engine starts when it is asked."""
+    """`demo`, `org/chain:f16` (alias `chain`), `bert`, `tools`, `think` and `endless`; each engine starts when it is
+    asked."""
     add_llama(stable, "demo", Path(str(demo_model())), "--parallel", "2", "-c", "2048", "-t", "1")
     chain = write_chain(short_tmp / "chain.gguf", WORDS)
     add_llama(stable, "org/chain:f16", chain, "-c", "1024", "-t", "1", aliases=("chain",))
@@ -27,5 +28,7 @@ async def ollama_stable(stable: Stable, short_tmp: Path) -> AsyncIterator[Stable
     add_llama(stable, "tools", tools, "--jinja", "-c", "2048", "-t", "1")
     think = write_chain(short_tmp / "think.gguf", THOUGHT, template=THINKING_TEMPLATE)
     add_llama(stable, "think", think, "--jinja", "-c", "2048", "-t", "1")
+    endless = write_chain(short_tmp / "endless.gguf", WORDS, loop=True, mib=24)
+    add_llama(stable, "endless", endless, "-c", "4096", "-t", "1")
     await stable.open()
     yield stable

@@ -38,7 +38,7 @@ async def run(script: Path, directory: Path, *args: str) -> Any:
 async def test_ollama_js(ollama_stable: Stable, short_tmp: Path) -> None:
     """Lists, chats, streams, a context, tools, thoughts, embeddings, errors, and a stream broken off."""
     url = f"http://{ollama_stable.address}"
-    got = await run(SCRIPT, short_tmp, url, "chain", "tools", "think", "bert")
+    got = await run(SCRIPT, short_tmp, url, "chain", "tools", "think", "bert", "endless")
     assert set(got["list"]) > {"demo:latest", "chain:latest"}
     assert (got["chat"]["message"]["content"], got["chat"]["done_reason"]) == ("Corral keeps models", "length")
     assert "".join(piece["message"]["content"] for piece in got["stream"]) == "Corral keeps models"

@@ -200,6 +200,9 @@ async def test_errors(asking: ollama.AsyncClient) -> None:
     with pytest.raises(ollama.ResponseError, match="exceeds the available context size") as long:
         await asking.chat("chain", user("x" * 3000))
     assert long.value.status_code == 400
+    with pytest.raises(ollama.ResponseError, match='"chain" does not support vision') as blind:
+        await asking.generate("chain", "what is it?", images=[b"\x89PNG"])
+    assert blind.value.status_code == 400
     with pytest.raises(ollama.ResponseError, match='"bert" does not support chat'):
         await asking.chat("bert", user())
 
@@ -207,14 +210,8 @@ async def test_errors(asking: ollama.AsyncClient) -> None:
 async def test_models_are_listed_shown_loaded_and_let_go(asking: ollama.AsyncClient, ollama_stable: Stable) -> None:
     """list, show, ps, and requests without a prompt."""
     listed = {model.model: model for model in (await asking.list()).models}
-    assert set(listed) == {
-        "demo:latest",
-        "chain:latest",
-        "org/chain:f16",
-        "bert:latest",
-        "tools:latest",
-        "think:latest",
-    }
+    names = ("demo:latest", "chain:latest", "bert:latest", "tools:latest", "think:latest", "endless:latest")
+    assert set(listed) == {*names, "org/chain:f16"}
     assert listed["chain:latest"].digest == listed["org/chain:f16"].digest
     shown = await asking.show("bert")
     assert (shown.capabilities, shown.details and shown.details.family) == (["embedding"], "bert")

@@ -107,6 +107,16 @@ async def test_what_is_not_done_as_asked_is_said(ollama_stable: Stable) -> None:
     assert (long.status, "were cut" in long.headers["x-corral-note"]) == (200, True)
 
 
+async def test_a_prompt_may_be_looked_at(ollama_stable: Stable) -> None:
+    """`_debug_render_only` shows what the model would be given, and asks it nothing."""
+    body = {"model": "chain", "_debug_render_only": True}
+    chat = await send(ollama_stable, "POST", "/api/chat", {**body, "messages": [{"role": "user", "content": "hi"}]})
+    shown = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert chat.json["_debug_info"]["rendered_template"] == shown
+    raw = await send(ollama_stable, "POST", "/api/generate", {**body, "prompt": "hi", "raw": True})
+    assert raw.json["_debug_info"]["rendered_template"] == "hi"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
@@ -184,7 +194,7 @@ async def test_openai_is_under_the_prefix_too(ollama_stable: Stable) -> None:
 async def test_clients_that_leave_free_the_engine(ollama_stable: Stable) -> None:
     """A stream whose client goes holds no slot."""
     reader, writer = await asyncio.open_connection(ollama_stable.address.host, ollama_stable.address.port)
-    body = json.dumps({"model": "demo", "prompt": "x", "raw": True, "options": {"num_predict": -1}}).encode()
+    body = json.dumps({"model": "endless", "prompt": "x"}).encode()
     writer.write(b"POST /api/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
     assert b"200" in await reader.readline()
     assert ollama_stable.held == 1

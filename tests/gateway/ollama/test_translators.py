@@ -239,7 +239,7 @@ def test_a_chat_becomes_an_openai_chat() -> None:
         "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     assert (wanted.options.num_ctx, wanted.options.ignored, wanted.keep_alive_s) == (4096, ("num_gpu", "odd"), 5400)
-    assert wanted.needs == ("completion", "tools", "thinking")
+    assert wanted.needs == ("completion", "tools", "vision", "thinking")
 
 
 def test_a_generation_takes_the_route_that_fits() -> None:

@@ -219,6 +219,12 @@ def loaded(model: str, times: Times, *, chat: bool, reason: str) -> dict[str, An
     return {"model": model, "created_at": moment(times.wall()), **said, "done": True, "done_reason": reason}
 
 
+def rendered(model: str, times: Times, text: str) -> dict[str, Any]:
+    """The answer to a request that only wants to see its prompt."""
+    made = {"model": model, "created_at": moment(times.wall())}
+    return {**made, "_debug_info": {"rendered_template": text}}
+
+
 def payloads(whole: bytes) -> Iterator[Found]:
     """The JSON objects in whole server-sent events. Raises EngineError for what is none."""
     data: list[bytes] = []

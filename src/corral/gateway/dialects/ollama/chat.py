@@ -27,6 +27,7 @@ class Wanted:
     think: bool | str | None = None
     tops: int = 0  # alternatives wanted for each token
     needs: tuple[str, ...] = ()  # capabilities, in Ollama's words
+    render_only: bool = False  # the prompt is wanted, not an answer
     remember: list[dict[str, Any]] | None = None  # the messages that a `context` is to hold, before the answer
 
 
@@ -42,6 +43,8 @@ def read_chat(given: dict[str, Any]) -> Wanted:
     if tools := asked.items(given, "tools"):
         body["tools"] = tools
         needs.append("tools")
+    if any(isinstance(each["content"], list) for each in messages):
+        needs.append("vision")
     return completed(given, body, Wanted(name, stream, keep_s, needs=tuple(needs)))
 
 
@@ -66,6 +69,7 @@ def completed(given: dict[str, Any], body: dict[str, Any], so_far: Wanted) -> Wa
         think=think,
         tops=given.get("top_logprobs") or 0,
         needs=(*so_far.needs, *(["thinking"] if think else [])),
+        render_only=asked.flag(given, "_debug_render_only", False),
         remember=so_far.remember,
     )
 

@@ -26,7 +26,7 @@ def dumped(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="replace")
 
 
-OLLAMA = Dialect("ollama", error, lambda exc: line(error(exc)))
+OLLAMA = Dialect("ollama", error, lambda exc: line(error(exc)), comments=False)
 
 
 def engine_error(status: int, body: bytes) -> tuple[int, bytes]:

@@ -48,6 +48,8 @@ def read_generate(given: dict[str, Any]) -> Wanted:
         text = prompt if raw else render(template, {"Prompt": prompt, "System": system})
         return _plain(given, so_far, {"prompt": text}, RAW)
     said: Any = [{"type": "text", "text": prompt}, *pictures] if pictures else prompt
+    if pictures:
+        so_far = replace(so_far, needs=(*so_far.needs, "vision"))
     earlier = recall(given.get("context"))
     if system and earlier and earlier[0]["role"] == "system":
         earlier = earlier[1:]

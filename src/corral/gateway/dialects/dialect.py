@@ -19,6 +19,7 @@ class Dialect:
     error: Callable[[CorralError], Any]
     event: Callable[[CorralError], bytes]
     status: Callable[[CorralError], int] = lambda exc: exc.status
+    comments: bool = True  # its streams are event streams, in which there may be some
     numbered: bool = False  # errors carry the request's id, as `request_id` and in the field `request-id`
     kind: bytes = b"application/json"  # the content type of an error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from corral.errors import CallerError, CorralError, TooLarge, Unreachable
+from corral.errors import CallerError, CorralError, TooLarge, UnknownModel, Unreachable
 
 DEFAULT_PORT = 8642
 CONNECT_S = 3.0
@@ -230,10 +230,15 @@ def _broken(address: Address, error: Exception) -> Unreachable:
 
 
 def _server_error(response: http.client.HTTPResponse, address: Address) -> CorralError:
+    raw = b""
     try:
-        data = json.loads(response.read(1 << 20))
+        raw = response.read(1 << 20)
+        data = json.loads(raw)
     except (ValueError, OSError, http.client.HTTPException):
         data = None
+    if raw and response.headers.get("X-Request-Id") and response.headers.get_content_type() == "text/plain":
+        kind = UnknownModel if response.status == 404 else CallerError if response.status < 500 else CorralError
+        return kind(raw.decode("utf-8", "replace").strip())  # a route of Docker's, whose errors are plain text
     found = data.get("error") if isinstance(data, dict) else None
     if not isinstance(found, dict):
         return Unreachable(

@@ -57,6 +57,9 @@ COMMANDS = {
     "trust": "Allow the models.yaml of a directory to be used.",
     "doctor": "Look over this machine: what is here, what is missing, how to mend it.",
     "version": "Show the version of this command and of the server.",
+    "compose": "Serve models to a Compose file: a provider of `docker compose`.",
+    "install": "Make other programs know Corral: the plugin of `docker model`.",
+    "uninstall": "Take back what `corral install` installed.",
     "completion": "Print the completion script of a shell.",
 }
 

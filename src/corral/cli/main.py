@@ -6,6 +6,7 @@ import sys
 
 TYPE_CHECKING = False  # typing's own costs some milliseconds, in which Ctrl-C would show a traceback
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     import click
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 def entry() -> NoReturn:
     """The `corral` command."""
     # Everything is imported inside, so that Ctrl-C is quiet from the first moment on.
+    ended(lambda: run(sys.argv[1:]))
+
+
+def ended(work: Callable[[], int]) -> NoReturn:
+    """Does `work` and ends the process with its exit code."""
     try:
-        code = run(sys.argv[1:])
+        code = work()
     except KeyboardInterrupt:
         code = _interrupted()
     except BrokenPipeError:
@@ -28,8 +34,11 @@ def entry() -> NoReturn:
     sys.exit(code)
 
 
-def run(args: list[str]) -> int:
-    """Runs the command line `args` and gives its exit code; Ctrl-C and a reader that left are the caller's."""
+def run(args: list[str], root: click.Command | None = None, name: str = "corral") -> int:
+    """Runs the command line `args` and gives its exit code; Ctrl-C and a reader that left are the caller's.
+
+    `root` is another program than `corral`, called `name`.
+    """
     import click
 
     from corral.cli import exits
@@ -44,10 +53,10 @@ def run(args: list[str]) -> int:
         import corral.cli.bash  # noqa: F401  (registers itself)
 
         group.main(args, prog_name="corral")
-    app = App()
+    app, program = App(), root or group
     try:
-        with group.make_context("corral", list(args), obj=app) as ctx:
-            result = group.invoke(ctx)
+        with program.make_context(name, list(args), obj=app) as ctx:
+            result = program.invoke(ctx)
         code = result if isinstance(result, int) and not isinstance(result, bool) else exits.OK
     except click.exceptions.Exit as ended:
         code = ended.exit_code

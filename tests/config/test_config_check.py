@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from corral.config.check import check
-from corral.config.listening import clash, is_loopback, parse_listen
+from corral.config.listening import clash, is_loopback, listen_text, parse_listen, with_dialects
 from corral.config.settings import Listen, ModelSettings, Settings
 
 
@@ -155,6 +155,32 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     """Anything else is refused with an example of what would do."""
     with pytest.raises(ValueError, match=r"is no|names no host|has no port"):
         parse_listen(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "dialect"),
+    [
+        ("127.0.0.1:11434,dialect=ollama", "127.0.0.1:11434", "ollama"),
+        ("unix:/run/d.sock,dialect=docker", "unix:/run/d.sock", "docker"),
+        ("8080,dialect= llamacpp ", "127.0.0.1:8080", "llamacpp"),
+        ("8080,dialect=openai", "127.0.0.1:8080", None),
+        ("8080", "127.0.0.1:8080", None),
+    ],
+)
+def test_a_dialect_may_follow_an_address(text: str, shown: str, dialect: str | None) -> None:
+    """As `--listen` takes it; where a list was cut at its commas, too."""
+    read = listen_text(text)
+    assert (str(read), read.dialect) == (shown, dialect)
+    cut = text.split(",")
+    assert with_dialects(["1", *cut, {"address": 2}, "3"]) == ["1", text.strip(), {"address": 2}, "3"]
+
+
+@pytest.mark.parametrize("text", ["8080,dialect=soap", "8080,dialect=", ",dialect=ollama", "8080,dialect"])
+def test_a_dialect_that_is_none_is_refused(text: str) -> None:
+    """With those there are."""
+    with pytest.raises(ValueError, match=r"none of openai, anthropic|is no address|has no port|is no IP"):
+        listen_text(text)
+    assert with_dialects(["dialect=ollama"]) == ["dialect=ollama"]
 
 
 def test_loopback_is_what_stays_on_this_machine() -> None:

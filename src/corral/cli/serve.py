@@ -22,7 +22,12 @@ def _idle_time(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 @click.command("serve")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The models.yaml to use.")
-@click.option("--listen", multiple=True, metavar="ADDR", help="Listen here: HOST:PORT or unix:/path; may be repeated.")
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="ADDR",
+    help="Listen here: HOST:PORT or unix:/path, then ,dialect=NAME where it is not OpenAI's; may be repeated.",
+)
 @click.option(
     "--insecure", is_flag=True, help="Allow addresses beyond this machine, open to everybody who reaches them."
 )

@@ -11,6 +11,7 @@ from typing import Any
 from corral.config.settings import DEFAULT_PORT, DIALECTS, Listen, Tls
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_DIALECT = ",dialect="
 _EXAMPLES = "write 127.0.0.1:8642, [::1]:8642 or unix:/path/of/socket"
 MAX_SOCKET_BYTES = 103  # macOS's sun_path; Linux has 107
 
@@ -47,6 +48,26 @@ def listen_entry(given: dict[Any, Any]) -> Listen:
         tls=None if tls is None else Tls(Path(tls["cert"]), Path(tls["key"])),
         insecure=given.get("insecure", False),
     )
+
+
+def listen_text(text: str) -> Listen:
+    """As `parse_listen`, and `127.0.0.1:11434,dialect=ollama`, as a command line says it. Raises ValueError."""
+    address, comma, dialect = text.partition(_DIALECT)
+    if not comma:
+        return parse_listen(text)
+    return listen_entry({("unix" if address.startswith("unix:") else "address"): address.removeprefix("unix:"),
+                         "dialect": dialect.strip()})  # fmt: skip
+
+
+def with_dialects(items: list[Any]) -> list[Any]:
+    """`items` of a list that was cut at its commas: a dialect belongs to the address before it."""
+    found: list[Any] = []
+    for item in items:
+        if found and isinstance(found[-1], str) and isinstance(item, str) and item.strip().startswith(_DIALECT[1:]):
+            found[-1] = f"{found[-1]},{item.strip()}"
+        else:
+            found.append(item)
+    return found
 
 
 def _fault(given: dict[Any, Any]) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from corral import units
-from corral.config.listening import listen_entry, parse_listen
+from corral.config.listening import listen_entry, listen_text, with_dialects
 from corral.config.names import name_fault
 from corral.config.scalar import in_words, shorten
 from corral.config.settings import Listen, Rung
@@ -194,7 +194,7 @@ def env(value: Any) -> dict[str, str]:
 
 
 def listen(value: Any) -> tuple[Listen, ...]:
-    items = value if isinstance(value, list) else [value]
+    items = with_dialects(value if isinstance(value, list) else [value])
     if not items:
         raise Unfit("must name at least one address")
     found = []
@@ -202,7 +202,7 @@ def listen(value: Any) -> tuple[Listen, ...]:
         if isinstance(item, bool) or not isinstance(item, (str, int, dict)):
             raise Unfit(f"must be an address such as 127.0.0.1:8642, not {in_words(item)}")
         try:
-            found.append(listen_entry(item) if isinstance(item, dict) else parse_listen(_printable(str(item))))
+            found.append(listen_entry(item) if isinstance(item, dict) else listen_text(_printable(str(item))))
         except ValueError as error:
             raise Unfit(f"{shorten(str(item))!r} {error}") from None
     return tuple(found)

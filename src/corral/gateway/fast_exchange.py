@@ -66,6 +66,7 @@ class FastExchange(WireExchange):
             self._filled = True
             super().__init__(self._link, self._head_read, length)
             self.extra = [(b"x-request-id", self._id())]
+            self.dialect = self._plan.route.dialect
 
     def _id(self) -> bytes:
         found = self._request_id = self._request_id or self._plan.request_id or new_request_id()

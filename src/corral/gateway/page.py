@@ -21,6 +21,14 @@ pre { background: #8881; padding: .6rem; overflow-x: auto; border-radius: .3rem;
 """
 
 
+_DIALECTS = (
+    ("anthropic", "Anthropic's"),
+    ("ollama", "Ollama's"),
+    ("docker", "Docker Model Runner's"),
+    ("llamacpp", "llama.cpp's and llama-swap's"),
+)
+
+
 def greeting() -> str:
     """What somebody sees who opens the server in a browser."""
     links = (
@@ -32,10 +40,15 @@ def greeting() -> str:
         ("/ready", "does it take work"),
     )
     items = "".join(f'<li><a href="{path}"><code>{path}</code></a> {escape(text)}</li>' for path, text in links)
+    prefixes = ", ".join(f"<code>/{name}</code> ({escape(whose)})" for name, whose in _DIALECTS)
+    others = (
+        f"Other clients find theirs under {prefixes}; where one is to have the root of an address, "
+        "<code>listen</code> in models.yaml says so: <code>{address: 127.0.0.1:11434, dialect: ollama}</code>."
+    )
     return _page(
         "Corral",
         f"<h1>Corral {escape(corral.__version__)}</h1><p>A local AI model runner. Point any OpenAI client at "
-        f"<code>/v1</code> of this address.</p><ul>{items}</ul>",
+        f"<code>/v1</code> of this address. {others}</p><ul>{items}</ul>",
     )
 
 

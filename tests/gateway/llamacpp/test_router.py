@@ -1,0 +1,197 @@
+"""The router's shape on a whole server: the feed, loading, downloads, and who may do what."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.api_access import KeyAsk
+from corral.config.paths import Paths
+from support.faulty_registry import FaultyRegistry, serving
+from support.ggufs import write_chain
+from support.server import Server
+
+LISTEN = "listen: {address: '127.0.0.1:0', dialect: llamacpp}\n"
+WORDS = ["to", "be", "or", "not"]
+
+
+def send(server: Server, method: str, path: str, body: Any = None, key: str = "") -> tuple[int, Any]:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    try:
+        raw = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, raw, {"authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        read = answer.read()
+        return answer.status, json.loads(read) if read else None
+    finally:
+        connection.close()
+
+
+class Feed:
+    """The events of /models/sse, read in order."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self._answer = answer
+
+    def next(self) -> dict[str, Any]:
+        while True:
+            line = self._answer.readline()
+            assert line, "the feed ended"
+            if line.startswith(b"data: "):
+                found: dict[str, Any] = json.loads(line[6:])
+                return found
+
+    def until(self, event: str, **data: Any) -> list[dict[str, Any]]:
+        """Everything up to and with that event."""
+        found = []
+        while True:
+            found.append(self.next())
+            if found[-1]["event"] == event and data.items() <= found[-1].get("data", {}).items():
+                return found
+
+
+@contextmanager
+def following(server: Server, key: str = "") -> Iterator[Feed]:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    try:
+        connection.request("GET", "/models/sse", headers={"authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert (answer.headers["content-type"] or "").startswith("text/event-stream")
+        answer.readline()  # the first comment: it is connected
+        yield Feed(answer)
+    finally:
+        connection.close()
+
+
+def status(server: Server, name: str, key: str = "") -> dict[str, Any]:
+    models = {each["id"]: each for each in send(server, "GET", "/llamacpp/models", key=key)[1]["data"]}
+    found: dict[str, Any] = models[name]["status"]
+    return found
+
+
+def test_the_feed(paths: Paths, short_tmp: Path) -> None:
+    """What the web page does: it follows, loads, chats, unloads, and hears of each step; a load that fails too."""
+    bad = short_tmp / "bad.gguf"
+    bad.write_bytes(b"GGUF" + b"\0" * 100)
+    config = f"{LISTEN}models: [{{name: demo, source: 'builtin:demo'}}, {{name: bad, source: {bad}}}]"
+    with Server(paths, config, listen="") as server:
+        assert send(server, "GET", "/props")[1]["role"] == "router"
+        with following(server) as feed:
+            assert send(server, "POST", "/models/load", {"model": "demo"}) == (200, {"success": True})
+            steps = feed.until("status_change", status="loaded")
+            assert [(each["event"], each["data"]["status"]) for each in steps] == [
+                ("model_status", "loading"), ("status_change", "loading"), ("status_change", "loaded"),
+            ]  # fmt: skip
+            info = steps[-1]["data"]["info"]
+            assert (info["id"], info["meta"]["n_ctx_train"]) == ("demo", 2048)
+            assert status(server, "demo")["value"] == "loaded"
+            code, props = send(server, "GET", "/props?model=demo&autoload=false")
+            assert (code, props["modalities"]["vision"]) == (200, False)
+            assert send(server, "POST", "/models/load", {"model": "demo"})[0] == 400
+            assert send(server, "POST", "/models/unload", {"model": "demo"}) == (200, {"success": True})
+            (gone,) = feed.until("status_change", status="unloaded")
+            assert gone["data"]["exit_code"] == 0
+            assert status(server, "demo") == {"value": "unloaded", "args": []}
+            send(server, "POST", "/models/load", {"model": "bad"})
+            failed = feed.until("status_change", status="unloaded")[-1]
+            assert (failed["model"], failed["data"]["exit_code"]) == ("bad", 1)
+            assert status(server, "bad") == {"value": "unloaded", "args": [], "exit_code": 1, "failed": True}
+            server.write(config.replace("name: bad", "name: worse"))
+            server.client.reload()
+            assert feed.until("models_reload")[-1]["model"] == "*"
+
+
+@pytest.fixture
+def registry(short_tmp: Path) -> Iterator[FaultyRegistry]:
+    """A registry with the model me/a:latest, which says WORDS."""
+    with serving() as found:
+        found.model("me/a", write_chain(short_tmp / "a.gguf", WORDS).read_bytes())
+        yield found
+
+
+def test_a_download_is_followed(paths: Paths, registry: FaultyRegistry) -> None:
+    """Begun with POST /models, followed, served under its name, removed with DELETE; each is told."""
+    name = f"{registry.host}/me/a:latest"
+    with Server(paths) as server, following(server) as feed:
+        assert send(server, "POST", "/models", {"model": name}) == (200, {"success": True})
+        told = feed.until("models_reload")
+        assert [each["event"] for each in told[-2:]] == ["download_finished", "models_reload"]
+        (files,) = {tuple(each["data"]["progress"]) for each in told[:-2] if each["data"]["progress"].keys() - {name}}
+        assert files[0].startswith("sha256:")
+        assert {each["model"] for each in told[:-1]} == {name}
+        entry = next(each for each in send(server, "GET", "/llamacpp/models")[1]["data"] if each["id"] == name)
+        assert (entry["source"], entry["can_remove"], entry["status"]["value"]) == ("cache", True, "unloaded")
+        body = {"model": name, "prompt": "x", "n_predict": 4, "temperature": 0}
+        assert send(server, "POST", "/completion", body)[1]["content"].split() == WORDS
+        assert send(server, "POST", "/models", {"model": name})[1]["error"]["message"].endswith("already exists")
+        assert send(server, "DELETE", f"/models?model={name}") == (200, {"success": True})
+        assert feed.until("model_remove")[-1]["model"] == name
+        assert name not in [each["id"] for each in send(server, "GET", "/llamacpp/models")[1]["data"]]
+        assert send(server, "DELETE", f"/models?model={name}")[0] == 404
+        code, said = send(server, "DELETE", "/models?model=demo")
+        assert (code, "not removable" in said["error"]["message"]) == (400, True)
+        assert send(server, "DELETE", "/models")[0] == 400
+        assert send(server, "POST", "/models", {"model": f"{registry.host}/me/nope"})[0] == 200
+        assert feed.until("download_failed")[-1]["model"].startswith(f"{registry.host}/me/nope")
+
+
+def test_a_download_is_paused_and_given_up(paths: Paths, registry: FaultyRegistry) -> None:
+    """As the web page does both: with /models/unload, and with DELETE; in between it is listed as downloading."""
+    name = f"{registry.host}/me/slow:latest"
+    registry.model("me/slow", b"GGUF" + bytes(40 << 20))
+    with Server(paths, "download: {limit: 1MB}\nmodels: []") as server, following(server) as feed:
+        send(server, "POST", "/models", {"model": name})
+        feed.until("download_progress")
+        assert status(server, name)["value"] == "downloading"
+        assert send(server, "POST", "/models/unload", {"model": name}) == (200, {"success": True})
+        assert feed.until("download_failed")[-1]["model"] == name
+        assert status(server, name)["value"] == "downloading"
+        assert send(server, "POST", "/models", {"model": name}) == (200, {"success": True})
+        feed.until("download_progress")
+        assert send(server, "DELETE", f"/models?model={name}") == (200, {"success": True})
+        assert feed.until("download_failed")[-1]["model"] == name
+        assert send(server, "GET", "/llamacpp/models")[1]["data"] == []
+
+
+def test_who_may_do_what(paths: Paths) -> None:
+    """A key for requests loads and asks; what changes models, shows what others ask or fetches needs more."""
+    models = "models: [{name: demo, source: 'builtin:demo', aliases: [d]}, {name: other, source: 'builtin:demo'}]"
+    config = f"{LISTEN}require_keys: true\n{models}"
+    with Server(paths, config, listen="") as server:
+        key = server.client.create_key(KeyAsk("k", models=["demo"])).secret
+        admin = server.client.create_key(KeyAsk("a", scopes=["admin", "infer"])).secret
+        assert send(server, "GET", "/llamacpp/models")[0] == 401
+        code, said = send(server, "POST", "/completion", {"model": "d", "prompt": "x"})
+        assert (code, said["error"]["type"], said["error"]["code"]) == (401, "authentication_error", 401)
+        assert [each["id"] for each in send(server, "GET", "/llamacpp/models", key=key)[1]["data"]] == ["demo"]
+        with following(server, key) as feed:
+            assert send(server, "POST", "/models/load", {"model": "other"}, admin) == (200, {"success": True})
+            assert send(server, "POST", "/models/load", {"model": "d"}, key) == (200, {"success": True})
+            assert {each["model"] for each in feed.until("status_change", status="loaded")} == {"demo"}
+        code, said = send(server, "POST", "/models/load", {"model": "other"}, key)
+        assert (code, said["error"]["type"]) == (403, "permission_error")
+        assert send(server, "GET", "/running", key=key)[1]["running"] == [{"model": "demo", "state": "ready"}]
+        assert send(server, "GET", "/props?model=demo", key=key)[0] == 200
+        for method, path, body in (
+            ("POST", "/models/unload", {"model": "demo"}),
+            ("POST", "/api/models/unload", {}),
+            ("POST", "/api/models/unload/demo", {}),
+            ("POST", "/models", {"model": "a/b"}),
+            ("DELETE", "/models?model=demo", None),
+            ("GET", "/slots?model=demo", None),
+            ("POST", "/slots/0?action=save", {"model": "demo"}),
+            ("POST", "/lora-adapters?model=demo", []),
+            ("POST", "/props", {"model": "demo"}),
+            ("GET", "/metrics?model=demo", None),
+        ):
+            assert send(server, method, path, body, key)[0] == 403, path
+            assert send(server, method, "/llamacpp" + path, body, key)[0] == 403, path
+        assert send(server, "GET", "/slots?model=demo", key=admin)[0] == 200
+        assert send(server, "POST", "/models/unload", {"model": "d"}, admin) == (200, {"success": True})

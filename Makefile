@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines clients registry chaos bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines clients peers registry chaos bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
 KILLS := 200
@@ -20,7 +20,8 @@ help:
 	@echo "make test-all   the same and the tiers that need built engines, a registry, or more time"
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
-	@echo "make clients    install the JavaScript clients that tests use into the user's cache directory (wants Node.js)"
+	@echo "make clients    install LiteLLM and the JavaScript clients that tests use into the cache directory (wants Node.js)"
+	@echo "make peers      install other gateways that \`make bench NAME=gateway\` measures beside Corral"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
 	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: up to"
 	@echo "                MINUTES=30; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
@@ -51,6 +52,9 @@ engines: setup-dev
 
 clients: setup-dev
 	@$(BIN)/python tools/install_clients.py
+
+peers: setup-dev
+	@$(BIN)/python tools/install_peers.py
 
 registry:
 	@tools/install-registry

@@ -1,6 +1,7 @@
 """A tiny engine whose answers are fixed bytes, so that what is measured beside it is the gateway.
 
-`python -m bench.fixed_engine --model FILE --host PATH.sock …`: of llama-server's flags it looks at `--host` only.
+`python -m bench.fixed_engine --model FILE --host PATH.sock …`: of llama-server's flags it looks at `--host`, and at
+`--port` where that is an address.
 POST answers a small completion, or with `"stream": true` as many events as `"max_tokens"` says: at once, or one every
 `"pace_ms"`. All connections are kept.
 """
@@ -81,8 +82,12 @@ def _number(pattern: bytes, text: bytes, default: int) -> int:
     return int(found[1]) if found else default
 
 
-async def serve(path: str) -> None:
-    server = await asyncio.get_running_loop().create_unix_server(Fixed, path, backlog=1024)
+async def serve(host: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    if port:
+        server = await loop.create_server(Fixed, host, port, backlog=1024)
+    else:
+        server = await loop.create_unix_server(Fixed, host, backlog=1024)
     async with server:
         await server.serve_forever()
 
@@ -93,4 +98,6 @@ if __name__ == "__main__":
     elif "--version" in sys.argv:
         print("version: 1 (fixed)")
     else:
-        uvloop.run(serve(sys.argv[sys.argv.index("--host") + 1]))
+        flags = dict(zip(sys.argv, sys.argv[1:], strict=False))
+        host = flags["--host"]
+        uvloop.run(serve(host, 0 if host.endswith(".sock") else int(flags["--port"])))

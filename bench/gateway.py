@@ -1,19 +1,24 @@
-"""What the gateway itself costs: the same small requests and streams straight to a fixed engine and through Corral."""
+"""What the gateway itself costs: the same small requests and streams straight to a fixed engine and through Corral,
+through a relay that does nothing else, and through other gateways where they are installed."""
 
 from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from bench import load
+from bench import load, peers
 from bench.frame import ROOT, Figure, main, median, percentile
-from bench.serving import START_S, Corral, corral, scratch
+from bench.serving import START_S, Corral, corral, free_port, scratch
 from bench.wire import Address, Refused, connect
 
 WHAT = (
@@ -21,15 +26,18 @@ WHAT = (
     "connection, TCP to Corral against the engine's own unix socket, in turns; for a stream to its first event. CPU: "
     "the whole server process, by request with 16 connections that never pause, and by event of 256 streams with one "
     "event every 44 ms each (5,800 a second in all). The ratio is that of the events received in the same time by the "
-    "256 streams; `added_gap_p99_ms` is what is added to the time between two events."
+    "256 streams; `added_gap_p99_ms` is what is added to the time between two events. `relay_us_…` is the same for a "
+    "relay on uvloop that passes bytes on unread, in turns with Corral: less is not to be had on that machine, at that "
+    "moment. The other gateways, over TCP, stand before the same fixed engine, llama-server's router before its own "
+    "child, each compared with what it stands before."
 )
 MODEL = "fixed"
 STREAMS, PACE_MS = 256, 44
 
 
-def request_bytes(**more: object) -> bytes:
+def request_bytes(*, model: str = MODEL, **more: object) -> bytes:
     """A small chat as an OpenAI client sends it."""
-    asked = {"model": MODEL, "messages": [{"role": "user", "content": "What is Corral?"}], "temperature": 0, **more}
+    asked = {"model": model, "messages": [{"role": "user", "content": "What is Corral?"}], "temperature": 0, **more}
     payload = json.dumps(asked).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:8642\r\naccept-encoding: gzip, deflate\r\n"
@@ -121,34 +129,71 @@ def cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+@contextmanager
+def bare_relay(engine: Path) -> Iterator[tuple[int, tuple[str, int]]]:
+    """A process that passes bytes on to `engine`: its id and address."""
+    address = ("127.0.0.1", free_port())
+    command = [sys.executable, "-m", "bench.bare_relay", str(address[1]), str(engine)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                connect(address).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        yield process.pid, address
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def loaded(server: Corral, direct: Side, through: Side, quick: bool) -> list[Figure]:
-    """CPU and throughput, direct and through Corral in turns."""
+    """CPU and throughput, direct, through a bare relay and through Corral in turns."""
+    assert isinstance(direct.address, Path)
+    with bare_relay(direct.address) as (relay, address):
+        return under_load(server.process.pid, relay, direct, Side(address), through, quick)
+
+
+def under_load(corral: int, relay: int, direct: Side, bare: Side, through: Side, quick: bool) -> list[Figure]:
     unary = request_bytes(max_tokens=1)
     chunks = 60 if quick else 150
     stream = request_bytes(max_tokens=chunks, stream=True, pace_ms=PACE_MS)
-    by_request, by_chunk = [], []
-    for _ in range(3 if quick else 7):
-        for side in (direct, through):
-            before = cpu_s(server.process.pid)
-            done = load.run(side.address, unary, 16, 100 if quick else 300)
+    sides = ((direct, 0), (bare, relay), (through, corral))
+    by_request: dict[int, list[float]] = {relay: [], corral: []}
+    by_chunk: dict[int, list[float]] = {relay: [], corral: []}
+    for _ in range(3 if quick else 15):
+        for side, pid in sides:
+            before = cpu_s(pid) if pid else 0.0
+            done = load.run(side.address, unary, 16, 100 if quick else 150)
             side.request_s.append(done.took_s / done.answers)
-            if side is through:
-                by_request.append((cpu_s(server.process.pid) - before) / done.answers * 1e6)
+            if pid:
+                by_request[pid].append((cpu_s(pid) - before) / done.answers * 1e6)
     for _ in range(2 if quick else 3):
-        for side in (direct, through):
-            before = cpu_s(server.process.pid)
+        for side, pid in sides:
+            before = cpu_s(pid) if pid else 0.0
             done = load.run(side.address, stream, STREAMS, 1)
             side.rates.append(done.events / done.took_s)
             side.gaps_s += done.gaps_s
-            if side is through:
-                by_chunk.append((cpu_s(server.process.pid) - before) / done.events * 1e6)
+            if pid:
+                by_chunk[pid].append((cpu_s(pid) - before) / done.events * 1e6)
     gap_ms = [percentile(side.gaps_s, 99) * 1000 for side in (direct, through)]
     return [
-        Figure("cpu_us_per_request", median(by_request), "≤ 40"),
-        Figure("cpu_us_per_chunk", median(by_chunk), "≤ 14", "requests and connections included"),
+        Figure("cpu_us_per_request", median(by_request[corral]), "≤ 40"),
+        Figure("relay_us_per_request", median(by_request[relay]), "", "a bare relay, in turns"),
+        Figure("cpu_us_per_chunk", median(by_chunk[corral]), "≤ 14", "requests and connections included"),
+        Figure("relay_us_per_chunk", median(by_chunk[relay]), "", "a bare relay, in turns"),
         Figure("throughput_ratio_256", median(through.rates) / median(direct.rates), "≥ 0.99"),
         Figure("added_gap_p99_ms", gap_ms[1] - gap_ms[0], "≤ 2"),
-        Figure("requests_per_s_16", 1 / median(through.request_s), "", "direct: %.0f" % (1 / median(direct.request_s))),
+        Figure(
+            "requests_per_s_16",
+            1 / median(through.request_s),
+            "",
+            f"direct: {1 / median(direct.request_s):.0f}, a bare relay: {1 / median(bare.request_s):.0f}",
+        ),
     ]
 
 
@@ -158,7 +203,7 @@ def measure(quick: bool) -> list[Figure]:
         warm(server)
         direct, through = Side(server.endpoint(MODEL)), Side(server.address)
         added([direct, through], rounds)
-        under_load = loaded(server, direct, through, quick)
+        by_load = loaded(server, direct, through, quick)
     unary_ms = [[percentile(side.unary_s, p) * 1000 for p in (50, 99)] for side in (direct, through)]
     stream_ms = [percentile(side.stream_s, 50) * 1000 for side in (direct, through)]
     return [
@@ -166,7 +211,8 @@ def measure(quick: bool) -> list[Figure]:
         Figure("added_stream_p50_ms", stream_ms[1] - stream_ms[0], "≤ 0.4", "to the first event"),
         Figure("added_p99_ms", unary_ms[1][1] - unary_ms[0][1], "", "unary"),
         Figure("direct_unary_p50_ms", unary_ms[0][0]),
-        *under_load,
+        *by_load,
+        *peers.measure(lambda model: partial(request_bytes, model=model), quick),
     ]
 
 

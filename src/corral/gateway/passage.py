@@ -37,7 +37,7 @@ class Passage:
         Raises EngineError for what is no chunk, and when an event grows beyond the bound.
         """
         if self._chunks is None:
-            if self._is_whole(data):
+            if _is_one(data) or self._is_whole(data):
                 self._tail.append(data)
                 return data
             self._chunks, self._splitter = Chunks(), self._splitter or Splitter(tail_bytes=0)
@@ -94,6 +94,15 @@ class Passage:
         if chunks.between and not splitter.holding:
             self._chunks = None
         return in_chunk(whole)
+
+
+def _is_one(data: bytes) -> bool:
+    """Whether `data` is one chunk that ends where an event does, its size written plainly: what mostly comes."""
+    end = data.find(b"\r", 0, 9)
+    if end <= 0 or not data.endswith(b"\n\n\r\n"):
+        return False
+    size = len(data) - end - 4
+    return data.startswith(b"%x\r\n" % size)
 
 
 def in_chunk(data: bytes) -> bytes:

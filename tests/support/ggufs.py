@@ -159,11 +159,13 @@ def write_chain(
     loop: bool = False,
     mib: float = 0,
     template: str = CHAT_TEMPLATE,
+    fills: bool = False,
 ) -> Path:
     """Write a llama that answers every prompt with `chain_text(words)` at any temperature, a token a word, then stops.
 
     `words` must differ from one another. With `loop` it starts again instead of stopping (`" ".join` goes on), up to
-    `max_tokens`. `mib` adds that much idle weight: a slower load and slower tokens, the same text.
+    `max_tokens`. `mib` adds that much idle weight: a slower load and slower tokens, the same text. With `fills` it has
+    the tokens by which gaps are filled.
     """
     if len(set(words)) != len(words) or not words:
         raise ValueError("a chain needs words, each one once")
@@ -183,6 +185,8 @@ def write_chain(
 
     writer = GGUFWriter(path, "llama")
     _add_llama(writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads, template=template)
+    for part in ("pre", "suf", "mid") if fills else ():
+        writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", 1)
     writer.add_tensor("token_embd.weight", directions.astype(np.float16))
     writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
     writer.add_tensor("output.weight", output.astype(np.float16))

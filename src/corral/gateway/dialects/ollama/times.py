@@ -35,7 +35,7 @@ def keep_alive_s(value: Any) -> float | None:
         return None
     seconds: float | None = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(max(min(value, 1 << 60), -1))  # no float holds every whole number
     elif isinstance(value, str):
         seconds = _seconds(value.strip())
     if seconds is None or seconds != seconds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from corral.gateway.dialects import chat
 from corral.gateway.dialects.reasoning.tags import Cleaner, Piece
 
 _LATE = ("usage", "timings", "__verbose", "prompt_progress")
+_INDEX = re.compile(rb'"index"\s*:\s*([^\s,}]+)')  # of a choice, or of a call
 _KEYS = {"text": "content", "think": "reasoning_content"}
 
 
@@ -49,6 +51,7 @@ class Cleaned:
         """`prefill`: what the request had the answer begin with. llama.cpp repeats it in plain answers."""
         self._make, self._prefill = make, prefill
         self._choices: dict[int, _Choice] = {}
+        self._known: set[bytes] = set()  # their numbers as they are written
         self._first = b""  # events that say nothing yet: until something is said, the request can be asked anew
         self._said = False
 
@@ -78,8 +81,9 @@ class Cleaned:
 
     def _plain(self, whole: bytes) -> bool:
         return (
-            bool(self._choices)
+            0 in self._choices
             and b"\\u" not in whole
+            and all(number in self._known for number in _INDEX.findall(whole))
             and all(
                 each.cleaner.plain and not each.calls and not any(sign in whole for sign in each.cleaner.signs)
                 for each in self._choices.values()
@@ -91,6 +95,7 @@ class Cleaned:
         index = index if isinstance(index, int) else 0
         if index not in self._choices:
             self._choices[index] = _Choice(self._make())
+            self._known.add(b"%d" % index)
         return self._choices[index]
 
     def _event(self, data: bytes) -> bytes:
@@ -154,9 +159,11 @@ class Cleaned:
             return False
         message["content"] = said
         if thought:
-            message["reasoning_content"] = (message.get("reasoning_content") or "") + thought
+            before = message.get("reasoning_content")
+            message["reasoning_content"] = (before if isinstance(before, str) else "") + thought
         if calls:
-            message["tool_calls"] = [*(message.get("tool_calls") or []), *calls]
+            own = message.get("tool_calls")
+            message["tool_calls"] = [*(own if isinstance(own, list) else ()), *calls]
             choice["finish_reason"] = "tool_calls"
         return True
 

@@ -52,7 +52,8 @@ class Harmony:
 
     @property
     def plain(self) -> bool:
-        return self._state == "text" and not self._doubt and not self._strip and not self._cutter.held
+        waits = self._doubt or self._strip or self._gap or self._cutter.held
+        return self._state == "text" and self._said and not waits
 
     def feed(self, text: str) -> list[Piece]:
         for marker, piece in self._cutter.feed(text):

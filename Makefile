@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines clients peers registry chaos bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines clients peers registry chaos fuzz soak bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
 KILLS := 200
@@ -9,6 +9,8 @@ FAULTS := 500
 SEED := 0
 MINUTES := 30
 RECORD :=
+RUNS := 1000000
+SECONDS := 1800
 # Compiled modules are kept even where a container's environment says not to (an empty value counts as none): without
 # them every start of Corral, and there are hundreds in the tests, compiles all of its modules again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -25,6 +27,8 @@ help:
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
 	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: up to"
 	@echo "                MINUTES=30; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
+	@echo "make fuzz       RUNS=1000000 executions of the fuzzer's targets, within SECONDS=1800 (Linux on x86-64; ARGS= names some)"
+	@echo "make soak       SECONDS=1800 of mixed traffic in every dialect; RECORD=1 writes docs/soak.md"
 	@echo "make bench      NAME=first_token ARGS=\"--quick --json FILE\""
 	@echo "make lock       write the hashed requirements again from pyproject.toml (ARGS=--upgrade)"
 	@echo "make clean      remove the environment and everything made here"
@@ -62,6 +66,13 @@ registry:
 chaos: setup-dev
 	@CORRAL_TEST_KILLS=$(KILLS) CORRAL_TEST_FAULTS=$(FAULTS) CORRAL_TEST_MINUTES=$(MINUTES) CORRAL_TEST_SEED=$(SEED) \
 		CORRAL_TEST_RECORD=$(RECORD) $(BIN)/python -m pytest -s -m "" tests/models/test_killed_pull.py tests/chaos $(ARGS)
+
+fuzz: setup-dev
+	@$(BIN)/python tools/fuzz.py --runs $(RUNS) --seconds $(SECONDS) --jobs $(JOBS) $(ARGS)
+
+soak: setup-dev
+	@CORRAL_TEST_SECONDS=$(SECONDS) CORRAL_TEST_SEED=$(SEED) CORRAL_TEST_RECORD=$(RECORD) \
+		$(BIN)/python -m pytest -s -m "" tests/soak $(ARGS)
 
 bench: setup-dev
 	@test -n "$(NAME)" || { echo "usage: make bench NAME=first_token ARGS=\"--quick --json FILE\"" >&2; exit 2; }

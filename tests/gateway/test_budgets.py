@@ -1,0 +1,112 @@
+"""Budgets through the gateway and real sockets: many requests at once, of which some leave in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from corral.access.budget import period_of
+from corral.access.desk import Desk
+from corral.access.gate import AccessGate
+from corral.access.keys import Key, Limits
+from corral.clock import wall
+from corral.gateway.app import build
+from corral.gateway.exchange import Exchange
+from corral.gateway.listen import Listeners
+from gateway.stable import Stable
+from support.http import unix_request
+
+CHUNKS = 6
+BUDGET = 40_000
+
+
+class Spending:
+    """A gateway with a key that has a budget."""
+
+    def __init__(self, stable: Stable, desk: Desk, key: Key, secret: str) -> None:
+        self.stable, self.desk, self.key, self.secret = stable, desk, key, secret
+
+    @property
+    def active(self) -> list[Exchange]:
+        """What is still being answered."""
+        return [exchange for listener in self.stable.listeners._open.values() for exchange in listener.app.active]
+
+    async def ask(self, chance: random.Random) -> int | None:
+        """Asks once, with a bound or without, streamed or not; perhaps it leaves in between. The status, None when it
+        left."""
+        body = {"model": "m", "messages": [{"role": "user", "content": "x" * chance.randint(1, 300)}]}
+        more = {"max_tokens": chance.randint(CHUNKS, 900)} if chance.random() < 0.8 else {}
+        data = json.dumps({**body, **more, "stream": chance.random() < 0.6}).encode()
+        (address,) = self.stable.listeners.addresses
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            writer.write(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+                b"authorization: Bearer %b\r\ncontent-length: %d\r\n\r\n%b" % (self.secret.encode(), len(data), data)
+            )
+            if chance.random() < 0.3:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(chance.randint(1, 900)), chance.random() * 0.2)
+                writer.transport.abort()
+                return None
+            answer = await reader.read()
+            return int(answer.split(b" ", 2)[1])
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+@pytest.fixture
+async def spending(stable: Stable, tmp_path: Path) -> AsyncIterator[Spending]:
+    stable.add("m", ("--chunks", str(CHUNKS), "--chunk-interval-ms", "2"), slots=8)
+    desk = Desk(tmp_path / "access.db")
+    writing = asyncio.create_task(desk.run())
+    stable.listeners = Listeners(build(stable, stable, gate=AccessGate(desk, lambda: stable.settings)))
+    await stable.listeners.open(stable.settings)
+    made = await desk.create("k", ["infer"], [], Limits(tokens_per_day=BUDGET), None)
+    yield Spending(stable, desk, made.key, made.secret)
+    await stable.listeners.close(5.0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await desk.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_spend_never_exceeds_a_budget(spending: Spending, seed: int) -> None:
+    """Two hundred requests at once: what the engine really made is at most what was counted, and that is at most the
+    budget, at every moment; in the end nothing is set aside, and the next small request is let in or told why not."""
+    chance = random.Random(seed)
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, spending.desk.taken(spending.key).day or 0)
+            await asyncio.sleep(0.002)
+
+    watching = asyncio.create_task(watch())
+    statuses = await asyncio.gather(*(spending.ask(random.Random(chance.random())) for _ in range(200)))
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    assert {status for status in statuses if status is not None} <= {200, 429}
+    assert statuses.count(200) > 10 and statuses.count(429) > 0
+    assert most <= BUDGET
+    await asyncio.gather(*(exchange.ending() for exchange in spending.active))
+    assert spending.desk.taken(spending.key).running == 0
+    counted = spending.desk.taken(spending.key).day
+    socket = spending.stable.units_by_name["m"].socket
+    stats = json.loads((await asyncio.to_thread(unix_request, socket, "GET", "/fake/stats"))[2])
+    made = stats["chunks"] + stats["requests"]  # one token of a prompt each
+    assert counted is not None and made <= counted <= BUDGET
+    (account,) = spending.desk._accounts.values()
+    (budget,) = account.budgets
+    assert budget.held == 0 and budget.period == period_of("day", wall())
+    used = await spending.desk.usage()
+    assert sum(each.requests for each in used.values()) >= statuses.count(200)

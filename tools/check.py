@@ -14,7 +14,14 @@ CHECKS: dict[str, list[str | Path]] = {
     "ruff format": [BIN / "ruff", "format", "--check", "--quiet"],
     "mypy": [BIN / "mypy", "--no-error-summary"],
     "import-linter": [BIN / "lint-imports", "--no-cache"],
-    "documentation": [sys.executable, "-m", "pytest", "tests/docs/test_pages.py", "--no-header"],
+    "documentation": [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/docs/test_pages.py",
+        "tests/docs/test_dialects.py",
+        "--no-header",
+    ],
 }
 
 

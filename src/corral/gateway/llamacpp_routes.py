@@ -25,7 +25,7 @@ from corral.gateway.peek import peek
 from corral.gateway.proxy import Proxy
 from corral.gateway.routes import Handler, Match, Route
 
-_OTHERS = ("/v1/responses", "/v1/messages", "/v1/audio/transcriptions")
+_OTHERS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/audio/transcriptions")
 _OWN_LISTS = ("/v1/models", "/v1/models/{model}", "/ready")
 
 
@@ -43,7 +43,7 @@ def llamacpp_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: C
         *llamacpp.routes(),
         *LlamaCppManage(host, models, inference, heartbeat_s).routes(),
         *always,
-        *(route for route in others if route.path.startswith(_OTHERS)),
+        *(route for route in others if route.path in _OTHERS or route.path.startswith("/v1/responses")),
     ]
 
 

@@ -112,10 +112,14 @@ class Table:
         prefixed: dict[str, dict[str, Route]] = {}
         for route in routes:
             home = self._exact if route.prefix is None else prefixed
-            home.setdefault(route.prefix or route.path, {}).setdefault(route.method, route)
+            methods = home.setdefault(route.prefix or route.path, {})
+            if "*" not in methods:  # which has every method, those of later routes too
+                methods.setdefault(route.method, route)
         self._homes = {_home(route.path): route.dialect for route in reversed(routes)}
         self._prefixed = sorted(prefixed.items(), key=lambda item: -len(item[0]))
-        self._found = {(route.method, route.path): Match(route) for route in reversed(routes) if route.prefix is None}
+        self._found = {
+            (method, path): Match(route) for path, methods in self._exact.items() for method, route in methods.items()
+        }
 
     def exact(self, method: str, path: str) -> Route | None:
         """The route of just this path; None where there is none, or none yet."""

@@ -218,6 +218,13 @@ async def test_no_stream_outlives_its_client(llamas: Stable) -> None:
         assert (await send(llamas, "DELETE", path)).status == 204
 
 
+async def test_the_greeting(llamas: Stable) -> None:
+    """Corral's own: nothing here is taken for llama.cpp's web page."""
+    for path in ("/", "/llamacpp"):
+        page = await send(llamas, "GET", path)
+        assert (page.status, b"<h1>Corral " in page.body) == (200, True)
+
+
 async def test_openai_and_anthropic_are_under_the_prefix_too(llamas: Stable) -> None:
     """As llama-server has them, with their own errors."""
     said = [{"role": "user", "content": "x"}]
@@ -268,6 +275,7 @@ async def test_an_error_in_a_stream_is_an_event(llamas: Stable) -> None:
     full = await send(llamas, "POST", "/completion", {"model": "demo", "prompt": "x", "stream": True})
     assert (full.status, full.json["error"]["retry_after_s"], full.headers["retry-after"]) == (503, 3, "3")
     llamas.lease_error = None
+    llamas.change(resume=False)
     body = {"model": "demo", "prompt": "x", "n_predict": 2000, "ignore_eos": True, "stream": True}
     async with connected(llamas.listeners.addresses[0]) as wire:
         wire.request("POST", "/llamacpp/completion", body)

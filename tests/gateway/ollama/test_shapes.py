@@ -185,6 +185,9 @@ async def test_openai_is_under_the_prefix_too(ollama_stable: Stable) -> None:
     ).status == 200
     vectors = await send(ollama_stable, "POST", "/ollama/v1/embeddings", {"model": "bert", "input": "x"})
     assert vectors.json["object"] == "list"
+    for path in ("/ollama/v1/rerank", "/ollama/v1/reranking"):  # the engine's own word: this model is not for it
+        ranked = await send(ollama_stable, "POST", path, {"model": "bert", "query": "x", "documents": ["y"]})
+        assert (ranked.status, ranked.json["error"]["type"]) == (501, "not_supported_error")
     assert (await send(ollama_stable, "GET", "/ollama/v1/models")).json["object"] == "list"
     assert (await send(ollama_stable, "GET", "/ollama/v1/models/chain")).json["id"] == "chain"
     wrong = await send(ollama_stable, "POST", "/ollama/v1/chat/completions", {**body, "model": "nobody"})

@@ -38,6 +38,7 @@ ROUTES: Final = (
     Said("POST", "/v1/completions", "native", "", _CLIENT + "test_the_async_client_gets_answers_and_streams"),
     Said("POST", "/v1/embeddings", "native", "", _CLIENT + "test_embeddings_and_reranking_work"),
     Said("POST", "/v1/rerank", "native", "", _CLIENT + "test_embeddings_and_reranking_work"),
+    Said("POST", "/v1/reranking", "native", "", _CLIENT + "test_embeddings_and_reranking_work"),
     Said("GET", "/v1/models", "corral", "", _CLIENT + "test_the_sync_client_gets_answers_and_streams"),
     Said("GET", "/v1/models/{model}", "corral", "", _CLIENT + "test_the_sync_client_gets_answers_and_streams"),
     *RESPONSES,

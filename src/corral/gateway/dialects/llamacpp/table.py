@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from corral.gateway.dialects.dialect import Said
+from corral.gateway.dialects.responses.table import ROUTES as RESPONSES
 
 _SHAPES: Final = "tests/gateway/llamacpp/test_shapes.py::"
 _SERVE: Final = "tests/gateway/llamacpp/test_router.py::"
@@ -78,6 +79,8 @@ CHANGED: Final = (
 )
 
 ROUTES: Final = (
+    Said("GET", "/", "corral", "a greeting: llama.cpp's web page is not part of its builds here, and not of Corral",
+         _SHAPES + "test_the_greeting"),
     *RELAYED,
     Said("POST", "/chat/completions", "native", "as at /v1/chat/completions", _ENGINE),
     *(Said("POST", path, "native", "", _ENGINE) for path in (
@@ -90,6 +93,7 @@ ROUTES: Final = (
     Said("GET", "/v1/health", "corral", "likewise", _LOOK),
     Said("GET", "/models", "corral", "as the router lists them", _SHAPES + "test_the_list_of_models"),
     Said("GET", "/v1/models", "corral", "likewise", _SHAPES + "test_the_list_of_models"),
+    Said("GET", "/v1/models/{model}", "corral", "one of them", _SHAPES + "test_the_list_of_models"),
     Said("POST", "/models", "corral", "fetches a model", _SERVE + "test_a_download_is_followed"),
     Said("DELETE", "/models", "corral", "`?model=`; models of the store, and downloads",
          _SERVE + "test_a_download_is_followed"),
@@ -107,8 +111,7 @@ ROUTES: Final = (
         "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v1/reranking",
         "/v1/audio/transcriptions",
     )),
-    Said("POST", "/v1/responses", "translated", "OpenAI's", _UNDER),
-    Said("POST", "/v1/responses/input_tokens", "translated", "OpenAI's", _UNDER),
+    *(Said(row.method, row.path, row.how, "OpenAI's", _UNDER) for row in RESPONSES),
     Said("POST", "/v1/messages", "translated", "Anthropic's", _UNDER),
     Said("POST", "/v1/messages/count_tokens", "translated", "Anthropic's", _UNDER),
     Said("*", "/upstream/{model}", "native", "any path of the engine; the model may be in `?model=` instead",

@@ -54,6 +54,8 @@ ROUTES: Final = (
          _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("POST", "/v1/completions", "native", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("POST", "/v1/embeddings", "native", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),
+    Said("POST", "/v1/rerank", "native", "", _SHAPES + "test_openai_is_under_the_prefix_too"),
+    Said("POST", "/v1/reranking", "native", "", _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("GET", "/v1/models", "corral", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("GET", "/v1/models/{model}", "corral", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),
 )  # fmt: skip

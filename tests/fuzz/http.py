@@ -221,6 +221,9 @@ def loop() -> asyncio.AbstractEventLoop:
 _DATE = re.compile(rb"date: [^\r]*\r\n|HTTP/1.1 100 Continue\r\n\r\n")
 """What depends on when it is said, or whether the body came before."""
 
+_REFUSED = re.compile(rb"HTTP/1.1 4[^{]*\{\"error\".*\Z", re.DOTALL)
+"""Of two faults in a request either may be told first."""
+
 
 def connection(data: bytes) -> None:
     """A whole connection: answered in order and the same, in one piece or in many; then nothing is left behind."""
@@ -255,7 +258,7 @@ async def _served(parts: list[bytes]) -> tuple[bytes, bool]:
     if echo.troubles:
         raise echo.troubles[0]
     assert not echo.active and not list(made), "a request, or the connection, is not forgotten"
-    return _DATE.sub(b"", sent), closed
+    return _REFUSED.sub(b"refused", _DATE.sub(b"", sent)), closed
 
 
 # An engine's answer.

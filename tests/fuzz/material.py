@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 _DEEP = 5
+_PIECES = 12
+"""Of a long input there are at most twice as many or so: otherwise handing them over is all that takes time."""
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
     """`data` cut somewhere: where is decided by `data` itself, so that each input is cut in one way."""
     chance = zlib.crc32(data)
     most = (1, 3, 17, 64, 400)[chance % 5]
-    most = max(most, len(data) // 200)
+    most = max(most, len(data) // _PIECES)
     at = 0
     while at < len(data):
         chance = (chance * 1103515245 + 12345) & 0x7FFFFFFF

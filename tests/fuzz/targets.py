@@ -17,13 +17,13 @@ class Target(NamedTuple):
 
 
 TARGETS: dict[str, Target] = {
-    "head": Target(http.head),
-    "chunks": Target(http.chunks),
-    "connection": Target(http.connection, 2, 2048),
-    "upstream": Target(http.upstream, 2),
-    "names": Target(bodies.names),
+    "head": Target(http.head, 5, 512),
+    "chunks": Target(http.chunks, 5, 256),
+    "connection": Target(http.connection, 2, 512),
+    "upstream": Target(http.upstream, 3, 512),
+    "names": Target(bodies.names, 5, 256),
     "events": Target(bodies.events, 3, 512),
-    "usage": Target(bodies.usage, 5),
+    "usage": Target(bodies.usage, 6, 512),
     "fields": Target(bodies.fields, 3, 256),
     "thoughts": Target(answers.thoughts, 1, 160),
     "translations": Target(answers.translations, 3, 512),

@@ -63,7 +63,8 @@ class AccessControl:
             _post("keys/rotate", RotateAsk, KeyMade, host.rotate_key, "Give a key a new secret", NoSuchKey),
             Route(
                 "GET", "/control/usage", self._usage,
-                Doc("What was asked and taken", list[UsageRow], params=(_KEY, _SINCE, _BY), errors=(NoSuchKey,)),
+                Doc("What was asked and taken", list[UsageRow], params=(_KEY, _SINCE, _BY),
+                    errors=(CallerError, NoSuchKey)),
             ),
             Route("GET", "/control/requests", self._requests, Doc("Recorded requests", Recording, errors=(LocalOnly,))),
             _post("requests/record", RecordAsk, Recording, self._record, "Begin or end the recording of requests"),

@@ -70,6 +70,7 @@ async def spending(stable: Stable, tmp_path: Path) -> AsyncIterator[Spending]:
     writing = asyncio.create_task(desk.run())
     stable.listeners = Listeners(build(stable, stable, gate=AccessGate(desk, lambda: stable.settings)))
     await stable.listeners.open(stable.settings)
+    await stable.start("m")  # its start is not what clients are to leave in the middle of here
     made = await desk.create("k", ["infer"], [], Limits(tokens_per_day=BUDGET), None)
     yield Spending(stable, desk, made.key, made.secret)
     await stable.listeners.close(5.0)

@@ -23,7 +23,7 @@ from bench.wire import Address, Refused, connect
 from corral.config.paths import find_paths
 from corral.demo.where import demo_model
 
-START_S = 90.0
+START_S = 180.0
 STOP_S = 10.0
 
 Request = Callable[..., bytes]
@@ -54,7 +54,7 @@ def measure(request: Callable[[str], Request], quick: bool) -> list[Figure]:
         with ExitStack() as stack:
             try:
                 direct, peer, model = stack.enter_context(opened())
-            except FileNotFoundError as exc:
+            except (FileNotFoundError, RuntimeError) as exc:
                 print(f"without {name}: {exc}", file=sys.stderr)
                 continue
             found += _figures(name, direct, peer, request(model), 100 if quick else 1000)
@@ -141,14 +141,16 @@ def _cpu_s(side: Side) -> float:
 
 
 @contextmanager
-def _running(command: list[str], ready: Address, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: list[str], ready: Address, path: str = "/health", **env: str
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + START_S
-        while not _answers(ready):
+        while not _answers(ready, path):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start")
             time.sleep(0.1)
@@ -166,11 +168,11 @@ def _running(command: list[str], ready: Address, **env: str) -> Iterator[subproc
                 child.kill()
 
 
-def _answers(address: Address) -> bool:
+def _answers(address: Address, path: str) -> bool:
     try:
         with connect(address) as link:
             link.settimeout(5)
-            link.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            link.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
             return link.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
@@ -215,7 +217,7 @@ def _litellm() -> Iterator[tuple[Side, Side, str]]:
         address = ("127.0.0.1", free_port())
         command = [program, "--config", str(config), "--host", address[0], "--port", str(address[1])]
         off = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR"}
-        with _running([*command, "--telemetry", "False"], address, **off) as process:
+        with _running([*command, "--telemetry", "False"], address, "/health/liveliness", **off) as process:
             yield Side(("127.0.0.1", engine)), Side(address, process.pid), "fixed"
 
 

@@ -290,6 +290,19 @@ async def test_drain_waits_for_answers_without_tasks() -> None:
         assert not answer.broken
 
 
+async def test_the_bound_of_a_body_holds() -> None:
+    """Also when the same head was known before the bound was."""
+    engine = Scripted([[PLAIN]], stays=True)
+    async with ready(engine) as gateway, connected(gateway.address) as wire:
+        for bound, status in ((1000, 200), (10, 413)):
+            gateway.change(max_body_bytes=bound)
+            wire.request("POST", PATH, BODY)
+            assert (await wire.rest()).status == status
+            if status == 200:
+                wire.http.start_next_cycle()
+                wire.status = 0
+
+
 # What it is made of.
 
 

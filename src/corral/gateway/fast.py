@@ -94,6 +94,7 @@ class Fast:
     def __init__(self, means: Means, table: Table, app: Listening) -> None:
         self.means, self.app = means, app
         self._table = table
+        self.most_bytes = 0  # of a body; known once a name was looked up
         self._known: dict[str | None, ModelSettings] = {}  # by what requests call them
         self._known_by: tuple[Settings, str | None] | None = None
 
@@ -102,6 +103,7 @@ class Fast:
         settings, default = self.means.host.settings, self.app.listener_default
         if (by := self._known_by) is None or by[0] is not settings or by[1] is not default:
             self._known_by = settings, default
+            self.most_bytes = min(MOST_BYTES, settings.max_body_bytes)
             self._known.clear()
         if (found := self._known.get(named)) is None:
             try:

@@ -102,7 +102,7 @@ class FastExchange(WireExchange):
         if (seen := glance(body)) is None:
             return False
         named, stream = seen
-        if (found := fast.resolve(named)) is None:
+        if (found := fast.resolve(named)) is None or len(body) > fast.most_bytes:
             return False
         if plan.route.plain is not None and not plan.route.plain(found, body):
             return False

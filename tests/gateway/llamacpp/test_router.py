@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from corral.api_access import KeyAsk
 from corral.config.paths import Paths
+from gateway.test_listen import free_port
 from support.faulty_registry import FaultyRegistry, serving
 from support.ggufs import write_chain
 from support.server import Server
@@ -195,3 +198,45 @@ def test_who_may_do_what(paths: Paths) -> None:
             assert send(server, method, "/llamacpp" + path, body, key)[0] == 403, path
         assert send(server, "GET", "/slots?model=demo", key=admin)[0] == 200
         assert send(server, "POST", "/models/unload", {"model": "d"}, admin) == (200, {"success": True})
+
+
+def test_reload_changes_what_an_address_speaks(paths: Paths) -> None:
+    """In place: a connection that was open hears the new dialect with its next request."""
+    models = "models: [{name: demo, source: 'builtin:demo'}]"
+    port = free_port()
+    with Server(paths, f"{models}\nlisten: 127.0.0.1:{port}", listen="") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+        def get(path: str) -> bytes:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+
+        try:
+            assert b"<h1>Corral " in get("/")
+            own = connection.sock
+            assert "status" not in json.loads(get("/v1/models"))["data"][0]
+            for dialect in ("ollama", "docker", "llamacpp", "anthropic", "openai"):
+                server.write(f"{models}\nlisten: [{{address: 127.0.0.1:{port}, dialect: {dialect}}}]")
+                server.client.reload()
+                greeting = get("/")
+                assert (greeting == b"Ollama is running") is (dialect == "ollama")
+                assert (greeting == b"Docker Model Runner is running") is (dialect == "docker")
+                entry = json.loads(get("/v1/models"))["data"][0]
+                assert ("status" in entry) is (dialect == "llamacpp")
+                assert (entry.get("type") == "model") is (dialect == "anthropic")
+                assert json.loads(get("/llamacpp/props"))["role"] == "router"
+            assert connection.sock is own
+        finally:
+            connection.close()
+
+
+def test_a_dialect_on_the_command_line(paths: Paths) -> None:
+    """After the address; what there is none of is refused before anything is opened."""
+    with Server(paths, listen="127.0.0.1:0,dialect=llamacpp") as server:
+        assert send(server, "GET", "/v1/models")[1]["data"][0]["status"]["value"] == "unloaded"
+    refused = subprocess.run(
+        [sys.executable, "-m", "corral", "serve", "--listen", "127.0.0.1:0,dialect=soap"], env=server.environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode != 0
+    assert "none of openai, anthropic, ollama, docker, llamacpp" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -223,6 +224,34 @@ async def test_the_greeting(llamas: Stable) -> None:
     for path in ("/", "/llamacpp"):
         page = await send(llamas, "GET", path)
         assert (page.status, b"<h1>Corral " in page.body) == (200, True)
+
+
+async def test_what_the_web_page_asks(llamas: Stable) -> None:
+    """In its order and with its fields: what the server is, the models, streams left open, its tools, then a chat of
+    which it wants to see the progress and the times."""
+    assert (await send(llamas, "GET", "/props")).json["role"] == "router"
+    models = (await send(llamas, "GET", "/v1/models")).json["data"]
+    assert all(each["status"]["value"] == "unloaded" for each in models)
+    assert (await send(llamas, "POST", "/v1/streams/lookup", {"conversation_ids": ["a"]})).json == []
+    assert (await send(llamas, "GET", "/tools")).json["error"]["message"]
+    assert (await send(llamas, "GET", "/props?model=demo&autoload=false")).status == 400
+    chat = {
+        "model": "demo", "messages": [{"role": "user", "content": "hello " * 50}], "stream": True, "max_tokens": 5,
+        "return_progress": True, "reasoning_format": "auto", "timings_per_token": True, "temperature": 0.8, "top_k": 40,
+        "samplers": ["top_k", "temperature"], "backend_sampling": False, "reasoning_control": True,
+    }  # fmt: skip
+    async with connected(llamas.listeners.addresses[0]) as wire:
+        wire.request("POST", "/v1/chat/completions", chat, {"x-conversation-id": "a::demo"})
+        answer = await wire.rest()
+    assert answer.status == 200, answer.body
+    events = [json.loads(each) for each in answer.events if each != "[DONE]"]
+    assert any(each.get("prompt_progress", {}).get("total") for each in events)
+    assert events[-1]["timings"]["predicted_n"] == 5
+    assert {each["id"] for each in events} == {events[0]["id"]}
+    stop = {"model": "demo", "id": events[0]["id"], "action": "end_reasoning"}
+    assert (await send(llamas, "POST", "/v1/chat/completions/control", stop)).status == 501
+    props = await send(llamas, "GET", "/props?model=demo&autoload=false")
+    assert props.json["modalities"] == {"vision": False, "audio": False} | props.json["modalities"]
 
 
 async def test_openai_and_anthropic_are_under_the_prefix_too(llamas: Stable) -> None:

@@ -32,6 +32,7 @@ class Request:
     path: str = "/v1/chat/completions"
     query: bytes = b""
     local: bool = False
+    inner: bool = False
     extra: list[tuple[bytes, bytes]] = field(default_factory=list)
     caller: Caller | None = None
     status: int = 0
@@ -145,7 +146,7 @@ async def test_tickets_bound_what_has_no_bound(world: World) -> None:
     for request, body in ((open_, b"{}"), (counted, b'{"max_tokens": 50}')):
         request.caller = world.enter(request)
         ticket = world.gate().admit(request, "big", b"{}")
-        assert ticket.body == body
+        assert ticket is not None and ticket.body == body
         ticket.settle(None, 0)
     empty = Request(headers=[await world.key(tokens_per_day=99)])
     empty.caller = world.enter(empty)
@@ -167,7 +168,7 @@ async def test_a_settled_ticket_gives_back_what_it_did_not_take(world: World) ->
 
     for usage, events, taken in ((Usage(), 1, 7), (None, 0, 7), (None, 5, 7 + 100 + 5)):
         ticket = world.gate().admit(request, "big", b'{"max_tokens": 10}')
-        assert world.desk.taken(key).running == 1
+        assert ticket is not None and world.desk.taken(key).running == 1
         with pytest.raises(LimitReached):
             world.gate().admit(request, "big", b"{}")
         ticket.settle(usage, events)
@@ -184,3 +185,12 @@ async def test_what_is_not_the_keys_model_is_refused_before_anything_is_taken(wo
             assert fine
         except CorralError as error:
             assert isinstance(error, Forbidden) and not fine
+
+
+async def test_questions_of_ours_are_no_requests(world: World) -> None:
+    """What Corral itself asks an engine for a request counts as that request."""
+    request = Request(headers=[await world.key(requests_per_minute=1)])
+    request.caller = world.enter(request)
+    inner = replace(request, inner=True, path="/tokenize")
+    assert [world.gate().admit(inner, "big", b"{}") for _ in range(3)] == [None] * 3
+    assert world.gate().admit(request, "big", b"{}") is not None

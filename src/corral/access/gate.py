@@ -248,7 +248,7 @@ class AccessGate:
 
     # How much.
 
-    def admit(self, exchange: Admitted, model: str, body: bytes) -> Ticket:
+    def admit(self, exchange: Admitted, model: str, body: bytes) -> Ticket | None:
         """See `corral.gateway.gate.Gate`."""
         caller = exchange.caller
         assert isinstance(caller, Caller)
@@ -256,6 +256,8 @@ class AccessGate:
             self.recorder.models(exchange, model, body)
         tokens = sizes.takes_tokens(exchange.method, exchange.path)
         ticket = Ticket(self._desk, caller, model, body, tokens)
+        if exchange.inner and not tokens:
+            return None  # a part of a request that is counted itself
         if (key := caller.key) is None:
             return ticket
         known = self._settings().models.get(model)
@@ -274,6 +276,8 @@ class AccessGate:
 
 class Admitted(Recordable, Protocol):
     """What is looked at of an exchange whose caller is known."""
+
+    inner: bool
 
     @property
     def caller(self) -> object: ...

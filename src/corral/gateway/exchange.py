@@ -42,6 +42,7 @@ class Exchange(abc.ABC):
     listener_default: str | None = None  # the model of the listener's own
     where: Listen = Listen("")  # the address that it came to; until the listener says, one for which keys are needed
     local = False  # it came over a unix socket
+    inner = False  # a question of ours on behalf of another one
     peer = ""  # the client's address, where it has one
     dialect: Dialect = OPENAI  # in which errors are told
     caller: Caller | None = None  # who asks, where callers are told apart
@@ -139,6 +140,7 @@ class Gathered(Exchange):
     """A question of ours on behalf of `asker`: its answer is gathered here, and its client has not heard of it."""
 
     method = "POST"
+    inner = True
 
     def __init__(self, asker: Exchange) -> None:
         self.path, self.raw_path, self.query = asker.path, asker.raw_path, b""

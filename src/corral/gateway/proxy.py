@@ -186,6 +186,7 @@ class Proxy:
     ) -> tuple[int, bytes]:
         """What a ready unit of `model` answers to a question of ours on behalf of `exchange`. Raises as `forward`."""
         gathered = Gathered(exchange)
+        gathered.path = target.partition(b"?")[0].decode("latin-1")  # by which it is counted
         await self.forward(gathered, model, target, body, again=True, identity=True, method=method)
         return gathered.status, gathered.answer
 

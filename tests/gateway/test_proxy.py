@@ -149,8 +149,9 @@ async def test_sixty_four_streams_at_once_keep_their_order(stable: Stable) -> No
 
 @pytest.mark.parametrize("how", ["--die-after-chunks", "--cut-after-chunks"])
 async def test_a_stream_that_breaks_ends_with_an_error_event(stable: Stable, how: str) -> None:
-    """A broken stream keeps what came, then says what happened, and has no [DONE]."""
+    """Where nothing goes on with it, it keeps what came, then says what happened, and has no [DONE]."""
     unit = stable.add("m", [how, "2", "--chunks", "9"])
+    stable.change(resume=False)
     await stable.open()
     answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
     assert answer.status == 200

@@ -14,14 +14,9 @@ from corral.gateway import sse
 from corral.gateway.dialects import openai
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
-from corral.gateway.headers import Fields, first
+from corral.gateway.headers import EVENTS, Fields, first
 
 _JSON = (b"content-type", b"application/json")
-_EVENTS: Fields = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
 
 
 def encode(value: Any) -> bytes:
@@ -87,7 +82,7 @@ def wants_events(exchange: Exchange) -> bool:
 async def send_feed(exchange: Exchange, source: AsyncIterator[bytes], heartbeat_s: float) -> None:
     """Sends the events of `source` as they come, and a comment when there was none for a while, until either ends."""
     exchange.endless = True
-    await exchange.start(200, list(_EVENTS), events=True)
+    await exchange.start(200, list(EVENTS), events=True)
     if exchange.method == "HEAD":
         await exchange.end()
         return

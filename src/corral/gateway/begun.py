@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from corral.gateway.gate import Ticket
 from corral.gateway.link import Link
+from corral.gateway.sent import Sent
 from corral.gateway.upstream import Response
 from corral.scheduler.lease import Held, Lease
 from corral.supervisor.pulse import Pulse, Pulses
@@ -25,6 +26,7 @@ class Begun(NamedTuple):
     ticket: Ticket | None
     asking: AbstractAsyncContextManager[Response]  # gives the first engine's answer, or raises why there is none
     engine: Link | None  # the connection on which that comes
+    sent: Sent | None = None  # what the client has of a stream that broke
 
     def lease(self) -> AbstractAsyncContextManager[Lease]:
         return _Lease(self.held)

@@ -127,7 +127,7 @@ class Chat:
         try:
             await send(ready.request, same)
         except Unparsed:
-            again = bare(ready.request) if style.cleaner == "harmony" and not exchange.started else None
+            again = bare(ready.request) if style.cleaner == "harmony" and not exchange.answering else None
             if again is None:
                 raise
             ready = ready._replace(prefill=CHANNEL)

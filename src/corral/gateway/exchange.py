@@ -15,7 +15,7 @@ from corral.errors import CorralError
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.dialects.openai import OPENAI
 from corral.gateway.gate import Caller
-from corral.gateway.headers import Fields, first
+from corral.gateway.headers import EVENTS, Fields, first
 
 if TYPE_CHECKING:
     from corral.gateway.begun import Begun
@@ -51,6 +51,7 @@ class Exchange(abc.ABC):
     started = False
     ended = False
     events = False  # the answer that was started is an event stream
+    early = False  # its head is out, and so far nothing but comments: no answer has begun
     endless = False  # the answer ends only when somebody ends it
     gone = False
     interruption: CorralError | None = None
@@ -63,6 +64,18 @@ class Exchange(abc.ABC):
         if self.watched is None:
             self.watched = asyncio.get_running_loop().create_future()
         return self.watched
+
+    @property
+    def answering(self) -> bool:
+        """Something of an answer may have gone out: none can begin any more."""
+        return self.started and not self.early
+
+    def comment(self, events: bytes) -> None:
+        """Sends what is no answer on what will be an event stream; the first time with a head of ours."""
+        if not self.started:
+            self.early = self.started = self.events = True
+            self._begin(200, EVENTS + self.extra)
+        self.send(events)
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (in lower case)."""
@@ -99,8 +112,11 @@ class Exchange(abc.ABC):
     async def start(self, status: int, headers: Fields, *, events: bool = False) -> None:
         """Begins the answer; the head goes out with its first piece, or its end.
 
-        Without a content-length among `headers` the body is sent in chunks.
+        Without a content-length among `headers` the body is sent in chunks. After a comment the head is out already.
         """
+        if self.early:
+            self.early = False
+            return
         self.started = True
         self.events = events
         self._begin(status, headers + self.extra)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from corral.config.settings import Listen, ModelSettings, Settings
 from corral.errors import CorralError
 from corral.gateway import headers as fields
+from corral.gateway.continued import TARGETS
 from corral.gateway.exchange import Exchange
 from corral.gateway.fast_heads import Answer, Answers, as_lines, lines_of
 from corral.gateway.gate import Caller, Gate
@@ -77,12 +78,13 @@ class Listening(Protocol):
 class Plan:
     """What is the same for all requests with one head."""
 
-    __slots__ = ("callers", "fast", "path", "request_id", "request_lines", "route", "target")
+    __slots__ = ("callers", "fast", "path", "request_id", "request_lines", "resumes", "route", "target")
 
     def __init__(self, fast: Fast, route: Route, head: Head) -> None:
         self.fast, self.route, self.path = fast, route, head.path
         self.callers: dict[str, tuple[object, Caller | None]] = {}  # those let in with this head, by their address
         self.target = head.raw_path + b"?" + head.query if head.query else head.raw_path
+        self.resumes = self.target in TARGETS
         self.request_id = fields.sane_id(fields.first(head.fields, b"x-request-id"))
         up = fields.upward(head.fields, b"", identity=True)[:-1]  # without the request's id
         self.request_lines = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%b" % (self.target, as_lines(up))

@@ -22,6 +22,7 @@ from corral.gateway.passage import Passage
 from corral.gateway.peek import glance, peek, splice
 from corral.gateway.relay import HELD_BYTES
 from corral.gateway.request_ids import new_request_id
+from corral.gateway.sent import Sent
 from corral.gateway.usage import usage_of
 from corral.gateway.wire import Link as Client
 from corral.gateway.wire import WireExchange, Work
@@ -51,6 +52,7 @@ class FastExchange(WireExchange):
     _kept = False  # the engine's connection had a request before
     _answer: Answer | None = None
     _passage: Passage | None = None  # of a stream that has begun to go out
+    _sent: Sent | None = None  # what of it has
     _got = b""  # of the answer, as long as nothing was made of it
     _missing = 0  # of a plain answer
     _stream = False
@@ -165,7 +167,10 @@ class FastExchange(WireExchange):
         try:
             if (passage := self._passage) is not None:
                 self._pulse.chunks += 1
-                self._sent(passage, passage.feed(data))
+                out = passage.feed(data)
+                if (sent := self._sent) is not None and out:
+                    sent.keep(out)
+                self._pass(passage, out)
             elif self._missing:
                 self._more(data)
             elif self._got:
@@ -188,7 +193,7 @@ class FastExchange(WireExchange):
             error = upstream.gone("the engine's connection ended before its answer did", sent_any=True)
         else:
             error = upstream.gone("the engine closed the connection without an answer")
-        if self.started:
+        if self.started and self._sent is None:
             self._fail(error)
         elif self._kept and not head_came:
             assert self._held is not None
@@ -230,10 +235,13 @@ class FastExchange(WireExchange):
             self._pulse.stream = True
             self.started = self.events = self._chunked = True
             self._passage = passage
+            if self._plan.resumes:
+                self._sent = Sent(framed=True)
+                self._sent.keep(out)
             last = _LAST if self._link.keep_alive else _CLOSES
-            self._sent(passage, b"%btransfer-encoding: chunked\r\n%b%b" % (self._head(answer), last, out))
+            self._pass(passage, b"%btransfer-encoding: chunked\r\n%b%b" % (self._head(answer), last, out))
 
-    def _sent(self, passage: Passage, out: bytes) -> None:
+    def _pass(self, passage: Passage, out: bytes) -> None:
         if passage.done:
             self._link.transmit(out)
             self.ended = True
@@ -313,7 +321,8 @@ class FastExchange(WireExchange):
             passage = self._passage
             # The engine may have read all of the prompt, even where nothing came of it.
             usage = usage_of(passage.tail) if passage is not None else None
-            self._ticket.settle(usage, self._pulse.chunks or 1)
+            said = self._sent.read().tokens if self._sent is not None else 0
+            self._ticket.settle(usage, max(said, self._pulse.chunks, 1))
         held.give_back()
 
     def client_left(self) -> None:
@@ -371,8 +380,9 @@ class FastExchange(WireExchange):
         held, ticket = self._held, self._ticket
         assert held is not None
         self.begun = Begun(
-            self._model, self._plan.target, self._body, self._stream, held, self._pulse, ticket, asking, engine
-        )
+            self._model, self._plan.target, self._body, self._stream, held, self._pulse, ticket, asking, engine,
+            self._sent,
+        )  # fmt: skip
         self._held = self._engine = self._ticket = None
         self._got = b""
         self._run(self._plan.fast.app.go_on)

@@ -12,6 +12,13 @@ from corral.units import parse_duration
 
 Fields = list[tuple[bytes, bytes]]
 
+EVENTS: Fields = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+"""Of an event stream of ours."""
+
 # RFC 9110, section 7.6.1: they speak of one connection only.
 _HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")

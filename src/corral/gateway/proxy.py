@@ -13,6 +13,7 @@ from corral.gateway.again import Tries
 from corral.gateway.begun import Begun
 from corral.gateway.dialects.dialect import Translate
 from corral.gateway.exchange import Exchange, Gathered
+from corral.gateway.feedback import feedback
 from corral.gateway.gate import Gate
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
@@ -21,8 +22,9 @@ from corral.gateway.peek import peek, splice
 from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.relay import relay
 from corral.gateway.request_ids import new_request_id
+from corral.gateway.resume import Resume, resume
 from corral.gateway.usage import usage_of
-from corral.scheduler.lease import Leases
+from corral.scheduler.lease import Lease, Leases
 from corral.supervisor.pulse import Pulses
 
 _LARGE_BYTES = 256 << 10
@@ -105,17 +107,24 @@ class Proxy:
         judged, again = again, again or method in _SAFE
         pool = self.pool if again else None
         tries, end, events = Tries(self._leases, again), b"", 0
+        going = waiting = None
         if begun is not None:
             ticket = begun.ticket
         else:
             ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
             if ticket is not None:
                 body = ticket.body
+        if stream:
+            going = resume(target, body, begun.sent if begun is not None else None)
+            if (waiting := feedback(exchange, self._host, model)) is not None:
+                body = waiting.asking(body)
         try:
             if ticket is not None and ticket.saved is not None:
                 await ticket.saved
             while True:
                 first, begun = begun, None
+                if waiting is not None:
+                    waiting.wait()
                 async with (
                     self._leases.lease(model, deadline=deadline, key=key, keep_alive_s=keep_s)
                     if first is None
@@ -126,6 +135,8 @@ class Proxy:
                         if first is None
                         else first.pulse
                     )
+                    if waiting is not None:
+                        waiting.pulse = pulse
                     recalled: Recalled | None = None
                     try:
                         if first is None and judged and (kept := self._conversations) and kept.wanted(lease):
@@ -136,14 +147,10 @@ class Proxy:
                             if first is None
                             else first.asking
                         ) as response:
-                            end = await relay(
-                                exchange,
-                                lease,
-                                tries,
-                                response,
-                                pulse,
-                                translate(lease) if translate is not None else None,
-                            )
+                            told = translate(lease) if translate is not None else None
+                            if going is not None:
+                                told = going.told_by(told)
+                            end = await relay(exchange, lease, tries, response, pulse, told, going, waiting)
                             pulse.whole = True
                             if stream:
                                 tries.ended(lease, end)
@@ -155,17 +162,33 @@ class Proxy:
                     except EngineGone as exc:
                         if recalled is not None:
                             recalled.died()
-                        if exchange.started:
-                            raise
-                        if not await tries.more(lease, exc):
+                        if exchange.answering:
+                            rest = await self._rest(going, lease, tries, exc)
+                            if rest is None:
+                                raise
+                            body, deadline = rest, clock.monotonic() + self._host.settings.timeouts.queue_s
+                        elif not await tries.more(lease, exc):
                             exchange.extra = exchange.extra + fields.of_lease(lease)
                             raise
                     finally:
                         events = pulse.chunks or exchange.gone  # the engine may have read all of the prompt
                         self._pulses.end(pulse)
         finally:
+            if waiting is not None:
+                waiting.close()
             if ticket is not None:
-                ticket.settle(usage_of(end), events if exchange.status < 400 else 0)
+                if going is not None:
+                    usage, events = going.usage(end), max(going.tokens, events)
+                else:
+                    usage = usage_of(end)
+                refused = exchange.status >= 400 or (exchange.early and not exchange.gone)
+                ticket.settle(usage, 0 if refused else events)
+
+    async def _rest(self, going: Resume | None, lease: Lease, tries: Tries, error: EngineGone) -> bytes | None:
+        """The body of a request for what is missing of a stream that broke; None when it ends there."""
+        if going is None or not self._host.settings.resume:
+            return None
+        return await going.rest(lease, tries, error)
 
     async def go_on(self, exchange: Exchange) -> None:
         """Goes on with what the fast path began."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from corral.errors import EngineError
 from corral.gateway import headers as fields
-from corral.gateway import upstream
+from corral.gateway import sse, upstream
 from corral.gateway.again import Tries
+from corral.gateway.dialects import chat
 from corral.gateway.dialects.dialect import Translation, kept
 from corral.gateway.exchange import Exchange
+from corral.gateway.feedback import Feedback
+from corral.gateway.resume import Resume
 from corral.gateway.sse import TAIL_BYTES, Splitter
 from corral.scheduler.lease import Lease
 from corral.supervisor.pulse import Pulse
@@ -26,21 +29,46 @@ async def relay(
     response: upstream.Response,
     pulse: Pulse,
     translation: Translation | None,
+    resume: Resume | None = None,
+    feedback: Feedback | None = None,
 ) -> bytes:
     """Relays an answer to its client. The end of what the engine sent, as much as a stream's tail has.
 
-    Raises what `tries` makes of an answer that tells of its engine, before anything of it is sent.
+    Every event of a stream passes through `resume`, which may have an answer go on that has begun already; `feedback`
+    tells what an engine says of its progress. Raises what `tries` makes of an answer that tells of its engine, before
+    anything of it is sent.
     """
     kind = fields.first(response.headers, b"content-type") or b""
     coding = fields.first(response.headers, b"content-encoding")
     head = fields.downward(response.headers) + fields.of_lease(lease)
     if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
+        passing = _Passing(lease, resume, feedback)
         if translation is not None:
-            return await _translate_events(exchange, lease, tries, head, response, pulse, translation)
-        return await _relay_events(exchange, lease, tries, head, response, pulse)
+            return await _translate_events(exchange, lease, tries, head, response, pulse, translation, passing)
+        return await _relay_events(exchange, lease, tries, head, response, pulse, passing)
+    if resume is not None and resume.going_on:
+        raise resume.refused(response.status)
     if translation is not None:
         return await _translate_plain(exchange, lease, tries, head, response, pulse, translation)
     return await _relay_plain(exchange, lease, tries, head, response, pulse)
+
+
+class _Passing:
+    """What is done to whole events on their way."""
+
+    def __init__(self, lease: Lease, resume: Resume | None, feedback: Feedback | None) -> None:
+        self._lease, self._resume, self._feedback = lease, resume, feedback
+
+    def first(self, whole: bytes) -> bytes:
+        """As long as no answer has begun."""
+        whole = self._feedback.told(whole) if self._feedback is not None else whole
+        return self.through(whole) if whole else b""
+
+    def through(self, whole: bytes) -> bytes:
+        return self._resume.passed(whole) if self._resume is not None else whole
+
+    def out(self, said: bytes, kind: bytes = b"text/event-stream") -> bytes:
+        return self._resume.marked(said, kind, self._lease) if self._resume is not None else said
 
 
 async def _relay_events(
@@ -50,22 +78,25 @@ async def _relay_events(
     head: fields.Fields,
     response: upstream.Response,
     pulse: Pulse,
+    passing: _Passing,
 ) -> bytes:
     """The head goes out with the first whole event, so that until then the request can be tried again."""
     splitter = Splitter()
     pulse.stream = True
-    while not exchange.started and (chunk := await response.read()):
+    while not exchange.answering and (chunk := await response.read()):
         pulse.chunks += 1
         if whole := splitter.feed(chunk):
             tries.check_event(lease, whole)
+            if not (whole := passing.first(whole)):
+                continue
             await exchange.start(response.status, head, events=True)
             await exchange.write(whole)
-    feed, send = splitter.feed, exchange.send
+    feed, send, through, out = splitter.feed, exchange.send, passing.through, passing.out
 
     def relay(chunk: bytes) -> bool:
         pulse.chunks += 1
         whole = feed(chunk)
-        return send(whole) if whole else True
+        return send(out(through(whole))) if whole else True
 
     async def drained() -> None:
         pulse.held = True
@@ -73,7 +104,7 @@ async def _relay_events(
         pulse.held = False
 
     await response.pour(relay, drained)
-    if not exchange.started:
+    if not exchange.answering:
         await exchange.start(response.status, head, events=True)
     await exchange.end(splitter.rest())
     return splitter.tail
@@ -99,7 +130,7 @@ async def _relay_plain(
     last = b""
     while chunk := await response.read():
         pulse.chunks += 1
-        if exchange.started:
+        if exchange.answering:
             last = (last + chunk)[-TAIL_BYTES:]
             pulse.held = True
             await exchange.write(chunk)
@@ -114,12 +145,24 @@ async def _relay_plain(
             last = b"".join(held)
             await exchange.write(last)
             held.clear()
-    if exchange.started:
+    if exchange.answering:
         await exchange.end()
         return last[-TAIL_BYTES:]
     whole = b"".join(held)
     tries.check_answer(lease, response.status, whole)
+    if exchange.early:
+        return await _as_events(exchange, response.status, whole)
     await exchange.respond(response.status, head, whole)
+    return whole
+
+
+async def _as_events(exchange: Exchange, status: int, whole: bytes) -> bytes:
+    """A plain answer where a stream's head went out already. Raises the error that it is."""
+    said = chat.parsed(whole)
+    if status >= 400 or said is None:
+        raise chat.refusal(max(400, status), said, whole)
+    await exchange.start(status, [], events=True)
+    await exchange.end(sse.event(whole.decode("utf-8", "replace")) + b"data: [DONE]\n\n")
     return whole
 
 
@@ -131,6 +174,7 @@ async def _translate_events(
     response: upstream.Response,
     pulse: Pulse,
     translation: Translation,
+    passing: _Passing,
 ) -> bytes:
     """The head goes out with the first thing there is to say, so that until then the request can be tried again."""
     splitter = Splitter()
@@ -139,17 +183,20 @@ async def _translate_events(
     while chunk := await response.read():
         pulse.chunks += 1
         whole = splitter.feed(chunk)
-        if whole and not exchange.started:
+        if whole and not exchange.answering:
             tries.check_event(lease, whole)
-        if whole and (said := translation.events(whole)):
-            if not exchange.started:
+            whole = passing.first(whole)
+        elif whole:
+            whole = passing.through(whole)
+        if whole and (said := passing.out(translation.events(whole), translation.kind)):
+            if not exchange.answering:
                 await exchange.start(response.status, head, events=True)
             pulse.held = True
             await exchange.write(said)
             pulse.held = False
     last = translation.end(splitter.rest())
     await kept(translation)
-    if not exchange.started:
+    if not exchange.answering:
         await exchange.start(response.status, head, events=True)
     await exchange.end(last)
     return splitter.tail
@@ -179,6 +226,9 @@ async def _translate_plain(
     tries.check_answer(lease, response.status, whole)
     status, body = translation.body(response.status, whole)
     await kept(translation)
+    if exchange.early:
+        await _as_events(exchange, status, body)
+        return whole
     head = [*(field for field in head if field[0] != b"content-type"), (b"content-type", b"application/json")]
     await exchange.respond(status, head, body)
     return whole

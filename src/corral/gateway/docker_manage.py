@@ -58,7 +58,7 @@ class DockerManage:
     async def _show(self, exchange: Exchange, match: Match, body: bytes) -> None:
         if match.rest.endswith("/export"):
             _, name = await self._known.in_store(match.rest.removesuffix("/export"))
-            await export(exchange, self._models, name)
+            await export(exchange, self._models, name, self._host.status().state_dir)
             return
         if _flag(exchange, "remote"):
             await send_json(exchange, await self._remote(match.rest))
@@ -101,8 +101,11 @@ class DockerManage:
         if not body:
             raise CallerError("there is no tar file in the body", hint="send what /models/{name}/export gave")
         lines = Lines(exchange, "pull")
+        place = self._host.status().state_dir
         name = await working(
-            lambda report: take_in(self._models, body, report), lines, lambda now: work_line(now, "", "pull", "Loaded")
+            lambda report: take_in(self._models, body, report, place),
+            lines,
+            lambda now: work_line(now, "", "pull", "Loaded"),
         )
         await lines.end([success(f"Model loaded successfully as {name}", "pull")])
 

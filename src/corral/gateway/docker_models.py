@@ -51,8 +51,11 @@ class DockerModels:
 
         Raises UnknownModel, MissingModel, CallerError, and what a pull raises.
         """
-        if not text or text in self._host.settings.models:
+        if not text:
             return await self._host.find(text, listener_default)
+        for each in wanted(text).names:  # most requests end here, without a look at the store
+            if each in self._host.settings.models:
+                return await self._host.find(each, listener_default)
         try:
             entry, name = await self.locate(text)
         except UnknownModel as unknown:

@@ -12,9 +12,8 @@ from corral.gateway.answer import send_json, send_text
 from corral.gateway.anthropic_routes import anthropic_routes
 from corral.gateway.chat_route import Chat
 from corral.gateway.dialects.docker import shapes
-from corral.gateway.dialects.docker.errors import DOCKER
+from corral.gateway.dialects.docker.errors import DOCKER, INFERENCE
 from corral.gateway.dialects.docker.table import REFUSED, VERSION
-from corral.gateway.dialects.openai import OPENAI
 from corral.gateway.docker_engines import DockerEngines
 from corral.gateway.docker_manage import DockerManage
 from corral.gateway.docker_models import DockerModels
@@ -55,15 +54,15 @@ class Docker:
         return [
             _route("GET", "/", self._greeting, None),
             _route("GET", "/version", self._version, None),
-            *(_route("POST", path, self._direct, large=True) for path in (*_ROOT, *_BARE)),
-            _route("GET", "/v1/models", self._direct),
-            _route("GET", "/v1/models/{name}", self._direct),
-            _route("*", "/v1/responses", self._direct, large=True),
-            _route("*", "/v1/responses/{id}", self._direct, large=True),
-            _route("*", "/responses", self._bare, large=True),
-            _route("*", "/responses/{id}", self._bare, large=True),
-            _route("*", "/anthropic/{path}", self._anthropic, large=True),
-            _route("*", "/engines/{path}", self._engines, large=True),
+            *(_infer("POST", path, self._direct) for path in (*_ROOT, *_BARE)),
+            _infer("GET", "/v1/models", self._direct),
+            _infer("GET", "/v1/models/{name}", self._direct),
+            _infer("*", "/v1/responses", self._direct),
+            _infer("*", "/v1/responses/{id}", self._direct),
+            _infer("*", "/responses", self._bare),
+            _infer("*", "/responses/{id}", self._bare),
+            _infer("*", "/anthropic/{path}", self._anthropic),
+            _infer("*", "/engines/{path}", self._engines),
             *(_route(row.method, row.path, _refuse(row.path, row.words), None) for row in REFUSED),
         ]
 
@@ -90,6 +89,7 @@ class Docker:
         if path.startswith("/responses"):
             path = "/v1" + path
         if not path.startswith("/v1/") and path not in _BARE:
+            exchange.dialect = DOCKER
             raise NotFound(
                 f"there is nothing at {exchange.path[:200]}",
                 hint="after /engines comes v1/…, or one of " + ", ".join(shapes.BACKENDS),
@@ -98,7 +98,6 @@ class Docker:
 
     async def _pass_on(self, exchange: Exchange, path: str, body: bytes) -> None:
         """Has the route of another dialect at `path` answer, under the model's own name."""
-        exchange.dialect = OPENAI
         if path == "/v1/models":
             entries = [each for each in await self._known.entries() if _may(exchange, each)]
             await send_json(exchange, shapes.openai_models(entries))
@@ -144,8 +143,12 @@ def _may(exchange: Exchange, entry: shapes.Entry) -> bool:
     return exchange.caller is None or exchange.caller.may_use(entry.names)
 
 
-def _route(method: str, path: str, handler: Handler, scope: Any = "infer", *, large: bool = False) -> Route:
-    return Route(method, path, handler, dialect=DOCKER, scope=scope, large=large)
+def _route(method: str, path: str, handler: Handler, scope: Any) -> Route:
+    return Route(method, path, handler, dialect=DOCKER, scope=scope)
+
+
+def _infer(method: str, path: str, handler: Handler) -> Route:
+    return Route(method, path, handler, dialect=INFERENCE, scope="infer", large=True)
 
 
 def _refuse(path: str, words: str) -> Handler:

@@ -25,9 +25,12 @@ _PIECE: Final = 1 << 20
 _HINT: Final = "send what GET /models/{name}/export gave"
 
 
-async def export(exchange: Exchange, models: ModelsHost, name: str) -> None:
-    """Answers with the model `name` of the store. Raises what exporting raises."""
-    with tempfile.TemporaryDirectory(prefix="corral-export-") as folder:
+async def export(exchange: Exchange, models: ModelsHost, name: str, place: str) -> None:
+    """Answers with the model `name` of the store, by way of a file in the directory `place`, which has room for it.
+
+    Raises what exporting raises.
+    """
+    with tempfile.TemporaryDirectory(prefix="export-", dir=place) as folder:
         path = Path(folder) / "model.tar"
         await models.export(ExportAsk([name], str(path)), lambda progress: None)
         with path.open("rb") as file:
@@ -67,9 +70,9 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-async def take_in(models: ModelsHost, body: bytes, report: Report) -> str:
+async def take_in(models: ModelsHost, body: bytes, report: Report, place: str) -> str:
     """Brings the model of such a file into the store; its name there. Raises ArchiveRefused, and what loading does."""
-    with tempfile.TemporaryDirectory(prefix="corral-load-") as folder:
+    with tempfile.TemporaryDirectory(prefix="load-", dir=place) as folder:
         path = Path(folder) / "model.tar"
         await asyncio.to_thread(_as_layout, body, path)
         return (await models.load(LoadAsk(str(path)), report)).names[0]

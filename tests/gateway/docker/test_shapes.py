@@ -220,6 +220,6 @@ async def test_the_table_is_the_truth(stable: Stable) -> None:
     for row in ROUTES:
         path = row.path.partition("?")[0].partition("…")[0].replace("{name}", "x").replace("{backend}", "llama.cpp")
         found = any(path == each for _, each in shown) or any(path.startswith(each) for each in prefixes)
-        assert found or row.path in ("/v1/…", "/api/…"), row.path
+        assert found or row.path.startswith("/api/"), row.path  # Ollama's are under its own prefix
         file, _, test = row.shown_by.partition("::")
         assert f"def {test}(" in (Path(__file__).parents[3] / file).read_text()

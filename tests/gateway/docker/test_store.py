@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from corral.api_access import KeyAsk
 from corral.config.paths import Paths
 from support.docker_registry import docker_registry
 from support.faulty_registry import FaultyRegistry, serving
@@ -234,6 +235,39 @@ def test_requests_are_shown_to_who_may_see_them(paths: Paths) -> None:
         assert (record["method"], record["status_code"], record["model"]) == ("POST", 200, "demo")
 
 
+def test_keys(paths: Paths, registry: FaultyRegistry) -> None:
+    """One for asking lists and asks; fetching, configuring and removing want more. Refusals are plain text, or OpenAI's
+    where OpenAI's clients ask."""
+    with Server(paths, "require_keys: true\nmodels: [{name: demo, source: 'builtin:demo'}]") as server:
+
+        def key(*scopes: str) -> dict[str, str]:
+            return {"authorization": f"Bearer {server.client.create_key(KeyAsk('k', list(scopes))).secret}"}
+
+        ask, fetch, admin = key("infer"), key("infer", "pull"), key("admin")
+        assert send(server, "GET", "/version")[0] == 200
+        status, body = send(server, "GET", "/models")
+        assert status == 401 and not body.startswith(b"{")
+        assert [each["tags"] for each in json.loads(send(server, "GET", "/models", None, ask)[1])] == [["demo"]]
+        chat = {"model": "demo", "messages": [{"role": "user", "content": "go"}], "max_tokens": 2}
+        status, body = send(server, "POST", "/engines/v1/chat/completions", chat)
+        assert status == 401 and json.loads(body)["error"]["code"] == "unauthorized"
+        assert send(server, "POST", "/engines/v1/chat/completions", chat, ask)[0] == 200
+        pulled = {"from": f"{registry.host}/me/a"}
+        assert send(server, "POST", "/models/create", pulled, ask)[0] == 403
+        assert send(server, "POST", "/models/create", pulled, fetch)[0] == 200
+        acts: tuple[tuple[str, str, Any], ...] = (
+            ("POST", "/engines/_configure", {"model": "demo", "keep_alive": "1m"}),
+            ("POST", "/engines/unload", {"all": True}),
+            ("DELETE", f"/models/{registry.host}/me/a", None),
+            ("GET", "/logs", None),
+        )
+        for method, path, sent in acts:
+            assert send(server, method, path, sent, fetch)[0] == 403, path
+            assert send(server, method, path, sent, admin)[0] in (200, 202), path
+        assert send(server, "GET", "/engines/requests", None, fetch)[0] == 403
+        assert send(server, "GET", "/engines/requests", None, admin)[0] == 501  # nothing is recorded
+
+
 @pytest.mark.registry
 def test_push_goes_to_a_registry(paths: Paths, registry: FaultyRegistry, short_tmp: Path) -> None:
     """Under a name of that registry, with lines of progress; from there it can be pulled again."""
@@ -248,5 +282,4 @@ def test_push_goes_to_a_registry(paths: Paths, registry: FaultyRegistry, short_t
             assert any(each["type"] == "progress" for each in lines)
             send(server, "DELETE", f"/models/{host}/me/b?force=true")
             assert pull(server, f"{host}/me/b")[-1]["type"] == "success"
-            status, body = send(server, "POST", "/models/demo/push", {})
-            assert status == 400
+            assert send(server, "POST", "/models/nobody/push", {})[0] == 404

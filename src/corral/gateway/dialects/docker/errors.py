@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from corral.errors import CorralError
+from corral.gateway.dialects import openai
 from corral.gateway.dialects.dialect import Dialect
 
 TEXT = b"text/plain; charset=utf-8"
@@ -21,3 +22,6 @@ def failed(exc: CorralError, mode: str) -> bytes:
 
 
 DOCKER = Dialect("docker", lambda exc: text(exc).encode() + b"\n", lambda exc: failed(exc, "pull"), kind=TEXT)
+
+INFERENCE = Dialect("docker", openai.error, openai.error_event)
+"""Where OpenAI's clients ask: theirs are no use to them as plain text."""

@@ -56,7 +56,7 @@ class ControlPlane:
     ) -> None:
         # The configured models, and those of the store that were asked for.
         self.settings: Settings = tunings.over(loaded.settings)
-        self.warnings = [str(problem) for problem in loaded.warnings]
+        self._warnings = [str(problem) for problem in loaded.warnings]
         self.events = events
         self.ready = False
         self.listeners: Listeners | None = None
@@ -77,6 +77,13 @@ class ControlPlane:
     def addresses(self) -> list[str]:
         """What is listened on."""
         return [] if self.listeners is None else [str(address) for address in self.listeners.addresses]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever runs the server should know of its configuration."""
+        tuned = [name for name in self._tunings.all() if name in self._configured.models]
+        other = "is started as a client configured it, not as models.yaml says: `docker model configure show` tells how"
+        return [*self._warnings, *(f"{name} {other}" for name in tuned)]
 
     def resolve(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
         return resolve(self.settings, name, listener_default)
@@ -226,7 +233,7 @@ class ControlPlane:
             memory_bytes=views.own_memory_bytes(),
             models=len(self.settings.models),
             budgets=dict(self.settings.memory),
-            warnings=list(self.warnings),
+            warnings=self.warnings,
         )
 
     def log_files(self, name: str) -> list[Path]:
@@ -335,7 +342,7 @@ class ControlPlane:
             await asyncio.to_thread(self._models.library.configure, new)
             # The new way out first: a footprint may be that of a stored model.
             self._guests.specs = {**self._guests.specs, **await specs(self._tunings.over(new), self._adapters)}
-            self._configured, self.warnings = new, [str(problem) for problem in loaded.warnings]
+            self._configured, self._warnings = new, [str(problem) for problem in loaded.warnings]
             self._scheduler.queue_timeout_s = new.timeouts.queue_s
             self._take_up(frozenset(made.relaunch))
             self._measures.foresee(new.models.values(), lambda each: self._adapters[each.engine].footprint(each))

@@ -202,6 +202,7 @@ def test_configure_is_kept(paths: Paths, registry: FaultyRegistry) -> None:
             until(lambda size=size: context(name) == size, f"a context of {size}")  # type: ignore[misc]
         assert send(server, "POST", "/engines/_configure", {"model": "demo", "context-size": 300})[0] == 202
         until(lambda: context("demo") < 600, "the demo to be started anew")
+        assert any("demo is started as a client configured it" in each for each in server.client.status().warnings)
         (row,) = [each for each in json.loads(send(server, "GET", "/engines/ps")[1]) if "/me/a" in each["model_name"]]
         assert row["keep_alive"] == "-1"
         assert server.end() == 0
@@ -233,6 +234,25 @@ def test_requests_are_shown_to_who_may_see_them(paths: Paths) -> None:
         record = next(each for each in found["records"] if each["url"].endswith("chat/completions"))
         assert json.loads(record["request"])["max_tokens"] == 20
         assert (record["method"], record["status_code"], record["model"]) == ("POST", 200, "demo")
+
+
+def test_logs_and_requests_can_be_followed(paths: Paths) -> None:
+    """What comes is told as it comes: lines of the log, and each request that was answered."""
+    from corral.connection import request
+
+    with Server(paths) as server:
+        server.client.record(on=True)
+        address = server.client.address
+        with (
+            request(address, "GET", "/docker/logs?follow=true", accept="text/plain") as log,
+            request(address, "GET", "/docker/engines/requests?model=demo", accept="text/event-stream") as records,
+        ):
+            lines, events = log.lines(), records.events()
+            assert json.loads(next(events)) == {"status": "connected"}
+            assert say(server, "demo")
+            assert next(line for line in lines if "loading → ready" in line).startswith("[")
+            (record,) = json.loads(next(events))["records"]
+            assert (record["model"], record["status_code"], record["request"]) == ("demo", 200, "")
 
 
 def test_keys(paths: Paths, registry: FaultyRegistry) -> None:

@@ -1,7 +1,7 @@
 """Which routes a listener offers: Corral's own and OpenAI's at once, every other dialect's when first asked for.
 
-A dialect's routes are under their root paths and, always, under its prefix. Where two dialects want the same root path,
-the listener's own dialect has it, and on a listener without one the first in `ORDER`.
+A dialect's routes are under their root paths and, always, under its prefix. Where two want the same root path, the
+listener's own dialect has it, then Corral itself, then the first in `ORDER`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def table(own: Iterable[Route], late: Callable[[], Iterable[Route]], groups: Gro
 
     def further() -> list[Route]:
         made = {name: list(groups[name]()) for name in ORDER if name in groups}
-        roots = [route for name in sorted(made, key=lambda name: name != dialect) for route in made[name]]
+        others = [route for name in made if name != dialect for route in made[name]]
         under = [route for name in made for route in mounted(f"/{name}", made[name])]
         rest = [replace(each, dialect=CONTROL) for each in late()]
-        return [*roots, *first, *rest, *under] if dialect in made else [*rest, *roots, *under]
+        late_ones = [*rest, *others, *under]
+        return [*made[dialect], *first, *late_ones] if dialect in made else late_ones
 
     return Table((), late=further) if dialect in groups else Table(first, late=further)

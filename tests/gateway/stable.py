@@ -69,6 +69,7 @@ class Stable:
         self.waiting = self.held = self.granted = self.at_once = 0
         self.keep_alives: list[float | None] = []
         self.lease_error: Exception | None = None
+        self.late_error: Exception | None = None  # for those who have waited
         self.bad_config = False
         self.next_settings: Settings | None = None
         self.listeners = Listeners(build(self, self))
@@ -126,6 +127,8 @@ class Stable:
         self.waiting += 1
         try:
             await self.gate.wait()
+            if self.late_error is not None:
+                raise self.late_error
             await unit.slots.acquire()
         finally:
             self.waiting -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -188,6 +189,36 @@ def test_what_cannot_be_configured_says_why(given: dict[str, Any], error: type[C
     with pytest.raises(error) as caught:
         asked(**given)
     assert caught.value.hint
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    ["model", "mode", "context-size", "runtime-flags", "raw-runtime-flags", "keep_alive", "speculative", "vllm",
+     "llamacpp"]
+)  # fmt: skip
+
+
+@given(st.dictionaries(FIELDS, ANY | st.sampled_from(["-1", "5m", "--temp 0", "embedding"]), max_size=5))
+def test_whatever_is_sent_is_read_or_refused(body: dict[str, Any]) -> None:
+    """Nothing but our own errors comes of it; what is read can be kept and shown."""
+    try:
+        found = configure.read(json.dumps({"model": "m", **body}).encode()).over(Tuning())
+    except CorralError:
+        return
+    json.dumps(configure.shown("m", found, None), allow_nan=False)
+    assert found.context is None or found.context > 0
+    assert found.args is None or not any("/" in each for each in found.args)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_reader(body: bytes) -> None:
+    """As little as any JSON does."""
+    with suppress(CorralError):
+        configure.read(body)
 
 
 def test_what_is_allowed_tunes_only() -> None:

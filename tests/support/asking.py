@@ -87,7 +87,7 @@ def _chunks(data: bytes) -> list[bytes]:
 
 def tokens_of(reply: Reply) -> int:
     """What an answer says it took, plain or streamed."""
-    if not reply.body.startswith(b"data:"):
+    if not reply.headers["content-type"].startswith("text/event-stream"):
         return int(reply.json()["usage"]["total_tokens"])
     last = [json.loads(line[6:]) for line in reply.body.decode().splitlines() if line.startswith("data: {")]
     return next(int(each["usage"]["total_tokens"]) for each in reversed(last) if each.get("usage"))

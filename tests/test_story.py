@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from hypothesis import given
@@ -151,7 +152,47 @@ def test_the_same_refusal_is_told_once() -> None:
     events.up()
     for _ in range(3):
         events.post("request.refused", "256 requests wait already", code="queue_full")
-    assert events.told()[0][-1] == "a request was refused: 256 requests wait already (3 times)"
+    until = datetime.fromtimestamp(events.at).strftime("%H:%M:%S")
+    assert events.told()[0][-1] == f"a request was refused: 256 requests wait already (3 times until {until})"
+
+
+def test_the_same_again_is_folded() -> None:
+    """What says the same again and again is one line, with how often and until when; so it is where two take turns."""
+    events = Events()
+    for _ in range(5):
+        events.post("request.waits", "a request for qwen waits as number 1, about 4 s", after_s=10.0)
+    waited = events.at
+    events.post("scheduler.start", "start qwen", why="a request asked for it")
+    events.up()
+    for _ in range(3):
+        events.post("unit.warning", "qwen.1: the disk is slow", after_s=1.0)
+        events.post("unit.dropped", "qwen.1: connection reset", after_s=1.0)
+    times = [datetime.fromtimestamp(at).strftime("%H:%M:%S") for at in (waited, events.at - 1.0, events.at)]
+    assert events.told() == [
+        [
+            f"asked for by a request, which waits (5 times until {times[0]})",
+            "started",
+            "ready, loaded in 3.4 s",
+            f"warning: the disk is slow (3 times until {times[1]})",
+            f"connection reset (3 times until {times[2]})",
+        ]
+    ]
+    assert events.told(since_wall_s=events.at) == [[f"connection reset (3 times until {times[2]})"]]
+    events.post("unit.warning", "qwen.1: the disk is slow", after_s=2 * 86400.0)
+    date = datetime.fromtimestamp(events.at).strftime("%Y-%m-%d %H:%M:%S")
+    assert f"warning: the disk is slow (4 times until {date})" in events.told()[0]
+
+
+def test_a_start_that_lacks_memory() -> None:
+    """What a start waits for is told with the start that it led to."""
+    events = Events()
+    events.post("unit.waits", "qwen waits for memory: it needs 5 GiB on gpu0, 3 GiB free, 4 GiB used by others")
+    events.post("scheduler.start", "start qwen", why="a request asked for it")
+    events.up()
+    assert events.told()[0][:2] == [
+        "waits for memory: it needs 5 GiB on gpu0, 3 GiB free, 4 GiB used by others",
+        "started",
+    ]
 
 
 def test_others_are_left_out() -> None:
@@ -179,8 +220,8 @@ def test_only_the_last_lines_and_only_the_last_hour() -> None:
 
 
 kinds = st.sampled_from(
-    ["unit.state", "scheduler.start", "scheduler.stop", "request.waits", "request.refused", "unit.hung", "unit.warning",
-     "unit.wanted", "server.ready", "server.ending", "server.ended", "unit.ended", "something.new"]
+    ["unit.state", "scheduler.start", "scheduler.stop", "request.waits", "unit.waits", "request.refused", "unit.hung",
+     "unit.warning", "unit.wanted", "server.ready", "server.ending", "server.ended", "unit.ended", "something.new"]
 )  # fmt: skip
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
 steps = sorted({str(event) for _, event in TABLE})

@@ -272,7 +272,7 @@ class Measures:
         if unit.plan is plan:
             unit.plan = replace(plan, footprint=footprint)
         self._measured(plan.model, footprint, True)
-        if predicted.origin != "measured":
+        if predicted.origin != "measured" and _shown(predicted) != _shown(footprint):
             text = (
                 f"{plan.unit} takes {show_bytes(footprint.total_bytes)}, "
                 f"where {show_bytes(predicted.total_bytes)} were expected"
@@ -296,6 +296,8 @@ class Measures:
             if unit.plan is plan:
                 unit.plan = replace(plan, footprint=footprint)
             self._measured(plan.model, footprint, True)
+            if _shown(footprint) == _shown(plan.footprint):
+                continue
             grown, before = show_bytes(footprint.total_bytes), show_bytes(plan.footprint.total_bytes)
             text = f"{plan.unit} has come to take {grown}, where {before} were known"
             sizes = dict(footprint.bytes_by_device)
@@ -306,6 +308,11 @@ class Measures:
             (unit for unit in self._running() if unit.name == f"{model}.{generation}" and unit.running is not None),
             None,
         )
+
+
+def _shown(footprint: Footprint) -> dict[str, str]:
+    """As people are told of it: what does not differ there is no news."""
+    return {device: show_bytes(size) for device, size in footprint.bytes_by_device.items()}
 
 
 def _planned(units: Iterable[Unit]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from corral.api import Chapter, EventInfo, Story, StoryLine
 from corral.units import show_bytes, show_duration
@@ -11,6 +12,8 @@ from corral.units import show_bytes, show_duration
 _SERVER = ("server.ready", "server.ending", "server.ended")
 _DOWN = ("stopped", "backoff", "failed")
 _SAME_REFUSALS_S = 60.0
+_FOLDED_OVER = 4
+"""Over how many lines back one that says the same again is folded."""
 
 
 @dataclass
@@ -18,6 +21,10 @@ class _Line:
     event: EventInfo
     text: str
     times: int = 1
+    until_wall_s: float = 0.0
+
+    def again(self, event: EventInfo) -> None:
+        self.times, self.until_wall_s = self.times + 1, event.wall_s
 
 
 @dataclass
@@ -33,7 +40,7 @@ def tell(events: Iterable[EventInfo], model: str, *, since_wall_s: float = 0.0, 
     left, left_out = lines, 0
     for chapter in reversed(_Teller(model).chapters(events)):
         began = chapter.lines[0].event.wall_s
-        wanted = [line for line in chapter.lines if line.event.wall_s >= since_wall_s]
+        wanted = [line for line in chapter.lines if max(line.event.wall_s, line.until_wall_s) >= since_wall_s]
         shown = wanted if left is None else wanted[len(wanted) - min(left, len(wanted)) :]
         left_out += len(wanted) - len(shown)
         if left is not None:
@@ -44,8 +51,9 @@ def tell(events: Iterable[EventInfo], model: str, *, since_wall_s: float = 0.0, 
 
 
 def _shown(line: _Line, began: float) -> StoryLine:
-    text = line.text if line.times == 1 else f"{line.text} ({line.times} times)"
-    event = line.event
+    text, event = line.text, line.event
+    if line.times > 1:
+        text = f"{text} ({line.times} times until {_moment(line.until_wall_s, event.wall_s)})"
     return StoryLine(event.wall_s, round(max(0.0, event.wall_s - began), 3), text, event.kind, event.seq)
 
 
@@ -78,21 +86,21 @@ class _Teller:
         self._settle_led()
         if not self._told:
             self._told.append(_Chapter(None))
-        self._told[-1].lines.append(_Line(event, text or event.kind))
+        _add(self._told[-1].lines, event, text or event.kind)
 
     def _lead(self, event: EventInfo, text: str) -> None:
         if self._state in _DOWN or self._state == "stopping":
-            self._led.append(_Line(event, text))
+            _add(self._led, event, text)
         else:
             self._tell(event, text)
 
     def _settle_led(self) -> None:
         """What should have led to a start led to none."""
-        if self._led:
-            if not self._told:
-                self._told.append(_Chapter(None))
-            self._told[-1].lines += self._led
-            self._led = []
+        led, self._led = self._led, []
+        if led and not self._told:
+            self._told.append(_Chapter(None))
+        for line in led:
+            _add(self._told[-1].lines, line.event, line.text, line)
 
     def _begin(self, generation: int | None) -> None:
         self._told.append(_Chapter(generation, self._led))
@@ -122,6 +130,8 @@ class _Teller:
         elif kind == "request.waits":
             if self._state in _DOWN or self._state == "stopping":
                 self._lead(event, "asked for by a request, which waits")
+        elif kind == "unit.waits":
+            self._lead(event, self._short(event.text))
         elif kind == "request.refused":
             self._refused(event)
         elif kind == "unit.hung":
@@ -199,7 +209,7 @@ class _Teller:
             line = lines[-1]
             same = line.event.kind == event.kind and line.event.data.get("code") == event.data.get("code")
             if same and event.wall_s - line.event.wall_s < _SAME_REFUSALS_S:
-                line.times += 1
+                line.again(event)
                 return
         self._tell(event, text)
 
@@ -213,6 +223,24 @@ class _Teller:
         if head == self._model and dot and number.rstrip(":").isdigit() and more:
             return more
         return text
+
+
+def _add(lines: list[_Line], event: EventInfo, text: str, made: _Line | None = None) -> None:
+    """Adds a line, or counts it with one of the last that says the same. Steps of a unit are never the same twice."""
+    if event.kind != "unit.state":
+        for line in lines[-_FOLDED_OVER:]:
+            if line.text == text and line.event.kind == event.kind:
+                line.times += 1 if made is None else made.times
+                line.until_wall_s = event.wall_s if made is None or made.times == 1 else made.until_wall_s
+                return
+    lines.append(made or _Line(event, text))
+
+
+def _moment(wall_s: float, after_wall_s: float) -> str:
+    """The time of day here; with its date, where that is another than the reader expects."""
+    at = datetime.fromtimestamp(wall_s)
+    same_day = at.date() == datetime.fromtimestamp(after_wall_s).date()
+    return f"{at:%H:%M:%S}" if same_day else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _made_room(event: EventInfo) -> str:

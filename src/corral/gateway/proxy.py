@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from corral import clock
-from corral.errors import EngineGone, NotJson
+from corral.errors import EngineGone, Forbidden, NotJson
 from corral.gateway import headers as fields
 from corral.gateway import upstream
 from corral.gateway.again import Tries
@@ -32,6 +32,7 @@ _LARGE_BYTES = 256 << 10
 
 _TAIL_BYTES = 4096  # of an answer; the engine's timings are in its last event
 _SAFE = ("GET", "HEAD", "OPTIONS")
+INFINITY = float("inf")
 
 
 class Proxy:
@@ -103,6 +104,8 @@ class Proxy:
             request_headers = fields.of_json(request_headers)
         keep_s = fields.keep_alive_s(fields.first(exchange.headers, b"x-corral-keep-alive"))
         keep_s = keep_alive_s if keep_s is None else keep_s
+        if keep_s == INFINITY:
+            _check_pin(exchange)
         key = exchange.caller.id if exchange.caller is not None else ""
         judged, again = again, again or method in _SAFE
         pool = self.pool if again else None
@@ -216,6 +219,17 @@ class Proxy:
 
 def _target(exchange: Exchange) -> bytes:
     return exchange.raw_path + b"?" + exchange.query if exchange.query else exchange.raw_path
+
+
+def _check_pin(exchange: Exchange) -> None:
+    """Who holds a key that is not the server's own may not take a place that nobody else gets back. Raises
+    Forbidden."""
+    if exchange.caller is not None and not exchange.caller.may("admin"):
+        raise Forbidden(
+            "keeping a model loaded for ever needs a key with the scope admin",
+            hint="say a duration such as 1h in keep-alive; `pin: true` in models.yaml keeps a model",
+            scope="admin",
+        )
 
 
 def _request_id(exchange: Exchange) -> bytes:

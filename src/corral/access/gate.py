@@ -256,15 +256,16 @@ class AccessGate:
             self.recorder.models(exchange, model, body)
         tokens = sizes.takes_tokens(exchange.method, exchange.path)
         ticket = Ticket(self._desk, caller, model, body, tokens)
-        if exchange.inner and not tokens:
-            return None  # a part of a request that is counted itself
-        if (key := caller.key) is None:
-            return ticket
-        known = self._settings().models.get(model)
-        if not key.may_use((model, *known.aliases) if known is not None else (model,)):
+        key = caller.key
+        known = self._settings().models.get(model) if key is not None else None
+        if key is not None and not key.may_use((model, *known.aliases) if known is not None else (model,)):
             raise Forbidden(
                 f"the key {key.id} may not use {model}", hint="GET /v1/models lists what it may use", model=model
             )
+        if exchange.inner and not tokens:
+            return None  # a part of a request that is counted itself
+        if key is None:
+            return ticket
         size = sizes.NOTHING
         if tokens and key.limits.counts_tokens:
             size = sizes.size_of(exchange.path, body, known.context if known is not None else None)

@@ -18,9 +18,11 @@ from corral.config.paths import Paths
 from gateway.test_listen import free_port
 from support.faulty_registry import FaultyRegistry, serving
 from support.ggufs import write_chain
-from support.server import Server
+from support.llama import llama_server
+from support.server import Server, until
 
 LISTEN = "listen: {address: '127.0.0.1:0', dialect: llamacpp}\n"
+HI = {"role": "user", "content": "hi"}
 WORDS = ["to", "be", "or", "not"]
 
 
@@ -198,6 +200,34 @@ def test_who_may_do_what(paths: Paths) -> None:
             assert send(server, method, "/llamacpp" + path, body, key)[0] == 403, path
         assert send(server, "GET", "/slots?model=demo", key=admin)[0] == 200
         assert send(server, "POST", "/models/unload", {"model": "d"}, admin) == (200, {"success": True})
+
+
+@pytest.mark.engines
+def test_a_llama_server_behind_it(paths: Paths) -> None:
+    """Its own answers, byte for byte what it says of itself; and a client that leaves ends its work there too."""
+    model = f"{{name: demo, source: 'builtin:demo', executable: '{llama_server()}', context: 2048}}"
+    with Server(paths, f"{LISTEN}models: [{model}]", listen="") as server:
+        body = {"model": "demo", "prompt": "x", "n_predict": 3, "temperature": 0}
+        code, said = send(server, "POST", "/completion", body)
+        assert (code, said["tokens_predicted"], said["stop"]) == (200, 3, True)
+        props = send(server, "GET", "/props?model=demo")[1]
+        assert props == send(server, "GET", "/upstream/demo/props")[1]
+        assert (props["model_alias"], props["endpoint_slots"], props["ui"]) == ("demo", True, False)
+        assert send(server, "GET", "/lora-adapters?model=demo")[1] == []
+        counted = send(server, "POST", "/chat/completions/input_tokens", {"model": "demo", "messages": [HI]})[1]
+        assert counted["object"] == "response.input_tokens"
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+        raw = json.dumps({**body, "n_predict": 2000, "ignore_eos": True, "stream": True}).encode()
+        connection.request("POST", "/completion", raw, {"x-conversation-id": "talk::demo"})
+        answer = connection.getresponse()
+        assert answer.readline().startswith(b"data: ")
+        answer.close()
+        connection.close()
+        until(
+            lambda: not any(each["is_processing"] for each in send(server, "GET", "/slots?model=demo")[1]),
+            "the engine to stop",
+        )
+        assert send(server, "POST", "/upstream/demo/v1/streams/lookup", {"conversation_ids": ["talk::demo"]})[1] == []
 
 
 def test_reload_changes_what_an_address_speaks(paths: Paths) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
 
 from corral.config.settings import Listen
 from corral.errors import Bug, CorralError, LocalOnly, MethodNotAllowed, NotFound
@@ -119,7 +120,10 @@ class App:
             exchange.caller = self._gate.enter(exchange, route.scope)
         if route.mount:
             exchange.path = exchange.path[len(route.mount) :] or "/"
-            exchange.raw_path = exchange.raw_path[len(route.mount) :] or b"/"
+            mount = route.mount.encode()
+            if not exchange.raw_path.startswith(mount):  # it was written with percent signs, which say the same
+                exchange.raw_path = quote(route.mount + exchange.path).encode()
+            exchange.raw_path = exchange.raw_path[len(mount) :] or b"/"
         if route.piecewise:
             await route.handler(exchange, match, b"")
             return
@@ -188,7 +192,7 @@ def build(
     control = Control(host, heartbeat_s)
     pulses = pulses or Pulses()
     proxy = Proxy(host, leases, pulses, conversations, gate)
-    means = Means(host, leases, pulses, proxy.pool, conversations, gate) if fast else None
+    means = Means(host, leases, pulses, proxy.pool, conversations, gate, proxy.silent) if fast else None
 
     def late() -> list[Route]:
         # Loaded by those who ask for keys, or for the store.

@@ -14,6 +14,7 @@ from corral.config.settings import Listen, ModelSettings, Settings
 from corral.errors import CorralError
 from corral.gateway import headers as fields
 from corral.gateway.continued import TARGETS
+from corral.gateway.count import Silent
 from corral.gateway.exchange import Exchange
 from corral.gateway.fast_heads import Answer, Answers, as_lines, lines_of
 from corral.gateway.gate import Caller, Gate
@@ -44,7 +45,10 @@ class Means:
         pool: Pool,
         conversations: Conversations | None = None,
         gate: Gate | None = None,
+        silent: Silent | None = None,
     ) -> None:
+        """`silent` are the models whose streams have to be asked what they took."""
+        self.silent = silent or Silent()
         self.host, self.leases, self.pulses, self.pool = host, leases, pulses, pool
         self.conversations, self.gate = conversations, gate
         self.answers = Answers()

@@ -109,6 +109,8 @@ class FastExchange(WireExchange):
         if plan.route.plain is not None and not plan.route.plain(found, body):
             return False
         model = found.name
+        if stream and gate is not None and model in means.silent:
+            return False
         held = means.leases.try_lease(model)
         if held is None:
             return False
@@ -303,7 +305,11 @@ class FastExchange(WireExchange):
             means.pool.give(endpoint, engine)
         means.pulses.end(pulse)
         if self._ticket is not None:
-            self._ticket.settle(usage_of(end), pulse.chunks)
+            usage = usage_of(end)
+            if passage is not None and not passage.says(b'"error"'):
+                means.silent.ended(self._model, told=usage is not None)
+            said = self._sent.read().tokens if usage is None and self._sent is not None else 0
+            self._ticket.settle(usage, max(said, pulse.chunks))
         held.give_back()
         self._link.done(self)
 

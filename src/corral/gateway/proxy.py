@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from corral import clock
 from corral.errors import EngineGone, Forbidden, NotJson
+from corral.gateway import count, upstream
 from corral.gateway import headers as fields
-from corral.gateway import upstream
 from corral.gateway.again import Tries
 from corral.gateway.begun import Begun
 from corral.gateway.dialects.dialect import Translate
@@ -18,6 +18,7 @@ from corral.gateway.gate import Gate
 from corral.gateway.host import Host
 from corral.gateway.link import Pool
 from corral.gateway.named import named
+from corral.gateway.passing import Passing
 from corral.gateway.peek import peek, splice
 from corral.gateway.recall import Conversations, Recalled
 from corral.gateway.relay import relay
@@ -52,6 +53,7 @@ class Proxy:
         self._conversations = conversations
         self._gate = gate
         self.pool = Pool()
+        self.silent = count.Silent()
         self.at_rest: list[Callable[[], None]] = []
 
     def rest(self) -> None:
@@ -111,12 +113,16 @@ class Proxy:
         pool = self.pool if again else None
         tries, end, events = Tries(self._leases, again), b"", 0
         going = waiting = None
+        hides = False
         if begun is not None:
             ticket = begun.ticket
         else:
             ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
             if ticket is not None:
                 body = ticket.body
+        if stream and ticket is not None and begun is None and model in self.silent:
+            asked = count.asking(body)
+            hides, body = asked is not None, asked or body
         if stream:
             going = resume(target, body, begun.sent if begun is not None else None)
             if (waiting := feedback(exchange, self._host, model)) is not None:
@@ -153,7 +159,15 @@ class Proxy:
                             told = translate(lease) if translate is not None else None
                             if going is not None:
                                 told = going.told_by(told)
-                            end = await relay(exchange, lease, tries, response, pulse, told, going, waiting)
+                            end = await relay(
+                                exchange,
+                                lease,
+                                tries,
+                                response,
+                                pulse,
+                                told,
+                                Passing(lease, going, waiting, hides=hides),
+                            )
                             pulse.whole = True
                             if stream:
                                 tries.ended(lease, end)
@@ -184,6 +198,8 @@ class Proxy:
                     usage, events = going.usage(end), max(going.tokens, events)
                 else:
                     usage = usage_of(end)
+                if stream and not hides and end.rstrip().endswith(b"[DONE]"):
+                    self.silent.ended(model, told=usage is not None)
                 refused = exchange.status >= 400 or (exchange.early and not exchange.gone)
                 ticket.settle(usage, 0 if refused else events)
 

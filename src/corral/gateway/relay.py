@@ -9,8 +9,7 @@ from corral.gateway.again import Tries
 from corral.gateway.dialects import chat
 from corral.gateway.dialects.dialect import Translation, kept
 from corral.gateway.exchange import Exchange
-from corral.gateway.feedback import Feedback
-from corral.gateway.resume import Resume
+from corral.gateway.passing import Passing
 from corral.gateway.sse import TAIL_BYTES, Splitter
 from corral.scheduler.lease import Lease
 from corral.supervisor.pulse import Pulse
@@ -29,46 +28,25 @@ async def relay(
     response: upstream.Response,
     pulse: Pulse,
     translation: Translation | None,
-    resume: Resume | None = None,
-    feedback: Feedback | None = None,
+    passing: Passing,
 ) -> bytes:
     """Relays an answer to its client. The end of what the engine sent, as much as a stream's tail has.
 
-    Every event of a stream passes through `resume`, which may have an answer go on that has begun already; `feedback`
-    tells what an engine says of its progress. Raises what `tries` makes of an answer that tells of its engine, before
-    anything of it is sent.
+    Every event of a stream goes through `passing`. Raises what `tries` makes of an answer that tells of its engine,
+    before anything of it is sent.
     """
     kind = fields.first(response.headers, b"content-type") or b""
     coding = fields.first(response.headers, b"content-encoding")
     head = fields.downward(response.headers) + fields.of_lease(lease)
     if kind[:17].lower() == b"text/event-stream" and coding in (None, b"identity") and exchange.method != "HEAD":
-        passing = _Passing(lease, resume, feedback)
         if translation is not None:
             return await _translate_events(exchange, lease, tries, head, response, pulse, translation, passing)
         return await _relay_events(exchange, lease, tries, head, response, pulse, passing)
-    if resume is not None and resume.going_on:
-        raise resume.refused(response.status)
+    if (error := passing.not_events(response.status)) is not None:
+        raise error
     if translation is not None:
         return await _translate_plain(exchange, lease, tries, head, response, pulse, translation)
     return await _relay_plain(exchange, lease, tries, head, response, pulse)
-
-
-class _Passing:
-    """What is done to whole events on their way."""
-
-    def __init__(self, lease: Lease, resume: Resume | None, feedback: Feedback | None) -> None:
-        self._lease, self._resume, self._feedback = lease, resume, feedback
-
-    def first(self, whole: bytes) -> bytes:
-        """As long as no answer has begun."""
-        whole = self._feedback.told(whole) if self._feedback is not None else whole
-        return self.through(whole) if whole else b""
-
-    def through(self, whole: bytes) -> bytes:
-        return self._resume.passed(whole) if self._resume is not None else whole
-
-    def out(self, said: bytes, kind: bytes = b"text/event-stream") -> bytes:
-        return self._resume.marked(said, kind, self._lease) if self._resume is not None else said
 
 
 async def _relay_events(
@@ -78,7 +56,7 @@ async def _relay_events(
     head: fields.Fields,
     response: upstream.Response,
     pulse: Pulse,
-    passing: _Passing,
+    passing: Passing,
 ) -> bytes:
     """The head goes out with the first whole event, so that until then the request can be tried again."""
     splitter = Splitter()
@@ -174,7 +152,7 @@ async def _translate_events(
     response: upstream.Response,
     pulse: Pulse,
     translation: Translation,
-    passing: _Passing,
+    passing: Passing,
 ) -> bytes:
     """The head goes out with the first thing there is to say, so that until then the request can be tried again."""
     splitter = Splitter()

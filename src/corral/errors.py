@@ -121,6 +121,12 @@ class QueueFull(CallerError):
     code, status = "queue_full", 503
 
 
+class TooManyConnections(CallerError):
+    """There is no room for another connection."""
+
+    code, status = "too_many_connections", 503
+
+
 class DeadlinePassed(CallerError):
     """The request waited in the queue or for a load longer than it may."""
 

@@ -253,6 +253,35 @@ async def test_who_says_nothing_more_is_let_go(stable: Stable, sent: bytes, stat
     await until(lambda: stable.listeners.in_flight == 0, "forgotten")
 
 
+async def test_there_are_never_more_connections_than_there_is_room_for(stable: Stable) -> None:
+    """One too many is told so and closed; those that are open go on, and when one leaves there is room again."""
+    stable.listeners = Listeners(build(stable, stable), Limits(connections=2))
+    await stable.open()
+    async with raw(stable.address) as first:
+        async with raw(stable.address) as second:
+            for each in (first, second):
+                each.send(HEALTH)
+                assert (await each.answer())[0] == 200
+            async with raw(stable.address) as third:
+                got = await third.all()
+                assert got.startswith(b"HTTP/1.1 503 ")
+                assert b"retry-after: 1\r\n" in got
+                assert b"too_many_connections" in got
+            first.send(HEALTH)
+            assert (await first.answer())[0] == 200
+
+        async def let_in() -> bool:
+            async with raw(stable.address) as another:
+                another.send(HEALTH)
+                return (await another.answer())[0] == 200
+
+        tries = 0
+        while not await let_in():
+            tries += 1
+            assert tries < 500, "the place of the one that left was never given on"
+            await asyncio.sleep(0.01)
+
+
 async def test_a_trickle_is_no_progress(stable: Stable) -> None:
     """A byte now and then does not keep a head or a body alive."""
     impatient(stable)

@@ -9,7 +9,7 @@ import sys
 from typing import cast
 
 from corral import clock
-from corral.errors import CallerError, TooSlow
+from corral.errors import CallerError, TooManyConnections, TooSlow
 from corral.gateway.answer import encode
 from corral.gateway.connections import Connections, Usual
 from corral.gateway.dialects import openai
@@ -22,6 +22,7 @@ from corral.gateway.wire import STATUS_LINES, WireExchange, Work
 
 NEVER = float("inf")
 _PASS_ON_S = 0.01
+_TOO_MANY = "close those that are not used, or raise the server's bound on open files (ulimit -n)"
 
 
 class Connection(asyncio.Protocol):
@@ -61,6 +62,9 @@ class Connection(asyncio.Protocol):
             self._fd = transport.get_extra_info("socket").fileno()
         self.deadline = clock.monotonic() + self._limits.head_s
         self._all.add(self)
+        if self._all.are_too_many:
+            self._refuse(TooManyConnections("too many connections are open", hint=_TOO_MANY, retry_after_s=1))
+            return
         if self._early:
             self._go_on()
         if self._all.heir is not None:
@@ -246,11 +250,12 @@ class Connection(asyncio.Protocol):
         self._read_head(data)
 
     def _refuse(self, error: CallerError) -> None:
-        """What came is no request. It is told so, and that is all."""
+        """What came is no request, or cannot be taken in. It is told so, and that is all."""
         body = encode(openai.error(error))
+        again = b"" if error.retry_after_s is None else b"retry-after: %d\r\n" % error.retry_after_s
         self.transmit(
-            b"%b%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
-            % (STATUS_LINES[error.status], self.standing_fields(), len(body), body)
+            b"%b%b%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+            % (STATUS_LINES[error.status], self.standing_fields(), again, len(body), body)
         )
         self._close()
 

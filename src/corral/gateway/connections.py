@@ -15,6 +15,7 @@ from corral.gateway.exchange import Exchange
 from corral.gateway.fast import Fast, Plan
 from corral.gateway.head import Head
 from corral.gateway.heads import Heads
+from corral.gateway.room import most_connections
 
 if TYPE_CHECKING:
     from corral.gateway.connection import Connection
@@ -33,6 +34,7 @@ class Limits:
     linger_bytes: int = 64 << 20
     early_bytes: int = 64 << 10  # of further requests while one is answered; then they wait in the kernel
     look_s: float = 1.0  # how often these times are looked at
+    connections: int | None = None  # open at once on one address; None = as many as the process has room for
 
 
 LIMITS = Limits()
@@ -72,6 +74,7 @@ class Connections:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
+        self._most = most_connections() if limits.connections is None else limits.connections
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._fields = b""
@@ -93,6 +96,10 @@ class Connections:
         self._open.add(connection)
         if self._timer is None:
             self._timer = self.loop.call_later(self.limits.look_s, self._look)
+
+    @property
+    def are_too_many(self) -> bool:
+        return len(self._open) > self._most
 
     def discard(self, connection: Connection) -> None:
         self._open.discard(connection)

@@ -19,6 +19,7 @@ from corral.conversations.keeper import KeptConversations
 from corral.errors import CorralError, Stopping, UnknownModel
 from corral.events import EventLog
 from corral.facts import Adapters, one_spec, policy, specs
+from corral.gateway.gate import Caller, may_not
 from corral.gateway.listen import Listeners
 from corral.guests import Guests
 from corral.measures import Measures
@@ -88,16 +89,22 @@ class ControlPlane:
     def resolve(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
         return resolve(self.settings, name, listener_default)
 
-    async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
+    async def find(
+        self, name: str | None, listener_default: str | None = None, caller: Caller | None = None
+    ) -> ModelSettings:
         try:
             model = self.resolve(name, listener_default)
         except UnknownModel as unknown:
             if not name:
                 raise
-            guest = await self._guest(name, unknown)
+            if caller is not None and not caller.may_use(await asyncio.to_thread(self._guests.called, name)):
+                raise may_not(name) from None  # before it is looked up, so that nobody learns what is here
+            guest = await self._guest(name, unknown, fetch=caller is None or caller.may("pull"))
             await self._foretell(guest)
             return guest
         if model.ref is not None and self._state(model.name) is not State.READY:
+            if caller is not None and not caller.may_use((model.name, *model.aliases)):
+                raise may_not(model.name)
             await self._make_here(model)
         return model
 
@@ -244,7 +251,7 @@ class ControlPlane:
         since_wall_s = 0.0 if last_s is None else clock.wall() - last_s
         await self._journal.flush()
         try:
-            model, unknown = (await self.known(name)).name, None
+            model, unknown = self._replica(name) or (await self.known(name)).name, None
         except UnknownModel as error:
             model, unknown = name, error  # what is not configured any more may still have a story
         told = await asyncio.to_thread(self._tell, model, since_wall_s, lines)
@@ -286,14 +293,25 @@ class ControlPlane:
             return error
         return None
 
+    def _replica(self, name: str) -> str | None:
+        """The unit that is meant where `name` is that of a replica: `<model>~2`, or so after an alias."""
+        called, mark, number = name.rpartition("~")
+        if not mark:
+            return None
+        with suppress(UnknownModel):
+            name = f"{self.resolve(called).name}~{number}"
+        return name if self._fleet.get(name) is not None else None
+
     async def stop(self, name: str, *, wait: bool = True) -> ActionResult:
-        model, began = (await self.known(name)).name, clock.monotonic()
-        units = [unit for unit in self._fleet.of_model(model) if unit.state is not State.STOPPED]
+        replica, began = self._replica(name), clock.monotonic()
+        model = replica or (await self.known(name)).name
+        those = self._fleet.of_model(model) if replica is None else [self._fleet.get(model)]
+        units = [unit for unit in those if unit is not None and unit.state is not State.STOPPED]
         if not units:
-            if (waited := self._refuse_waiting(model)) == 0:
+            if replica is not None or (waited := self._refuse_waiting(model)) == 0:
                 return self._result(model, False, began, f"{model} does not run")
-            those = "1 request that waited for it was" if waited == 1 else f"{waited} requests that waited for it were"
-            return self._result(model, True, began, f"{model} does not run; {those} refused")
+            waits = "1 request that waited for it was" if waited == 1 else f"{waited} requests that waited for it were"
+            return self._result(model, True, began, f"{model} does not run; {waits} refused")
         self._scheduler.stop_unit(model, "`corral stop`")
         for unit in units:
             if unit.state in (State.BACKOFF, State.FAILED):
@@ -365,6 +383,8 @@ class ControlPlane:
             self.events.post("config.refused", f"{error.message} (the running configuration stays)", code=error.code)
 
     def _state(self, model: str) -> State:
+        if "~" in model:
+            return unit.state if (unit := self._fleet.get(model)) is not None else State.STOPPED
         states = [unit.state for unit in self._fleet.of_model(model)]
         return State.READY if State.READY in states else states[0] if states else State.STOPPED
 

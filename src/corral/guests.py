@@ -100,6 +100,10 @@ class Guests:
         hint = f"fetch it with: corral pull {name}{near}"
         return UnknownModel(unknown.message, hint=hint, **unknown.details)
 
+    def called(self, name: str) -> tuple[str, ...]:
+        """What a model that somebody calls `name` is called: that, and its full name."""
+        return tuple({name, self._full(name)})
+
     def _full(self, name: str) -> str:
         try:
             return self._library.ref(name).name

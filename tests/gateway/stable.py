@@ -25,6 +25,7 @@ from corral.engines.plan import Endpoint
 from corral.errors import ConfigError, QueueFull, Stopping
 from corral.events import EventLog
 from corral.gateway.app import build
+from corral.gateway.gate import Caller
 from corral.gateway.listen import Listeners
 from corral.routing.resolve import resolve
 from corral.scheduler.lease import Held, Lease
@@ -218,7 +219,9 @@ class Stable:
     def resolve(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
         return resolve(self._settings, name, listener_default)
 
-    async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
+    async def find(
+        self, name: str | None, listener_default: str | None = None, caller: Caller | None = None
+    ) -> ModelSettings:
         return self.resolve(name, listener_default)
 
     async def known(self, name: str) -> ModelSettings:

@@ -45,7 +45,7 @@ class Messages:
     async def answer(self, exchange: Exchange, match: Match, body: bytes) -> None:
         number(exchange)
         asked = read(body)
-        model = await self._host.find(asked.model, exchange.listener_default)
+        model = await self._host.find(asked.model, exchange.listener_default, exchange.caller)
         name = asked.model or model.name
         await self._chat.ask(
             exchange,
@@ -64,7 +64,7 @@ class Messages:
     async def count(self, exchange: Exchange, match: Match, body: bytes) -> None:
         number(exchange)
         asked = read(body, counting=True)
-        model = await self._host.find(asked.model, exchange.listener_default)
+        model = await self._host.find(asked.model, exchange.listener_default, exchange.caller)
         tokens = await self._chat.count(exchange, model, asked.chat)
         await send_json(exchange, {"input_tokens": tokens})
 
@@ -94,7 +94,7 @@ async def send_model(exchange: Exchange, inference: Inference, name: str) -> Non
     """One model in Anthropic's shape. Raises UnknownModel."""
     exchange.dialect = ANTHROPIC
     number(exchange)
-    await send_json(exchange, models.entry(await inference.entry(name)))
+    await send_json(exchange, models.entry(await inference.entry(name, exchange.caller)))
 
 
 def number(exchange: Exchange) -> None:

@@ -48,7 +48,7 @@ class Chat:
         except NotJson:
             await self._proxy.infer(exchange, body)  # which says what is wrong with it
             return
-        model = await self._host.find(named(exchange, seen.model), exchange.listener_default)
+        model = await self._host.find(named(exchange, seen.model), exchange.listener_default, exchange.caller)
         style = await self._traits.of(model)
         if self.relays(model, body):
             await self._proxy.infer(exchange, body)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from corral.errors import Forbidden
 from corral.gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -76,3 +77,9 @@ class Gate(Protocol):
         """The answer's fields where a browser asks whether a page may send something; None where none asks. Raises
         OriginRefused."""
         ...
+
+
+def may_not(model: str) -> Forbidden:
+    """What a caller hears who names a model that it may not have, be there such a model or not."""
+    shown = model if len(model) <= 200 else model[:200] + "…"
+    return Forbidden(f"this key may not use {shown}", hint="GET /v1/models lists what it may use", model=shown)

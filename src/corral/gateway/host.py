@@ -10,6 +10,7 @@ from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status
 from corral.config.settings import ModelSettings, Settings
 from corral.config.tuning import Tuning
 from corral.events import EventLog
+from corral.gateway.gate import Caller
 
 
 class Host(Protocol):
@@ -30,9 +31,12 @@ class Host(Protocol):
         """The model that answers for `name`. Raises UnknownModel (with the nearest name) or MissingModel."""
         ...
 
-    async def find(self, name: str | None, listener_default: str | None = None) -> ModelSettings:
+    async def find(
+        self, name: str | None, listener_default: str | None = None, caller: Caller | None = None
+    ) -> ModelSettings:
         """As `resolve`, for a request that wants to be served: models of the store count too, and one that is missing
-        is fetched where `auto_pull` says so. Raises NotInStore, and what a pull raises."""
+        is fetched where `auto_pull` says so, and `caller` may have it. Raises Forbidden, NotInStore, and what a pull
+        raises."""
         ...
 
     async def known(self, name: str) -> ModelSettings:

@@ -13,6 +13,7 @@ from corral.gateway.answer import send_json, send_text
 from corral.gateway.chat_route import Chat
 from corral.gateway.dialects import openai
 from corral.gateway.exchange import Exchange
+from corral.gateway.gate import Caller, may_not
 from corral.gateway.host import Host
 from corral.gateway.named import parameter
 from corral.gateway.page import greeting
@@ -68,7 +69,7 @@ class Inference:
         if (exchange.header(b"upgrade") or b"").lower() == b"websocket":
             raise CallerError("websockets are not relayed", hint="use plain HTTP; streams come as server-sent events")
         rest = exchange.raw_path.removeprefix(b"/upstream/")
-        model, path = await split_upstream(rest, self._host, parameter(exchange, "model"))
+        model, path = await split_upstream(rest, self._host, parameter(exchange, "model"), exchange.caller)
         need = scope_of(exchange.method, unquote_to_bytes(path).decode("utf-8", "replace"))
         if exchange.caller is not None and not exchange.caller.may(need):
             raise Forbidden(
@@ -96,7 +97,9 @@ class Inference:
         return entries
 
     def _all_names(self, entry: dict[str, Any]) -> tuple[str, ...]:
-        model = self._host.settings.models.get(entry.get("alias_of", entry["id"]))
+        name = entry.get("alias_of", entry["id"])
+        known = self._host.settings.models
+        model = known.get(name) or next((each for each in known.values() if name in each.aliases), None)
         return (entry["id"],) if model is None else (model.name, *model.aliases)
 
     async def _model(self, exchange: Exchange, match: Match, body: bytes) -> None:
@@ -105,10 +108,12 @@ class Inference:
 
             await send_model(exchange, self, match.rest)
             return
-        await send_json(exchange, await self.entry(match.rest))
+        await send_json(exchange, await self.entry(match.rest, exchange.caller))
 
-    async def entry(self, name: str) -> dict[str, Any]:
-        """One model in OpenAI's shape. Raises UnknownModel."""
+    async def entry(self, name: str, caller: Caller | None) -> dict[str, Any]:
+        """One model in OpenAI's shape. Raises Forbidden, UnknownModel."""
+        if caller is not None and not caller.may_use(self._all_names({"id": name})):
+            raise may_not(name)
         stored = openai.stored_entries([each for each in await self._host.stored_names() if each[0] == name])
         if stored and name not in _names(self._host.settings):
             return stored[0]
@@ -129,7 +134,9 @@ class Inference:
         await send_text(exchange, greeting().encode(), "text/html; charset=utf-8")
 
 
-async def split_upstream(rest: bytes, host: Host, asked: str | None = None) -> tuple[ModelSettings, bytes]:
+async def split_upstream(
+    rest: bytes, host: Host, asked: str | None = None, caller: Caller | None = None
+) -> tuple[ModelSettings, bytes]:
     """`model/path…` as the model and the engine's path, still percent-encoded; the longest known name wins. Where it
     begins with none, it is the path of the model `asked`.
 
@@ -144,9 +151,9 @@ async def split_upstream(rest: bytes, host: Host, asked: str | None = None) -> t
         for count in range(len(segments), 0, -1):
             name = "/".join(decoded[:count])
             if name in known:
-                return await host.find(name), b"/" + b"/".join(segments[count:])
+                return await host.find(name, None, caller), b"/" + b"/".join(segments[count:])
     if asked is not None:
-        return await host.find(asked), b"/" + rest
+        return await host.find(asked, None, caller), b"/" + rest
     return host.resolve(decoded[0] or "/"), b"/"
 
 

@@ -66,7 +66,7 @@ class LlamaCppManage:
         await send_json(exchange, router.listed(await self._entries(exchange)))
 
     async def _one(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        entry = await self._inference.entry(match.rest)
+        entry = await self._inference.entry(match.rest, exchange.caller)
         name = entry.get("alias_of", entry["id"])
         known = {each["id"]: each for each in await self._entries(exchange)}
         if name not in known:
@@ -125,7 +125,7 @@ class LlamaCppManage:
                 hint="give the model its flags with `args` in models.yaml",
                 param="extra_args",
             )
-        model = await self._host.find(name)
+        model = await self._host.find(name, None, exchange.caller)
         if not self._may_use(exchange, model.name):
             raise Forbidden(f"this key may not use {name}", hint="GET /models lists what it may use", model=name)
         if any(unit.model == model.name and unit.state in _UNDER_WAY for unit in self._host.units()):

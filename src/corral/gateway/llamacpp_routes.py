@@ -95,13 +95,13 @@ class LlamaCpp:
     async def _look(self, exchange: Exchange, match: Match, body: bytes) -> None:
         """What a model's engine tells at the same path; the query says which model."""
         await self._may_load(exchange, b"")
-        model = await self._host.find(named(exchange, None), exchange.listener_default)
+        model = await self._host.find(named(exchange, None), exchange.listener_default, exchange.caller)
         await self._proxy.forward(exchange, model.name, _target(exchange), b"", again=False, identity=True)
 
     async def _change(self, exchange: Exchange, match: Match, body: bytes) -> None:
         """The same for what changes the engine: the body may name the model, where it is an object."""
         await self._may_load(exchange, body)
-        model = await self._host.find(named(exchange, _in_body(body)), exchange.listener_default)
+        model = await self._host.find(named(exchange, _in_body(body)), exchange.listener_default, exchange.caller)
         await self._proxy.forward(exchange, model.name, _target(exchange), body, again=False, identity=True)
 
     async def _may_load(self, exchange: Exchange, body: bytes) -> None:

@@ -35,7 +35,7 @@ class OllamaModels:
         self._known: dict[str, Facts] = {}
         self._able: dict[str, tuple[ModelSettings, float, tuple[str, ...]]] = {}
 
-    async def find(self, name: str, listener_default: str | None = None) -> ModelSettings:
+    async def find(self, name: str, listener_default: str | None = None, caller: Caller | None = None) -> ModelSettings:
         """The model that a request means; where the configuration allows it, one is fetched.
 
         Raises UnknownModel in Ollama's words, CallerError, and what a pull raises.
@@ -43,11 +43,11 @@ class OllamaModels:
         if not name:
             if listener_default is None and self._host.settings.default_model is None:
                 raise CallerError("model is required", hint="GET /api/tags lists the models", param="model")
-            return await self._host.find(None, listener_default)
+            return await self._host.find(None, listener_default, caller)
         if (known := self._configured(name) or await self._of_store(name)) is not None:
-            return await self._host.find(known)  # it may have to be made ready first
+            return await self._host.find(known, None, caller)  # it may have to be made ready first
         try:
-            return await self._host.find(names.reference(name))
+            return await self._host.find(names.reference(name), None, caller)
         except (UnknownModel, NotInStore) as exc:
             hint = f"fetch it with POST /api/pull, or: corral pull {names.reference(name)}"
             details = {key: value for key, value in exc.details.items() if key != "hint"}

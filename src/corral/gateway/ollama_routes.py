@@ -96,7 +96,7 @@ class Ollama:
 
     async def _answer(self, exchange: Exchange, wanted: Wanted, *, chat: bool) -> None:
         times = _times()
-        model = await self._known.find(wanted.model, exchange.listener_default)
+        model = await self._known.find(wanted.model, exchange.listener_default, exchange.caller)
         name = wanted.model or model.name
         if wanted.body is None:
             await self._load(exchange, model, wanted, name, times, chat=chat)
@@ -182,7 +182,7 @@ class Ollama:
 
     async def _embedded(self, exchange: Exchange, wanted: embed.Wanted) -> None:
         times = _times()
-        model = await self._known.find(wanted.model, exchange.listener_default)
+        model = await self._known.find(wanted.model, exchange.listener_default, exchange.caller)
         ask = _Asking(self._proxy, exchange, model.name, wanted.keep_alive_s)
         if not wanted.inputs:
             status, answer = await ask(b"/health", b"", method="GET")

@@ -40,7 +40,7 @@ class Transcriptions:
     async def answer(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query = parse_qs(exchange.query.decode("ascii", "replace"))
         name = field(exchange.header(b"content-type") or b"", body, b"model") or query.get("model", [None])[0]
-        model = await self._host.find(name, exchange.listener_default)
+        model = await self._host.find(name, exchange.listener_default, exchange.caller)
         await self._proxy.forward(exchange, model.name, _TRANSCRIBE.encode(), body, again=True, identity=True)
 
 

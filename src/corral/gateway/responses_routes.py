@@ -49,7 +49,7 @@ class Responses:
 
     async def _create(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = read(body, _new_id)
-        model = await self._host.find(asked.model, exchange.listener_default)
+        model = await self._host.find(asked.model, exchange.listener_default, exchange.caller)
         messages = messages_of(await self._context(exchange, asked), asked.instructions)
         shell = {
             "id": _new_id("resp"),
@@ -82,7 +82,7 @@ class Responses:
 
     async def _count(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = read(body, _new_id)
-        model = await self._host.find(asked.model, exchange.listener_default)
+        model = await self._host.find(asked.model, exchange.listener_default, exchange.caller)
         messages = messages_of(await self._context(exchange, asked), asked.instructions)
         tokens = await self._chat.count(exchange, model, {**asked.chat, "messages": messages})
         await send_json(exchange, {"object": "response.input_tokens", "input_tokens": tokens})

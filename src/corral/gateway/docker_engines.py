@@ -69,7 +69,11 @@ class DockerEngines:
         await send_json(exchange, shapes.status(version))
 
     async def _ps(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        found = [await self._running(unit) for unit in self._units()]
+        caller, found = exchange.caller, []
+        for unit in self._units():
+            model = self._host.settings.models.get(unit.model)
+            if caller is None or caller.may_use((unit.model, *(model.aliases if model is not None else ()))):
+                found.append(await self._running(unit))
         await send_json(exchange, shapes.running(found, clock.wall()))
 
     def _units(self) -> list[UnitInfo]:

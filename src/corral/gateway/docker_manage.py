@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from corral.api_store import CreateAsk, PullAsk, PushAsk, RemoveAsk, TagAsk
-from corral.errors import CallerError, InUse, NotFound, NotOffered
+from corral.errors import CallerError, Forbidden, InUse, NotFound, NotOffered
 from corral.gateway.answer import send_json
 from corral.gateway.dialects.docker import shapes
 from corral.gateway.dialects.docker.errors import DOCKER
@@ -53,17 +53,23 @@ class DockerManage:
         return self._store
 
     async def _list(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await send_json(exchange, [shapes.model(entry) for entry in await self._known.entries()])
+        await send_json(exchange, [shapes.model(entry) for entry in await self._known.entries(exchange.caller)])
 
     async def _show(self, exchange: Exchange, match: Match, body: bytes) -> None:
         if match.rest.endswith("/export"):
-            _, name = await self._known.in_store(match.rest.removesuffix("/export"))
+            wanted = match.rest.removesuffix("/export")
+            await self._known.locate(wanted, exchange.caller)
+            _, name = await self._known.in_store(wanted)
             await export(exchange, self._models, name, self._host.status().state_dir)
             return
         if _flag(exchange, "remote"):
+            if exchange.caller is not None and not exchange.caller.may("pull"):
+                raise Forbidden(
+                    "asking a registry needs a key with the scope pull", hint="use another key", scope="pull"
+                )
             await send_json(exchange, await self._remote(match.rest))
             return
-        entry, _ = await self._known.locate(match.rest)
+        entry, _ = await self._known.locate(match.rest, exchange.caller)
         await send_json(exchange, shapes.model(entry))
 
     async def _remote(self, text: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from corral.errors import CallerError, UnknownModel
 from corral.gateway.dialects.docker.names import Wanted, full, wanted
 from corral.gateway.dialects.docker.shapes import Entry
 from corral.gateway.dialects.ollama.facts import Facts
+from corral.gateway.gate import Caller, may_not
 from corral.gateway.host import Host
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.ollama_models import OllamaModels
@@ -19,20 +20,23 @@ class DockerModels:
         self._host, self._models = host, models
         self._facts = OllamaModels(host, models)
 
-    async def entries(self) -> list[Entry]:
-        """Every model that is here, once, by all its names; the newest first."""
+    async def entries(self, caller: Caller | None = None) -> list[Entry]:
+        """Every model that is here and that `caller` may have, once, by all its names; the newest first."""
         found: dict[str, tuple[list[str], Facts]] = {}
         for name, facts in await self._facts.all():
             found.setdefault(facts.digest, ([], facts))[0].append(name)
         entries = [_entry(tuple(names), facts) for names, facts in found.values()]
+        if caller is not None:
+            entries = [each for each in entries if caller.may_use(each.names)]
         return sorted(entries, key=lambda each: -each.created_s)
 
-    async def locate(self, text: str) -> tuple[Entry, str]:
+    async def locate(self, text: str, caller: Caller | None = None) -> tuple[Entry, str]:
         """The model that `text` means, and which of its names that is; empty for an id.
 
-        Raises UnknownModel, and CallerError for an id that several have.
+        Raises UnknownModel, CallerError for an id that several have, and Forbidden for a name that `caller` may not
+        have, be there such a model or not.
         """
-        entries, asked = await self.entries(), wanted(text)
+        entries, asked = await self.entries(caller), wanted(text)
         for each in asked.names:
             for entry in entries:
                 for name in entry.names:
@@ -44,29 +48,33 @@ class DockerModels:
                 raise CallerError(f"the id {text[:80]!r} may mean several models", hint="give more of its digits")
             if near:
                 return near[0], ""
+        if caller is not None and not caller.may_use(asked.names):
+            raise may_not(text)
         raise _unknown(text, asked)
 
-    async def find(self, text: str | None, listener_default: str | None = None) -> ModelSettings:
+    async def find(
+        self, text: str | None, listener_default: str | None = None, caller: Caller | None = None
+    ) -> ModelSettings:
         """The model that a request means; where the configuration allows it, one is fetched.
 
-        Raises UnknownModel, MissingModel, CallerError, and what a pull raises.
+        Raises Forbidden, UnknownModel, MissingModel, CallerError, and what a pull raises.
         """
         if not text:
-            return await self._host.find(text, listener_default)
+            return await self._host.find(text, listener_default, caller)
         for each in wanted(text).names:  # most requests end here, without a look at the store
             if each in self._host.settings.models:
-                return await self._host.find(each, listener_default)
+                return await self._host.find(each, listener_default, caller)
         try:
-            entry, name = await self.locate(text)
+            entry, name = await self.locate(text, caller)
         except UnknownModel as unknown:
             asked = wanted(text)
             if asked.digest or len(asked.names) < 2:
                 raise
             try:
-                return await self._host.find(asked.names[-1], listener_default)
+                return await self._host.find(asked.names[-1], listener_default, caller)
             except UnknownModel:
                 raise unknown from None
-        return await self._host.find(name or entry.names[0], listener_default)
+        return await self._host.find(name or entry.names[0], listener_default, caller)
 
     async def in_store(self, text: str) -> tuple[Entry, str]:
         """As `locate`, for a model of the store. Raises CallerError for a file of models.yaml."""

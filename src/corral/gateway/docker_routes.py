@@ -99,8 +99,7 @@ class Docker:
     async def _pass_on(self, exchange: Exchange, path: str, body: bytes) -> None:
         """Has the route of another dialect at `path` answer, under the model's own name."""
         if path == "/v1/models":
-            entries = [each for each in await self._known.entries() if _may(exchange, each)]
-            await send_json(exchange, shapes.openai_models(entries))
+            await send_json(exchange, shapes.openai_models(await self._known.entries(exchange.caller)))
             return
         if path == "/score":
             raise NotOffered("/score is not offered", hint="/rerank gives a score for each document")
@@ -111,7 +110,7 @@ class Docker:
             raise
         exchange.dialect = match.route.dialect
         if path.startswith("/v1/models/"):
-            entry, name = await self._known.locate(path.removeprefix("/v1/models/"))
+            entry, name = await self._known.locate(path.removeprefix("/v1/models/"), exchange.caller)
             await send_json(exchange, shapes.openai_model(entry, name or entry.names[0]))
             return
         if exchange.method == "POST" and body:
@@ -129,7 +128,7 @@ class Docker:
         """`body` with the model's own name in it, and that name; as it is where it names none."""
         seen = peek(body) if len(body) < _LARGE_BYTES else await asyncio.to_thread(peek, body)
         try:
-            model = await self._known.find(seen.model, exchange.listener_default)
+            model = await self._known.find(seen.model, exchange.listener_default, exchange.caller)
         except MissingModel:
             return body, None
         return (body if seen.model == model.name else splice(body, seen, model.name)), model.name
@@ -137,10 +136,6 @@ class Docker:
     async def _preload(self, exchange: Exchange, model: str) -> None:
         status, answer = await self._proxy.ask(exchange, model, b"/health", b"", method="GET")
         await exchange.respond(status, [], b"" if status == 200 else answer)
-
-
-def _may(exchange: Exchange, entry: shapes.Entry) -> bool:
-    return exchange.caller is None or exchange.caller.may_use(entry.names)
 
 
 def _route(method: str, path: str, handler: Handler, scope: Any) -> Route:

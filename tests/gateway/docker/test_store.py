@@ -273,6 +273,8 @@ def test_keys(paths: Paths, registry: FaultyRegistry) -> None:
         assert status == 401 and json.loads(body)["error"]["code"] == "unauthorized"
         assert send(server, "POST", "/engines/v1/chat/completions", chat, ask)[0] == 200
         pulled = {"from": f"{registry.host}/me/a"}
+        assert send(server, "GET", f"/models/{registry.host}/me/a?remote=true", None, ask)[0] == 403
+        assert send(server, "GET", f"/models/{registry.host}/me/a?remote=true", None, fetch)[0] == 200
         assert send(server, "POST", "/models/create", pulled, ask)[0] == 403
         assert send(server, "POST", "/models/create", pulled, fetch)[0] == 200
         acts: tuple[tuple[str, str, Any], ...] = (
@@ -284,6 +286,14 @@ def test_keys(paths: Paths, registry: FaultyRegistry) -> None:
         for method, path, sent in acts:
             assert send(server, method, path, sent, fetch)[0] == 403, path
             assert send(server, method, path, sent, admin)[0] in (200, 202), path
+        made = server.client.create_key(KeyAsk("l", ["infer"], models=["other*"]))
+        limited = {"authorization": f"Bearer {made.secret}"}
+        for path in ("/models", "/engines/ps"):
+            assert json.loads(send(server, "GET", path, None, limited)[1]) == []
+        assert json.loads(send(server, "GET", "/engines/v1/models", None, limited)[1])["data"] == []
+        for path in ("/models/demo", "/models/nobody", "/engines/v1/models/demo"):
+            assert send(server, "GET", path, None, limited)[0] == 403, path
+        assert send(server, "POST", "/engines/v1/chat/completions", chat, limited)[0] == 403
         assert send(server, "GET", "/engines/requests", None, fetch)[0] == 403
         assert send(server, "GET", "/engines/requests", None, admin)[0] == 501  # nothing is recorded
 

@@ -72,7 +72,7 @@ class Proxy:
             seen = peek(body) if len(body) < _LARGE_BYTES else await asyncio.to_thread(peek, body)
         except NotJson as exc:
             raise _explained(exc, exchange, body) from exc
-        model = (await self._host.find(named(exchange, seen.model), exchange.listener_default)).name
+        model = (await self._host.find(named(exchange, seen.model), exchange.listener_default, exchange.caller)).name
         body = splice(body, seen, model)
         await self.forward(exchange, model, _target(exchange), body, again=True, identity=True, stream=seen.stream)
 

@@ -174,7 +174,7 @@ class Daemon:
         pulses, runners = Pulses(), {"process": runner}
         means = Means(
             self.paths, self.events, adapters, runners, relay, self._spawn, from_store.release, pulses.answered,
-            lambda unit, plan: scheduler.planned(unit, plan.footprint),
+            lambda unit, footprint: scheduler.planned(unit, footprint),
         )  # fmt: skip
         fleet = Fleet(settings, means)
         facts = await specs(settings, adapters)

@@ -23,6 +23,7 @@ from corral.scheduler.messages import MemorySeen
 from corral.scheduler.state import Policy, Spec
 from corral.supervisor.fleet import Fleet, Relay
 from corral.supervisor.unit import Means
+from support.engines import until
 from support.fake_adapter import FakeAdapter
 
 SETTINGS = Settings(models={"one": ModelSettings("one", Path("/nowhere"))})
@@ -72,6 +73,49 @@ async def test_a_start_waits_for_memory_to_be_free(paths: Paths) -> None:
     assert looks >= 3
     waits = next(event for event in parts.events.since() if event.kind == "request.waits")
     assert waits.data["position"] == 1
+    (lacks,) = [event for event in parts.events.since() if event.kind == "unit.waits"]
+    assert lacks.text == "one waits for memory: it needs 100 B on gpu0, 50 B free, 250 B used by others"
+    assert lacks.data["missing"] == {"gpu0": 60}
+    assert lease.waited_for.startswith("needs 100 B on gpu0, 50 B free")
+
+
+async def test_who_comes_later_is_told_too(paths: Paths) -> None:
+    """Once it is known what is missing, the event of each further request says it."""
+    free = 50
+
+    async def look() -> MemorySeen:
+        return MemorySeen({"gpu0": free}, {"gpu0": 300}, clock.monotonic())
+
+    async with scheduling(paths, look) as parts, asyncio.TaskGroup() as group:
+
+        async def ask() -> None:
+            async with parts.scheduler.lease("one"):
+                pass
+
+        def told(kind: str) -> list[str]:
+            return [event.text for event in parts.events.since() if event.kind == kind]
+
+        group.create_task(ask())
+        await until(lambda: told("unit.waits"), "it to be said")
+        group.create_task(ask())
+        await until(lambda: len(told("request.waits")) == 2, "the second to wait")
+        assert told("request.waits")[1] == (
+            "a request for one waits as number 2 until there is memory: "
+            "it needs 100 B on gpu0, 50 B free, 250 B used by others"
+        )
+        free = 300
+    assert len(told("unit.waits")) == 1
+
+
+async def test_what_no_waiting_could_change_is_refused_at_once(paths: Paths) -> None:
+    """What needs more than the whole device less its headroom does not wait for its deadline."""
+
+    async def look() -> MemorySeen:
+        return MemorySeen({"gpu0": 50}, {"gpu0": 105}, clock.monotonic())
+
+    async with scheduling(paths, look) as parts:
+        with pytest.raises(CannotFit, match="needs 100 B on gpu0, and 95 B may be used there"):
+            await parts.scheduler.ensure_ready("one", deadline=float("inf"))
 
 
 async def test_the_deadline_says_what_was_missing(paths: Paths) -> None:

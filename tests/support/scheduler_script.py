@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from corral.errors import CorralError
 from corral.scheduler.decide import step
-from corral.scheduler.messages import Asked, Command, Drain, Event, Grant, Look, Reject, Start, Stop, WakeAt
+from corral.scheduler.messages import (
+    Asked,
+    Command,
+    Drain,
+    Event,
+    Foretell,
+    Grant,
+    Lacks,
+    Look,
+    Reject,
+    Start,
+    Stop,
+    WakeAt,
+)
 from corral.scheduler.state import Place, Policy, Scheduling, Spec
 
 
@@ -44,7 +57,7 @@ class Script:
                 return f"drain {model}.{generation}"
             case Look():
                 return "look"
-            case WakeAt():
+            case WakeAt() | Lacks() | Foretell():
                 return ""
 
 

@@ -14,7 +14,7 @@ from corral.gateway import sse
 from corral.gateway.dialects import openai
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
-from corral.gateway.headers import EVENTS, Fields, first
+from corral.gateway.headers import EVENTS, Fields, first, waited_for
 
 _JSON = (b"content-type", b"application/json")
 
@@ -67,6 +67,8 @@ def _error_fields(exc: CorralError) -> Fields:
         fields.append((b"retry-after", b"%d" % exc.retry_after_s))
     if (position := exc.details.get("queue_position")) is not None:
         fields.append((b"x-corral-queue-position", b"%d" % position))
+    if isinstance(lacked := exc.details.get("waited_for"), str) and lacked:
+        fields.append(waited_for(lacked))
     if exc.status == 401 and exc.fault == "caller":
         fields.append((b"www-authenticate", b'Bearer realm="corral"'))
     if (allow := exc.details.get("allow")) is not None:

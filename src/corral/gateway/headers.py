@@ -88,7 +88,14 @@ def of_lease(lease: Lease) -> Fields:
         fields.append((b"x-corral-queue-position", b"%d" % lease.queue_position))
     if lease.degraded:
         fields.append((b"x-corral-degraded", " ".join(lease.degraded.split()).encode("ascii", "replace")[:200]))
+    if lease.waited_for:
+        fields.append(waited_for(lease.waited_for))
     return fields
+
+
+def waited_for(words: str) -> tuple[bytes, bytes]:
+    """The memory that a request's start lacked."""
+    return b"x-corral-waited-for", " ".join(words.split()).encode("ascii", "replace")[:300]
 
 
 @lru_cache(maxsize=128)  # those who did not wait, which are most, all have the same

@@ -18,7 +18,7 @@ def forget(state: Scheduling, waiter_id: int) -> Waiter | None:
             place.line.watchers.remove(waiter_id)
         if not place.line:
             for unit in state.units_of(place):
-                unit.wanted_at, unit.short = None, {}
+                unit.wanted_at, unit.short, unit.lacks = None, {}, ""
     return waiter
 
 
@@ -33,6 +33,7 @@ def start(place: Place, now: float, out: list[Command], although: str = "") -> N
     place.swap_s = now - place.wanted_at if place.wanted_at is not None else 0.0
     place.started_at, place.load_s, place.wanted_at = now, 0.0, None
     place.error, place.doubted_until, place.short = None, 0.0, {}
+    place.lacked, place.lacks = place.lacks, ""
     out.append(Start(place.name, place.generation, although))
 
 

@@ -56,8 +56,9 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                     unit.usual_load_s = unit.usual_load_s or load_s
             if (place := state.places.get(model)) is not None and (real or _may_be_told(state, place)):
                 for unit in state.units_of(place):
-                    unit.spec = replace(place.spec, footprint=footprint, mapped=mapped)
-                    unit.measured, unit.short = real, {}
+                    if unit is place or not unit.resident:  # what is there keeps what it was seen to take itself
+                        unit.spec = replace(place.spec, footprint=footprint, mapped=mapped)
+                        unit.measured, unit.short = real, {}
         case Scheduled(keep):
             for place in state.places.values():
                 kept = keep.get(place.name)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from corral.scheduler.memory import budget, firm
+from corral.scheduler.memory import budget, firm, is_budgeted
 from corral.scheduler.state import INFINITY, Phase, Place, Policy, Scheduling, Spec
 from corral.units import show_bytes
 
@@ -36,12 +36,13 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Room:
     """`evict` must be stopped and `waits_for` gone first; `blocked_by` cannot be stopped now; `impossible` says why it
-    never fits. `goes` is all of what has to go, by plan."""
+    never fits, and `hint` what to do about that. `goes` is all of what has to go, by plan."""
 
     evict: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
     impossible: str = ""
+    hint: str = ""
     goes: frozenset[str] = field(default_factory=frozenset)
     short: bool = False  # nothing that may go would free enough
     again_at: float = INFINITY  # when one of `blocked_by` may be stopped after all, by time alone
@@ -73,8 +74,8 @@ def make_room(
 
     `asked_at`: since when somebody waits for it. `short`: memory that must be freed whatever the books say, by device.
     """
-    if why := _never(state, place):
-        return Room(impossible=why)
+    if (never := _never(state, place)) is not None:
+        return Room(impossible=never[0], hint=never[1])
     spec = place.spec
     others = [p for p in state.places.values() if p.resident and p is not place]
     must = [p for p in others if p.line is not place.line and conflict(spec, p.spec)]
@@ -202,23 +203,43 @@ def _regret(place: Place, now: float) -> float:
     return reload_s(place) * _TAU_S / (_TAU_S + idle_s)
 
 
-def _never(state: Scheduling, place: Place) -> str:
-    """Why `place` cannot run even with everything else that may go gone; empty when it can."""
-    spec = place.spec
+def _never(state: Scheduling, place: Place) -> tuple[str, str] | None:
+    """Why `place` cannot run even with everything else that may go gone, and what to do about it; None when it can."""
+    spec, policy = place.spec, state.policy
     fixed = [p for p in state.places.values() if p.resident and _stays(p) and p is not place]
     for each in fixed:
         if each.line is not place.line and conflict(spec, each.spec):
-            return f"{each.name} is pinned, and the two may not run together"
+            return f"{each.name} is pinned, and the two may not run together", f"stop or unpin {each.name}"
     names = ", ".join(each.name for each in fixed)
     for device, wanted in spec.footprint.items():
-        least = firm(state, spec, device)
-        if least > (limit := budget(state, device)):
-            return f"it needs {show_bytes(wanted)} on {device}, and {show_bytes(int(limit))} may be used there"
+        least, limit = firm(state, spec, device), budget(state, device)
+        if least > limit:
+            may = f"it needs {show_bytes(wanted)} on {device}, and {show_bytes(int(limit))} may be used there"
+            return f"{may} ({_bound(state, device)})", _smaller(state, device, least)
         if least > 0 and least + sum(p.spec.footprint.get(device, 0) for p in fixed) > limit:
-            return f"there is no room on {device} beside what is pinned ({names})"
-    if fixed and (most := state.policy.max_active) is not None and len(fixed) + 1 > most:
-        return f"no more than {most} may be loaded at once (max_active), and so many are pinned ({names})"
-    return ""
+            why = f"there is no room on {device} beside what is pinned ({names})"
+            return why, f"stop or unpin a model, or {_smaller(state, device, least)}"
+    if fixed and (most := policy.max_active) is not None and len(fixed) + 1 > most:
+        why = f"no more than {most} may be loaded at once (max_active), and so many are pinned ({names})"
+        return why, "raise `max_active`, or stop or unpin a model"
+    return None
+
+
+def _bound(state: Scheduling, device: str) -> str:
+    """What bounds the use of `device`."""
+    if is_budgeted(state, device):
+        return "its budget under `memory`"
+    whole, alone = show_bytes(state.seen.total.get(device, 0)), state.policy.headroom_on(device)
+    return f"all of its {whole} but the headroom of {show_bytes(alone)}" if alone else f"all of its {whole}"
+
+
+def _smaller(state: Scheduling, device: str, least: int) -> str:
+    """How it may come to need no more than there may be used of `device`."""
+    if is_budgeted(state, device):
+        return f"lower `context`, or raise the budget of {device} under `memory`"
+    if least <= state.seen.total.get(device, 0):
+        return "lower `context`, take a smaller quantization, or lower `headroom`"
+    return "lower `context`, or take a smaller model or quantization"
 
 
 def _stays(place: Place) -> bool:

@@ -80,7 +80,8 @@ def _granted(place: Place, waiter: Waiter, now: float) -> Grant:
     waited_for_load = waiter.asked_at < place.started_at + place.load_s and place.load_s > 0
     load_s = min(place.load_s, now - waiter.asked_at) if waited_for_load else 0.0
     swap_s = min(place.swap_s, now - waiter.asked_at) if waited_for_load else 0.0
-    return Grant(waiter.id, place.name, place.generation, now - waiter.asked_at, load_s, swap_s, waiter.position)
+    queued_s, lacked = now - waiter.asked_at, place.lacked if waited_for_load else ""
+    return Grant(waiter.id, place.name, place.generation, queued_s, load_s, swap_s, waiter.position, lacked)
 
 
 def _rivals(state: Scheduling, now: float) -> list[_Rival]:

@@ -21,6 +21,7 @@ class Lease(NamedTuple):
     swap_ms: float = 0.0  # stopping what had to go first; 0 when nothing had to
     queue_position: int = 0  # when it began to wait; 0 = it did not
     degraded: str = ""  # what the unit does without, in words
+    waited_for: str = ""  # the memory that the start it waited for lacked, in words
 
 
 class Held(NamedTuple):

@@ -9,13 +9,14 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from corral import clock
-from corral.engines.plan import Endpoint, Footprint
+from corral.engines.plan import Footprint
 from corral.errors import Bug, CorralError
 from corral.events import EventLog
 from corral.scheduler import telling
+from corral.scheduler.commanded import Units
 from corral.scheduler.decide import give_back, grant_now, step
 from corral.scheduler.expect import expected_wait_s, place_in_line
 from corral.scheduler.hours import kept_now
@@ -31,7 +32,9 @@ from corral.scheduler.messages import (
     Drain,
     Ended,
     Event,
+    Foretell,
     Grant,
+    Lacks,
     Left,
     Look,
     Measured,
@@ -58,42 +61,6 @@ _HOURS_S = 20.0
 _MAKING_ROOM = "making room for "
 _END_KNOWN_S = 0.25
 """How long after it dropped a connection a process's end is waited for."""
-
-
-class Units(Protocol):
-    """What the scheduler needs of the supervisor."""
-
-    async def start(self, model: str, generation: int) -> None:
-        """Reports through `Scheduler.unit_ready` or `unit_ended`."""
-        ...
-
-    async def stop(self, model: str, generation: int, why: str) -> None: ...
-
-    def drain(self, model: str, generation: int, why: str) -> None: ...
-
-    def expect(self, model: str, generation: int) -> None:
-        """A start of that model has to wait for something: what can be done for it already may be done."""
-        ...
-
-    def forgo(self, model: str) -> None:
-        """Nobody waits for that model any more."""
-        ...
-
-    def ails(self, model: str, generation: int, said: str) -> str | None:
-        """Why that unit must be stopped for what it says of itself; None where that is known already."""
-        ...
-
-    async def blameless(self, model: str, generation: int, within_s: float) -> bool:
-        """Whether that process ended for a reason that has nothing to do with its requests; waits for the answer."""
-        ...
-
-    async def mended(self, model: str) -> bool:
-        """Whether the model's files have changed since a start of it failed."""
-        ...
-
-    def endpoint(self, model: str) -> tuple[str, Endpoint]:
-        """The newest generation's unit id and where it listens."""
-        ...
 
 
 class Scheduler:
@@ -178,8 +145,13 @@ class Scheduler:
         await self._ask(model, limit, lease=False, force=force)
 
     def stop_unit(self, model: str, why: str) -> None:
-        """Asks for the unit's stop: running answers get the drain time, waiting requests an error."""
-        self._post(StopAsked(model, why))
+        """Asks for the stop of all of a model's units: running answers get the drain time, waiting requests an error.
+        A replica's own name asks for that unit alone: whoever waits for its model goes on waiting."""
+        place = self._state.places.get(model)
+        if place is not None and not place.first:
+            self._post(StopAsked(model, why, anew=True, within_s=self._state.policy.drain_s))
+        else:
+            self._post(StopAsked(model, why))
 
     def renew_unit(self, unit: str, why: str) -> None:
         """Has one unit end as soon as it has nothing to do; its model's next request has it started anew."""
@@ -204,9 +176,7 @@ class Scheduler:
         it, such as the length of its context, depends on the room there is."""
         place = self._state.places.get(unit)
         sizes, mapped = footprint.bytes_by_device, footprint.mapped
-        if place is None or not sizes or (place.spec.footprint == sizes and place.spec.mapped == mapped):
-            return
-        if not any(each.resident for each in self._state.units_of(place) if each is not place):
+        if place is not None and sizes and (place.spec.footprint != sizes or place.spec.mapped != mapped):
             self._post(Measured(unit, sizes, mapped=mapped))
 
     def keep_hours(self) -> None:
@@ -338,7 +308,10 @@ class Scheduler:
             position = place_in_line(self._state, waiter)
             expected = expected_wait_s(self._state, place, clock.monotonic(), position)
             text = f"a request for {model} waits as number {position}, about {show_duration(expected)}"
-            self._events.post("request.waits", text, model=model, position=position, expected_s=round(expected, 3))
+            facts = {"position": position, "expected_s": round(expected, 3)} | telling.of_lack(place)
+            if "lacks" in facts:
+                text = f"a request for {model} waits as number {position} until there is memory: it {facts['lacks']}"
+            self._events.post("request.waits", text, model=model, **facts)
         if place.phase is Phase.ABSENT:
             self._units.expect(model, place.generation + 1)
 
@@ -360,7 +333,7 @@ class Scheduler:
             else:
                 self._carry_out(command)  # type: ignore[arg-type]
 
-    def _carry_out(self, command: Start | Stop | Drain | Reject) -> None:
+    def _carry_out(self, command: Start | Stop | Drain | Reject | Lacks | Foretell) -> None:
         match command:
             case Reject(waiter, error):
                 if (future := self._waiting.get(waiter)) is not None and not future.done():
@@ -380,6 +353,11 @@ class Scheduler:
                 self._spawn(model, generation, self._units.stop(model, generation, why))
             case Drain(model, generation, why):
                 self._units.drain(model, generation, why)
+            case Lacks(model, why, short):
+                text = f"{model} waits for memory: it {why}"
+                self._events.post("unit.waits", text, model=model, lacks=why, missing=dict(short))
+            case Foretell(model):
+                self._units.foretell(model)
 
     def _spawn(self, model: str, generation: int, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(self._carried_out(model, generation, work), name=f"unit {model}.{generation}")
@@ -442,7 +420,8 @@ class _Held(AbstractAsyncContextManager[Lease]):
         self._waiter, self._unit = grant.waiter, grant.model
         unit, endpoint = self._scheduler._units.endpoint(self._unit)
         waits = (grant.queued_s * 1000, grant.load_s * 1000, grant.swap_s * 1000, grant.position)
-        return Lease(self._model, unit, grant.generation, endpoint, *waits, self._scheduler.degraded(self._unit))
+        degraded = self._scheduler.degraded(self._unit)
+        return Lease(self._model, unit, grant.generation, endpoint, *waits, degraded, grant.lacked)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

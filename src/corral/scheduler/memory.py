@@ -29,6 +29,11 @@ def budget(state: Scheduling, device: str) -> float:
     return min(policy.budgets.get(device, INFINITY), whole)
 
 
+def is_budgeted(state: Scheduling, device: str) -> bool:
+    """Whether it is a configured budget that says how much of `device` may be used."""
+    return state.policy.budgets.get(device, INFINITY) <= budget(state, device) < INFINITY
+
+
 def firm(state: Scheduling, spec: Spec, device: str) -> int:
     """What of `spec` must be in memory on `device`. The rest of it may be read again from its file, slowly, as any
     mapped file is; but not against a budget, which is somebody's word."""

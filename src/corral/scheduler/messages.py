@@ -202,6 +202,7 @@ class Grant(NamedTuple):
     load_s: float
     swap_s: float
     position: int = 0  # in the line when it began to wait; 0 = it did not
+    lacked: str = ""  # the memory that the start it waited for had to wait for, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,4 +222,20 @@ class Look:
     """Read the devices' memory now and post `MemorySeen`, also when that fails: with nothing in it."""
 
 
-Command = Start | Stop | Drain | Grant | Reject | WakeAt | Look
+@dataclass(frozen=True, slots=True)
+class Lacks:
+    """A start has to wait for memory that is not Corral's to free: say so. Once for each start."""
+
+    model: str
+    why: str
+    short: Mapping[str, int]  # what is missing, by device
+
+
+@dataclass(frozen=True, slots=True)
+class Foretell:
+    """Find out what the unit would take if it started now, and post it as `Measured`."""
+
+    model: str
+
+
+Command = Start | Stop | Drain | Grant | Reject | WakeAt | Look | Lacks | Foretell

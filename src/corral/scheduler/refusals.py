@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from corral.errors import CannotFit, CorralError, DeadlinePassed, QueueFull, Stopping
-from corral.scheduler.expect import expected_wait_s, place_in_line
+from corral.scheduler.expect import expected_rest_s, expected_wait_s, place_in_line
 from corral.scheduler.state import Phase, Place, Scheduling, Waiter
 from corral.units import show_duration
 
@@ -35,7 +37,7 @@ def too_late(state: Scheduling, waiter: Waiter, now: float) -> CorralError:
     waited = show_duration(now - waiter.asked_at)
     position = place_in_line(state, waiter)
     expected = expected_wait_s(state, place, now, position)
-    details = {
+    details: dict[str, Any] = {
         "model": waiter.model,
         "queue_position": position,
         "expected_wait_s": round(expected, 3),
@@ -45,10 +47,15 @@ def too_late(state: Scheduling, waiter: Waiter, now: float) -> CorralError:
     if short is not None and not short.resident:
         return CannotFit(
             f"{waiter.model} found no room within {waited}: it {short.short_why}",
-            hint="free memory that other programs hold, lower `context`, or try again later",
+            hint=_what_frees(state, short),
             **details,
+            waited_for=short.short_why,
         )
+    if place.resident and place.lacked and waiter.asked_at < place.started_at:
+        details["waited_for"] = place.lacked
     doing = "it is still loading" if place.phase is Phase.STARTING else f"its unit is {place.phase}"
+    if place.phase is Phase.STARTING:
+        doing += f" (about {show_duration(expected_rest_s(place, now))} more)"
     if place.phase is Phase.READY:
         doing = "its unit is busy" if place.leases else "its unit makes room for another model"
     return DeadlinePassed(
@@ -58,15 +65,15 @@ def too_late(state: Scheduling, waiter: Waiter, now: float) -> CorralError:
     )
 
 
-def cannot_fit(place: Place, why: str) -> CannotFit:
-    hint = "stop or unpin a model, lower `context`, or raise the budget under `memory`"
-    if "max_active" in why:
-        hint = "raise `max_active`, or unpin a model"
-    return CannotFit(
-        f"{place.model} cannot run here: {why}",
-        hint=hint,
-        model=place.model,
-    )
+def _what_frees(state: Scheduling, unit: Place) -> str:
+    """What to do about memory that others hold."""
+    spare = all(missing <= state.policy.headroom_on(device) for device, missing in unit.short.items())
+    lower = "`context` or `headroom`" if spare else "`context`"
+    return f"end other programs that hold memory there, lower {lower}, or try again later"
+
+
+def cannot_fit(place: Place, why: str, hint: str) -> CannotFit:
+    return CannotFit(f"{place.model} cannot run here: {why}", hint=hint, model=place.model)
 
 
 def again(error: CorralError, retry_after_s: float) -> CorralError:

@@ -6,7 +6,7 @@ from corral.scheduler import refusals
 from corral.scheduler.acts import reject_all, start, stop
 from corral.scheduler.evict import Claim, Room, make_room
 from corral.scheduler.memory import confirmed, foresee, suffices_mapped
-from corral.scheduler.messages import Command
+from corral.scheduler.messages import Command, Foretell, Lacks
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling
 
 SPARE_IDLE_S = 60.0
@@ -14,6 +14,10 @@ SPARE_IDLE_S = 60.0
 
 SPARE_LOOK_S = 10.0
 """How often what is started without need looks for memory that others hold: a GPU may want to sleep."""
+
+
+FORETOLD_S = 10.0
+"""How often it is found out anew what something would take that nobody waits for alone, while it is held up."""
 
 
 def start_wanted(state: Scheduling, now: float, out: list[Command]) -> tuple[float, list[Claim]]:
@@ -49,7 +53,7 @@ def _start_one(
 ) -> float:
     room = make_room(state, place, claims, now=now, asked_at=asked_at)
     if room.impossible:
-        reject_all(state, place, refusals.cannot_fit(place, room.impossible), out)
+        reject_all(state, place, refusals.cannot_fit(place, room.impossible, room.hint), out)
         return INFINITY
     wake = room.again_at
     if room.free:
@@ -64,15 +68,39 @@ def _start_one(
                     place, now, out, f", although it {place.short_why}: what is missing is read from its file each time"
                 )
     claims.append(Claim(place, room.goes))
-    if place.phase is Phase.ABSENT and not (room.blocked_by or room.short):
-        _evict(state, place, room, now, out)
+    if place.phase is Phase.ABSENT:
+        if not (room.blocked_by or room.short):
+            _evict(state, place, room, now, out)
+        elif place.short:
+            _tell_lack(place, out)
     return wake
+
+
+def _tell_lack(place: Place, out: list[Command]) -> None:
+    """Says once for each start what memory it waits for."""
+    if not place.lacks:
+        out.append(Lacks(place.name, place.short_why, dict(place.short)))
+    place.lacks = place.short_why
 
 
 def start_spare(
     state: Scheduling, place: Place, claims: list[Claim], now: float, out: list[Command], *, idle_s: float
 ) -> float:
-    """Starts what nobody waits for alone, if that displaces nothing but units idle for `idle_s`."""
+    """Starts what nobody waits for alone, if that displaces nothing but units idle for `idle_s`.
+
+    While it is held up, it is found out now and then what it would take: that may be less when there is less room.
+    """
+    wake = _start_spare(state, place, claims, now, out, idle_s)
+    only_looked_for = state.seen.looking
+    if place.phase is Phase.ABSENT and not only_looked_for and now - place.foretold_at >= FORETOLD_S:
+        place.foretold_at = now
+        out.append(Foretell(place.name))
+    return wake
+
+
+def _start_spare(
+    state: Scheduling, place: Place, claims: list[Claim], now: float, out: list[Command], idle_s: float
+) -> float:
     room = make_room(state, place, claims, now=now, asked_at=now)
     victims = [state.places[name] for name in room.evict]
     idle_at = max((unit.idle_since + idle_s for unit in victims), default=now)
@@ -87,6 +115,8 @@ def start_spare(
             start(place, now, out)
         if place.short and wake < INFINITY:  # others hold it, perhaps for hours
             wake = max(wake, state.seen.at + SPARE_LOOK_S)
+        if place.short and place.first:
+            _tell_lack(place, out)
         place.short = {}  # it is not for this that others should go
     claims.append(Claim(place, room.goes))
     _evict(state, place, room, now, out)

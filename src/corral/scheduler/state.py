@@ -99,6 +99,9 @@ class Place:
     measured: bool = False  # its footprint is what a load of it was seen to take
     short: Mapping[str, int] = field(default_factory=dict)  # memory that others hold and it lacks, by device
     short_why: str = ""  # the same in words
+    lacks: str = ""  # what its next start was said to wait for
+    lacked: str = ""  # the same of its newest start
+    foretold_at: float = -INFINITY  # when it was last asked what it would take
     keep_s: float | None = None  # what requests said of its idle timeout; inf = pinned; None = as configured
     kept: Keep | None = None  # by its schedule, now
     dismissed: bool = False  # somebody stopped it: it does not come back by itself before it is asked for

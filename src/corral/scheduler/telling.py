@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corral.scheduler.state import Phase, Scheduling
+from corral.scheduler.state import Phase, Place, Scheduling
 
 
 def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
@@ -20,6 +20,11 @@ def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
     if place.kept is not None:
         return {"why": "its schedule wants it now"}
     return {"why": "it is the default model"} if place.model == state.policy.default_model else {}
+
+
+def of_lack(place: Place) -> dict[str, Any]:
+    """The memory that a start of `place` waits for; empty where it waits for none."""
+    return {"lacks": place.short_why} if place.short and not place.resident else {}
 
 
 def of_stop(state: Scheduling, unit: str, making_room_for: str | None, now: float) -> dict[str, Any]:

@@ -88,6 +88,22 @@ class Fleet:
         if (unit := self._units.get(model)) is not None:
             unit.forgo()
 
+    def foretell(self, unit: str) -> None:
+        """Finds out beside everything else what a start of `unit` would take now, and tells `Means.planned`."""
+        if (settings := self._wanted.get(unit)) is not None:
+            self._means.spawn(self._foretell(settings), name=f"foretell {unit}")
+
+    async def _foretell(self, settings: ModelSettings) -> None:
+        try:
+            found = await asyncio.to_thread(self._means.adapters[settings.engine].footprint, settings)
+        except (CorralError, OSError):
+            return  # its start will say what is wrong
+        except Exception as error:  # noqa: BLE001 - one odd file must not end the server
+            text = f"what {settings.name} will take could not be foretold: {type(error).__name__}: {error}"
+            self._means.events.post("bug", text, model=settings.name)
+            return
+        self._means.planned(settings.name, found)
+
     async def stop(self, model: str, generation: int, why: str) -> None:
         if (unit := self._units.get(model)) is not None and unit.generation == generation:
             await unit.stop(why)

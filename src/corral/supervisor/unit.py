@@ -20,7 +20,7 @@ from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Timeouts
 from corral.engines.adapter import Adapter
 from corral.engines.placement import Step
-from corral.engines.plan import Endpoint, LaunchPlan
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 from corral.errors import Bug, CorralError, StartFailed
 from corral.events import EventLog
 from corral.runners.runner import Exit, Runner, Running
@@ -74,7 +74,7 @@ class Means:
     spawn: Spawn
     forgone: Callable[[str], None] = lambda model: None  # told of a model whose plan was made in vain
     answered: Callable[[str], int] = lambda unit: 0  # how many requests that unit has answered
-    planned: Callable[[str, LaunchPlan], None] = lambda unit, plan: None  # told by what plan a unit would start now
+    planned: Callable[[str, Footprint], None] = lambda unit, footprint: None  # told what a start now would take
 
 
 class Unit:
@@ -283,8 +283,10 @@ class Unit:
         if self._ahead is None or not self._ahead.serves(model, generation):
             self.forgo()
             make = partial(self._make, model, generation, self.fallback.for_start(model))
-            forgone, planned = partial(self._means.forgone, model.name), partial(self._means.planned, model.name)
-            self._ahead = Ahead(model, generation, make, forgone, self._ahead, planned)
+            forgone, told = partial(self._means.forgone, model.name), self._means.planned
+            self._ahead = Ahead(
+                model, generation, make, forgone, self._ahead, lambda plan: told(model.name, plan.footprint)
+            )
             self._means.spawn(self._ahead.run(), name=f"prepare {model.name}.{generation}")
         return self._ahead
 

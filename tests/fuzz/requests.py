@@ -12,6 +12,7 @@ from corral.gateway.dialects import tool_choice
 from corral.gateway.dialects.anthropic import request as anthropic
 from corral.gateway.dialects.docker import configure
 from corral.gateway.dialects.docker.names import wanted
+from corral.gateway.dialects.fields import strict
 from corral.gateway.dialects.ollama import asked, embed
 from corral.gateway.dialects.ollama.chat import Wanted, read_chat
 from corral.gateway.dialects.ollama.generate import read_generate
@@ -71,7 +72,7 @@ def _docker(given: bytes) -> Any:
 def _openai(given: bytes) -> Any:
     if is_plain(given):
         return None
-    return _chat(json.loads(given))
+    return _chat(strict(given))
 
 
 _STYLES = (
@@ -108,7 +109,7 @@ def requests(data: bytes) -> None:
     given = body(data[1:], _ASKED)
     if _READERS[which] is _openai:
         try:
-            json.loads(given)
+            strict(given)
         except (ValueError, RecursionError):
             return  # which is refused before
     try:
@@ -116,11 +117,5 @@ def requests(data: bytes) -> None:
     except CorralError as exc:
         assert exc.hint and exc.message
     else:
-        if not _has_constants(given):
-            is_json(json.dumps(made).encode())
+        is_json(json.dumps(made).encode())
     wanted(given.decode("utf-8", "replace"))
-
-
-def _has_constants(given: bytes) -> bool:
-    """Python's own numbers that are no JSON are taken where engines take them."""
-    return b"NaN" in given or b"Infinity" in given

@@ -62,7 +62,7 @@ def test_only_json_s_own_spaces_end_a_body(space: str) -> None:
 @pytest.mark.parametrize("number", ["1" + "0" * 400, "1e999", "-1e999", "NaN"])
 def test_a_number_beyond_all_bounds_is_refused(number: str) -> None:
     """With a word about it, in every dialect."""
-    with pytest.raises(CallerError, match="temperature"):
+    with pytest.raises(CallerError, match=r"temperature|not JSON"):
         read_messages(b'{"messages": [{"role": "user", "content": ""}], "max_tokens": 1, "temperature": %b}'
                       % number.encode())  # fmt: skip
     with pytest.raises(CallerError, match="num_ctx"):

@@ -10,6 +10,7 @@ import re
 from typing import Any, Literal, NamedTuple
 
 from corral.errors import CallerError, CorralError, EngineError, Unparsed
+from corral.gateway.dialects.fields import strict
 from corral.gateway.usage import Usage, usage_of
 
 _LINES = re.compile(rb"\r\n|\n|\r")
@@ -153,7 +154,7 @@ def refusal(status: int, said: dict[str, Any] | None, body: bytes) -> CorralErro
 def parsed(data: bytes) -> dict[str, Any] | None:
     """A JSON object; None when it is anything else."""
     try:
-        value = json.loads(data)
+        value = strict(data)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from corral.errors import CallerError, NotJson
 
@@ -19,10 +19,32 @@ _WORDS = {
 }
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if abs(value) > sys.float_info.max:
+        raise ValueError(f"{text[:40]} is no number that can be worked with")
+    return value
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
+
+
+def strict(body: bytes) -> Any:
+    """JSON as the standard has it. Python's reader takes what no engine does, and would write it again as it was.
+
+    Raises ValueError, RecursionError.
+    """
+    return _DECODER.decode(body.decode())
+
+
 def object_of(body: bytes, example: str) -> dict[str, Any]:
     """A body as an object. Raises NotJson, CallerError; `example` shows what to send."""
     try:
-        found = json.loads(body)
+        found = strict(body)
     except (ValueError, RecursionError) as exc:
         raise NotJson(f"the body is not JSON: {exc}"[:300], hint=f"send such as {example}") from exc
     if not isinstance(found, dict):

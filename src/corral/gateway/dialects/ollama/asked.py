@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Final
 
 from corral.errors import CallerError, NotJson
+from corral.gateway.dialects.fields import strict
 
 _LEVELS: Final = ("low", "medium", "high")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
@@ -23,7 +23,7 @@ def read(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise CallerError("missing request body", hint='send a JSON object, such as {"model": "…"}')
     try:
-        found = json.loads(body)
+        found = strict(body)
     except (ValueError, RecursionError) as exc:
         raise NotJson(f"the body is not JSON: {exc}"[:300], hint='send an object, such as {"model": "…"}') from exc
     if not isinstance(found, dict):

@@ -103,11 +103,11 @@ def main(argv: list[str]) -> int:
         return 2
     packages = installed()
     slowest_first = sorted(parts, key=lambda name: parts[name])
-    each_s = max(1, asked.seconds // -(-len(parts) // asked.jobs))
     total = sum(parts.values())
 
     def run(name: str) -> Found:
-        found = fuzz(name, -(-asked.runs * parts[name] // total), each_s, packages)
+        seconds = max(1, asked.seconds * asked.jobs * parts[name] // total)
+        found = fuzz(name, -(-asked.runs * parts[name] // total), seconds, packages)
         rate = found.executions / max(found.took_s, 0.001)
         end = "CRASHED" if found.crash else "ok"
         print(f"{name:<14}{found.executions:>10,}{rate:>10,.0f}{found.covered:>9,}  {end}", flush=True)

@@ -1,0 +1,1 @@
+"""Mixed traffic for a long time, and what it leaves behind: `make soak`."""

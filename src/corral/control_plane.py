@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from corral import __version__, clock, journal, story, views
@@ -296,7 +297,7 @@ class ControlPlane:
     def _replica(self, name: str) -> str | None:
         """The unit that is meant where `name` is that of a replica: `<model>~2`, or so after an alias."""
         called, mark, number = name.rpartition("~")
-        if not mark:
+        if not mark or not called:
             return None
         with suppress(UnknownModel):
             name = f"{self.resolve(called).name}~{number}"

@@ -103,4 +103,7 @@ def _full_name(app: App, name: str) -> str:
         models = load(None, paths=app.paths).settings.models
     except CorralError:
         return name
+    called, mark, number = name.rpartition("~")
+    if mark and called:  # a replica
+        return f"{_full_name(app, called)}~{number}"
     return next((model.name for model in models.values() if name in model.aliases), name)

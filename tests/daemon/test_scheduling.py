@@ -12,7 +12,10 @@ from pathlib import Path
 import openai
 import pytest
 
+from corral import journal
 from corral.config.paths import Paths
+from corral.errors import UnknownModel
+from corral.story import tell
 from support.engines import until
 from support.ggufs import write_chain, write_random
 from support.server import Server
@@ -75,6 +78,66 @@ async def test_replicas_share_a_queue(paths: Paths, long_model: str) -> None:
                 await until(lambda: len(units) == 2, "both to be served")
             await asyncio.to_thread(server.client.stop, "a")
             assert [unit.state for unit in server.client.units()] == ["stopped", "stopped"]
+
+
+async def test_one_replica_can_be_stopped(paths: Paths, long_model: str) -> None:
+    """By its own name, or one after an alias, a replica is stopped alone, and its story told, also without a server;
+    the other one goes on."""
+    with Server(paths, f"models: [{long_model}, replicas: 2, aliases: [other]}}]") as server:
+        client = server.client
+        async with client_of(server) as asking, streams(asking, "a", 6) as units:
+            await until(lambda: len(units) == 6, "all of them to be served")
+        stopped = await asyncio.to_thread(client.stop, "a~2")
+        assert (stopped.model, stopped.changed, stopped.state, stopped.text) == (
+            "a~2",
+            True,
+            "stopped",
+            "a~2 is stopped",
+        )
+        assert {unit.unit: unit.state for unit in client.units()} == {"a.1": "ready", "a~2.1": "stopped"}
+        assert client.stop("other~2").text == "a~2 does not run"
+        with pytest.raises(UnknownModel):
+            client.stop("a~3")
+        told = client.story("other~2")
+        assert told.model == "a~2"
+        assert [chapter.lines[-1].text for chapter in told.chapters] == ["stopped: `corral stop`"]
+        assert len(client.story("a").chapters) == 2
+    told = tell(journal.read(paths.state_dir, about="a~2"), "a~2")
+    assert "stopped: `corral stop`" in [line.text for chapter in told.chapters for line in chapter.lines]
+
+
+async def test_memory_that_others_hold_is_told_of(paths: Paths, short_tmp: Path) -> None:
+    """A start that lacks memory which is not Corral's says so at once, and its answer has it; one that never could have
+    enough is refused without any wait, and nobody is told of a budget that there is none of."""
+    write_random(short_tmp / "a.gguf", context=512)
+    model = f"{{name: a, source: {short_tmp}/a.gguf, executable: embedded, context: 512, args: [--load-mode, none]}}"
+    with Server(paths, "models: []") as server:
+        (cpu,) = [each for each in server.client.devices() if each.name == "cpu"]
+    assert cpu.total_bytes is not None
+    assert cpu.free_bytes is not None
+    others = cpu.total_bytes - cpu.free_bytes
+    if others < 256 << 20:
+        pytest.skip("nothing else runs here that would hold memory")
+    held = cpu.free_bytes + others // 2
+    known = f"memory: {{cpu: {cpu.total_bytes}}}"  # which has footprints known from the start, and bounds nothing
+    with Server(paths, f"{known}\nheadroom: {held}\ntimeouts: {{queue: 2s}}\nmodels: [{model}]") as server:
+        async with client_of(server) as client:
+            with pytest.raises(openai.APIStatusError) as refused:
+                await client.chat.completions.create(model="a", messages=SAID, max_tokens=1)
+        assert refused.value.status_code == 507
+        assert "on cpu" in refused.value.response.headers["x-corral-waited-for"]
+        assert "(headroom)" in refused.value.response.headers["x-corral-waited-for"]
+        (waits,) = [event for event in server.client.events() if event.kind == "unit.waits"]
+        assert waits.text.startswith("a waits for memory: it needs")
+        lines = [line.text for chapter in server.client.story("a").chapters for line in chapter.lines]
+        assert any(line.startswith("waits for memory: it needs") for line in lines)
+    with Server(paths, f"{known}\nheadroom: {cpu.total_bytes - (1 << 20)}\nmodels: [{model}]") as server:
+        async with client_of(server) as client:
+            with pytest.raises(openai.APIStatusError, match="may be used there") as refused:
+                await client.chat.completions.create(model="a", messages=SAID, max_tokens=1)
+        assert refused.value.status_code == 507
+        assert "budget" not in refused.value.response.text
+        assert "headroom" in refused.value.response.text
 
 
 async def test_a_request_can_be_the_last(paths: Paths, long_model: str) -> None:

@@ -23,11 +23,9 @@ class DockerModels:
     async def entries(self, caller: Caller | None = None) -> list[Entry]:
         """Every model that is here and that `caller` may have, once, by all its names; the newest first."""
         found: dict[str, tuple[list[str], Facts]] = {}
-        for name, facts in await self._facts.all():
+        for name, facts in await self._facts.all(caller):
             found.setdefault(facts.digest, ([], facts))[0].append(name)
         entries = [_entry(tuple(names), facts) for names, facts in found.values()]
-        if caller is not None:
-            entries = [each for each in entries if caller.may_use(each.names)]
         return sorted(entries, key=lambda each: -each.created_s)
 
     async def locate(self, text: str, caller: Caller | None = None) -> tuple[Entry, str]:

@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from corral.config.settings import ModelSettings, Settings
-from corral.engines.plan import Footprint
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.report import Report
 from corral.events import EventLog
 from corral.hardware.asking import Asker, command
 from corral.hardware.watch import Watcher
 from corral.ledger.ledger import Ledger
 from corral.measures import Measures
+from corral.models.memory.predict import Parts
 from corral.scheduler.messages import MemorySeen
+from corral.supervisor.machine import State
 from support.gpus import GIB, write_library, write_machine
 
 
@@ -110,3 +114,20 @@ async def test_what_goes_wrong_ends_nothing(tmp_path: Path) -> None:
         await asyncio.wait({sampling})
     assert [text for text in said if text != "reading"] == [said[1]]
     assert "the devices could not be sampled" in said[1]
+
+
+async def test_no_news_is_no_event(tmp_path: Path) -> None:
+    """A load that took what was expected is noted and not told of; so is growth that people would not see in the
+    figures. What differs as they see it is an event."""
+    said: list[str] = []
+    mib = 1 << 20
+    predicted = Footprint({"cpu": 10 * mib}, "probed", {"cpu": Parts(10 * mib)})
+    plan = LaunchPlan("m.1", "m", 1, "fake", "1", ("x",), Endpoint(), predicted)
+    unit: Any = SimpleNamespace(plan=plan, load_ms=5.0, name="m.1", state=State.READY)
+    async with measures(tmp_path, Settings({}), say=said.append) as each:
+        await each._remember(unit, Report({"cpu": Parts(10 * mib)}), {})
+        assert unit.plan.footprint.origin == "measured"
+        assert said == []
+        unit.plan = plan
+        await each._remember(unit, Report({"cpu": Parts(12 * mib)}), {})
+        assert said == ["m.1 takes 12.0 MiB, where 10.0 MiB were expected"]

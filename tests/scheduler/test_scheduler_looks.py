@@ -14,6 +14,7 @@ import pytest
 from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
+from corral.engines.plan import Footprint
 from corral.errors import CannotFit
 from corral.events import EventLog
 from corral.runners.link import WardenLink
@@ -35,8 +36,23 @@ class Parts:
     events: EventLog
 
 
+class Sized(FakeAdapter):
+    """Of which a start would take so much now."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        return Footprint({"gpu0": self.size})
+
+
 @asynccontextmanager
-async def scheduling(paths: Paths, look: Callable[[], Awaitable[MemorySeen]]) -> AsyncIterator[Parts]:
+async def scheduling(
+    paths: Paths,
+    look: Callable[[], Awaitable[MemorySeen]],
+    policy: Policy = Policy(headroom=10),  # noqa: B008 - it is frozen
+    adapter: FakeAdapter | None = None,
+) -> AsyncIterator[Parts]:
     """One model of 100 bytes, whose memory `look` tells of."""
     paths.make()
     async with await WardenLink.connect(paths) as link, asyncio.TaskGroup() as group:
@@ -45,9 +61,17 @@ async def scheduling(paths: Paths, look: Callable[[], Awaitable[MemorySeen]]) ->
             return group.create_task(work, name=name)
 
         events, relay, runner = EventLog(), Relay(), ProcessRunner(link, paths)
-        fleet = Fleet(SETTINGS, Means(paths, events, {"llama.cpp": FakeAdapter()}, {"process": runner}, relay, spawn))
+        means = Means(
+            paths,
+            events,
+            {"llama.cpp": adapter or Sized(100)},
+            {"process": runner},
+            relay,
+            spawn,
+            planned=lambda unit, footprint: scheduler.planned(unit, footprint),
+        )
+        fleet = Fleet(SETTINGS, means)
         specs = {"one": Spec("one", footprint={"gpu0": 100})}
-        policy = Policy(headroom=10)
         scheduler = relay.to = Scheduler(
             specs, policy, units=fleet, events=events, group=group, queue_timeout_s=10, look=look
         )
@@ -140,3 +164,45 @@ async def test_a_look_that_fails_is_said_and_holds_nobody_up(paths: Paths) -> No
     assert [event.text for event in parts.events.since() if event.kind == "scheduler.blind"] == [
         "the memory could not be read: OSError: the driver is gone"
     ]
+
+
+class Odd(FakeAdapter):
+    """Whose model's file confuses the prediction."""
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        raise KeyError(model.name)
+
+
+async def test_what_corral_starts_by_itself_has_plans_of_its_own(paths: Paths) -> None:
+    """The default model, whose known figures find no room beside what others hold, is asked what it would take now, and
+    is started with that."""
+
+    async def look() -> MemorySeen:
+        return MemorySeen({"gpu0": 50}, {"gpu0": 300}, clock.monotonic())
+
+    coming_back = Policy(headroom=10, default_model="one", return_s=0.01)
+    async with scheduling(paths, look, coming_back, Sized(20)) as parts:
+        parts.scheduler.memory_seen(await look())
+        await until(lambda: any(event.kind == "scheduler.start" for event in parts.events.since()), "the start")
+        place = parts.scheduler.place("one")
+        assert place is not None
+        assert place.spec.footprint == {"gpu0": 20}
+        kinds = [event.kind for event in parts.events.since()]
+        assert kinds.index("unit.waits") < kinds.index("scheduler.start")
+
+
+async def test_a_file_that_confuses_the_prediction_is_told_of(paths: Paths) -> None:
+    """What cannot be foretold is a bug in the log, and ends nothing."""
+
+    async def look() -> MemorySeen:
+        return MemorySeen({"gpu0": 50}, {"gpu0": 300}, clock.monotonic())
+
+    coming_back = Policy(headroom=10, default_model="one", return_s=0.01)
+    async with scheduling(paths, look, coming_back, Odd()) as parts:
+        parts.scheduler.memory_seen(await look())
+
+        def bugs() -> list[str]:
+            return [event.text for event in parts.events.since() if event.kind == "bug"]
+
+        await until(bugs, "the bug to be told")
+        assert bugs() == ["what one will take could not be foretold: KeyError: 'one'"]

@@ -16,9 +16,12 @@ from corral.cli.arguments import model_argument
 def command(app: App, model: str | None, everything: bool, no_wait: bool) -> None:
     """Stop a model's engine. The server stays, and starts it again when it is asked for.
 
+    Of a model with replicas, all are stopped; by the name that `corral ps` shows, one of them is.
+
     \b
     Examples:
       corral stop demo
+      corral stop demo~2
       corral stop --all
     """
     from corral.cli.spinner import Spinner

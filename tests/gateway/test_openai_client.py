@@ -102,6 +102,7 @@ async def test_the_clients_errors_are_openais(chain: Stable) -> None:
 async def test_a_broken_stream_raises_in_the_client(stable: Stable) -> None:
     """openai-python turns the error event into an exception: nobody takes half an answer for a whole one."""
     stable.add("m", ["--die-after-chunks", "2", "--chunks", "9"])
+    stable.change(resume=False)
     await stable.open()
     async with openai.AsyncOpenAI(base_url=url(stable), api_key="none", max_retries=0) as client:
         text = ""

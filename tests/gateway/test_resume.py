@@ -118,16 +118,12 @@ def text(answer: Answer) -> str:
 
 
 async def test_thoughts_go_on_as_thoughts(demo: Stable) -> None:
-    """An engine that dies while its model thinks: what comes next is thought, and the answer after that is the answer.
-
-    This model cannot go on from a text: it says all of its own again, which shows where it was put.
-    """
+    """An engine that dies while its model thinks: what comes next is thought, and then comes the answer."""
     body = {**asking(), "model": "think", "max_tokens": 1000, "ignore_eos": False}
     whole = await ask(demo.address, "POST", CHAT, body)
     cut = await broken(demo, CHAT, body, b'"reasoning_content":" t', 5)
     assert b": corral.resumed" in cut.body
-    assert said(cut, "reasoning_content").startswith("hm, t0 t1 t2 t3 t4")
-    assert said(cut, "reasoning_content").endswith("<think>\n" + said(whole, "reasoning_content"))
+    assert said(cut, "reasoning_content") == said(whole, "reasoning_content")
     assert said(cut) == said(whole)
 
 
@@ -138,8 +134,7 @@ async def test_an_answer_after_thoughts_goes_on_as_an_answer(demo: Stable) -> No
     cut = await broken(demo, CHAT, body, b'"content":" w', 5)
     assert b": corral.resumed" in cut.body
     assert said(cut, "reasoning_content") == said(whole, "reasoning_content")
-    assert said(cut).startswith("It w0 w1 w2 w3 w4")
-    assert said(cut).endswith("<think>\n" + said(whole, "reasoning_content") + "</think>\n\n" + said(whole))
+    assert said(cut) == said(whole)
 
 
 async def resumed(stable: Stable, path: str, body: dict[str, Any], after: bytes) -> Answer:

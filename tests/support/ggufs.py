@@ -69,11 +69,17 @@ def _vocabulary(words: Sequence[str]) -> list[str]:
     return [*_SPECIAL, *(_BYTES[byte] for byte in range(256) if _BYTES[byte] not in taken), pair, *spelled]
 
 
-def _add_tokenizer(writer: GGUFWriter, tokens: Sequence[str], template: str = CHAT_TEMPLATE) -> None:
+def _add_tokenizer(
+    writer: GGUFWriter, tokens: Sequence[str], template: str = CHAT_TEMPLATE, words: Sequence[str] = ()
+) -> None:
+    """`words` are the last of `tokens`, as they are written: they are known again in any text."""
+    normal = len(tokens) - len(_SPECIAL) - len(words)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(list(tokens))
-    writer.add_token_types([TokenType.CONTROL] * len(_SPECIAL) + [TokenType.NORMAL] * (len(tokens) - len(_SPECIAL)))
+    writer.add_token_list([*tokens[: len(tokens) - len(words)], *words])
+    writer.add_token_types(
+        [TokenType.CONTROL] * len(_SPECIAL) + [TokenType.NORMAL] * normal + [TokenType.USER_DEFINED] * len(words)
+    )
     writer.add_token_merges([f"{_BYTES[0]} {_BYTES[0]}"])  # no real text has it, so a prompt is always single bytes
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(_END)
@@ -93,6 +99,7 @@ def _add_llama(
     layers: int,
     heads: int,
     template: str = CHAT_TEMPLATE,
+    words: Sequence[str] = (),
 ) -> None:
     writer.add_name(name)
     writer.add_context_length(context)
@@ -105,7 +112,7 @@ def _add_llama(
     writer.add_rope_dimension_count(width // heads)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    _add_tokenizer(writer, tokens, template)
+    _add_tokenizer(writer, tokens, template, words)
 
 
 def _add_layers(
@@ -162,6 +169,7 @@ def write_chain(
     fills: bool = False,
 ) -> Path:
     """Write a llama that answers every prompt with `chain_text(words)` at any temperature, a token a word, then stops.
+    A text that ends with one of them it goes on from there.
 
     `words` must differ from one another. With `loop` it starts again instead of stopping (`" ".join` goes on), up to
     `max_tokens`. `mib` adds that much idle weight: a slower load and slower tokens, the same text. With `fills` it has
@@ -169,7 +177,8 @@ def write_chain(
     """
     if len(set(words)) != len(words) or not words:
         raise ValueError("a chain needs words, each one once")
-    tokens = _vocabulary([words[0], *(f" {word}" for word in words[1:])] + ([f" {words[0]}"] if loop else []))
+    spoken = [words[0], *(f" {word}" for word in words[1:]), *([f" {words[0]}"] if loop else [])]
+    tokens = _vocabulary(spoken)
     first = len(tokens) - len(words) - (1 if loop else 0)
     width, ff, layers, heads = _sizes(mib) if mib else (128, 32, 1, 4)
     # Every token that can stand in a prompt has the same direction, so that whatever it ends with, `first` follows.
@@ -184,7 +193,10 @@ def write_chain(
     output[first] += 20 * directions[0]
 
     writer = GGUFWriter(path, "llama")
-    _add_llama(writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads, template=template)
+    _add_llama(
+        writer, name, tokens, context=context, width=width, ff=ff, layers=layers, heads=heads, template=template,
+        words=spoken,
+    )  # fmt: skip
     for part in ("pre", "suf", "mid") if fills else ():
         writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", 1)
     writer.add_tensor("token_embd.weight", directions.astype(np.float16))

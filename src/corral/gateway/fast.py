@@ -27,6 +27,7 @@ from corral.scheduler.lease import Lease, Leases
 from corral.supervisor.pulse import Pulses
 
 MOST_NAMES = 1000
+_SLOW = (b"x-corral-keep-alive", b"x-corral-progress")
 
 MOST_ADDRESSES = 64
 
@@ -128,7 +129,7 @@ class Fast:
         if head.method != "POST" or head.version != "1.1" or head.expects or head.length is None:
             return None
         route = self._table.exact("POST", head.path)
-        if route is None or not route.direct or any(name == b"x-corral-keep-alive" for name, _ in head.fields):
+        if route is None or not route.direct or any(name in _SLOW for name, _ in head.fields):
             return None
         if b"model=" in head.query:
             return None  # the body may not name it

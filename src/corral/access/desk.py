@@ -54,7 +54,7 @@ class Desk:
         self.keys: dict[str, Key] = {}
         self._accounts: dict[str, Account] = {}
         self._spent: dict[str, dict[str, int]] = {}
-        self._used: dict[UsageKey, Used] = {}
+        self._used: dict[tuple[str, str, str], list[int]] = {}  # as `UsageKey` and `Used`, which cost more to make
         self._book: Book | None = None
         self._wake = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
@@ -150,14 +150,17 @@ class Desk:
 
     def used(self, key: str, model: str, prompt: int, completion: int) -> None:
         """Counts one request that has ended."""
-        where = UsageKey(self._day(), key, model)
-        before = self._used.get(where)
-        if before is None:
-            self._used[where] = Used(1, prompt, completion)
-        else:
-            self._used[where] = Used(before.requests + 1, before.prompt + prompt, before.completion + completion)
+        counts = self._counts((self._day(), key, model))
+        counts[0] += 1
+        counts[1] += prompt
+        counts[2] += completion
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_later(WRITE_S, self._wake.set)
+
+    def _counts(self, where: tuple[str, str, str]) -> list[int]:
+        if (counts := self._used.get(where)) is None:
+            counts = self._used[where] = [0, 0, 0]
+        return counts
 
     def _day(self) -> str:
         day, until = self._today
@@ -196,7 +199,8 @@ class Desk:
                 for budget in account.budgets
                 if (durable := budget.wants) is not None
             ]
-            used, self._used = self._used, {}
+            used = {UsageKey(*where): Used(*counts) for where, counts in self._used.items()}
+            self._used = {}
             if not wanted and not used:
                 return
             try:
@@ -227,9 +231,9 @@ class Desk:
             self._wake.set()  # more was held while we wrote
 
     def _failed(self, error: CorralError, used: dict[UsageKey, Used]) -> None:
-        for where, (requests, prompt, completion) in used.items():  # for the next time
-            later = self._used.get(where, Used(0, 0, 0))
-            self._used[where] = Used(later.requests + requests, later.prompt + prompt, later.completion + completion)
+        for where, counts in used.items():  # for the next time
+            later = self._counts(where)
+            later[:] = [each + more for each, more in zip(later, counts, strict=True)]
         waiting, self._waiting = self._waiting, []
         for _, saved in waiting:
             if not saved.done():

@@ -67,14 +67,31 @@ class Caller:
         return self.key is None or self.key.may_use(names)
 
 
+class Unbounded:
+    """One request of somebody who needs no key: it is only counted."""
+
+    __slots__ = ("_desk", "_model", "_tokens", "body")
+    saved: asyncio.Future[None] | None = None
+
+    def __init__(self, desk: Desk, model: str, body: bytes, tokens: bool) -> None:
+        self._desk, self._model, self._tokens, self.body = desk, model, tokens, body
+
+    def settle(self, usage: Took | None, events: int) -> None:
+        """Ends it, see `corral.gateway.gate.Ticket`."""
+        if usage is not None:
+            self._desk.used("", self._model, usage.prompt, usage.completion)
+        elif events:  # cut off in the middle
+            self._desk.used("", self._model, 0, events if self._tokens else 0)
+
+
 class Ticket:
-    """One admitted request."""
+    """One admitted request of a key."""
 
-    __slots__ = ("_account", "_admission", "_caller", "_desk", "_model", "_tokens", "body", "saved")
+    __slots__ = ("_account", "_admission", "_desk", "_key", "_model", "_tokens", "body", "saved")
 
-    def __init__(self, desk: Desk, caller: Caller, model: str, body: bytes, tokens: bool) -> None:
+    def __init__(self, desk: Desk, key: Key, model: str, body: bytes, tokens: bool) -> None:
         self._desk = desk
-        self._caller = caller
+        self._key = key
         self._model = model
         self._tokens = tokens  # it makes the model read or write
         self._account: Account | None = None
@@ -86,7 +103,7 @@ class Ticket:
 
     def settle(self, usage: Took | None, events: int) -> None:
         """Ends it, see `corral.gateway.gate.Ticket`."""
-        admission, key = self._admission, self._caller.key
+        admission = self._admission
         prompt = completion = 0
         if usage is not None:
             prompt, completion = usage.prompt, usage.completion
@@ -96,7 +113,7 @@ class Ticket:
         if self._account is not None and admission is not None:
             self._account.settle(admission, prompt + completion)
         if usage is not None or events:
-            self._desk.used(key.id if key is not None else "", self._model, prompt, completion)
+            self._desk.used(self._key.id, self._model, prompt, completion)
 
 
 class _Known:
@@ -248,24 +265,24 @@ class AccessGate:
 
     # How much.
 
-    def admit(self, exchange: Admitted, model: str, body: bytes) -> Ticket | None:
+    def admit(self, exchange: Admitted, model: str, body: bytes) -> Ticket | Unbounded | None:
         """See `corral.gateway.gate.Gate`."""
         caller = exchange.caller
         assert isinstance(caller, Caller)
         if self.recorder.on:
             self.recorder.models(exchange, model, body)
         tokens = sizes.takes_tokens(exchange.method, exchange.path)
-        ticket = Ticket(self._desk, caller, model, body, tokens)
         key = caller.key
-        known = self._settings().models.get(model) if key is not None else None
-        if key is not None and not key.may_use((model, *known.aliases) if known is not None else (model,)):
+        if key is None:
+            return Unbounded(self._desk, model, body, tokens) if tokens or not exchange.inner else None
+        ticket = Ticket(self._desk, key, model, body, tokens)
+        known = self._settings().models.get(model)
+        if not key.may_use((model, *known.aliases) if known is not None else (model,)):
             raise Forbidden(
                 f"the key {key.id} may not use {model}", hint="GET /v1/models lists what it may use", model=model
             )
         if exchange.inner and not tokens:
             return None  # a part of a request that is counted itself
-        if key is None:
-            return ticket
         size = sizes.NOTHING
         if tokens and key.limits.counts_tokens:
             size = sizes.size_of(exchange.path, body, known.context if known is not None else None)

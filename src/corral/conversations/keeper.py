@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,7 +161,7 @@ class KeptConversations:
 
     def wanted(self, lease: Lease) -> bool:
         """Whether a request of this lease is worth a look."""
-        place = _place(lease)
+        place = _place_of(lease.unit)
         unit = self._units.get(place)
         if unit is None or unit.generation != lease.generation:
             unit = self._begin(place, lease.generation)
@@ -396,7 +397,12 @@ def _towards(rate: float, size: int, took_s: float) -> float:
 
 
 def _place(lease: Lease) -> str:
-    return lease.unit.rpartition(".")[0]
+    return _place_of(lease.unit)
+
+
+@lru_cache(maxsize=64)
+def _place_of(unit: str) -> str:
+    return unit.rpartition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Connection(asyncio.Protocol):
         self.deadline = NEVER
         self._transport: asyncio.Transport | None = None
         self._fd = -1  # of the socket, where bytes may go to it directly
+        self._queued = False  # the transport may have bytes that are not out yet
         self._head: Head | None = None
         self._exchange: WireExchange | None = None
         self._early = early
@@ -278,7 +279,9 @@ class Connection(asyncio.Protocol):
             exchange.watched.set_result(None)
 
     def done(self, exchange: WireExchange) -> None:
-        self.left(exchange)
+        self._all.answers.active.discard(exchange)
+        if exchange.watched is not None:
+            self.left(exchange)
         if self._exchange is None or self._closing:
             return
         if self._early or not self.keep_alive or self._writable is not None or self._all.heir is not None:
@@ -291,7 +294,9 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return self._writable is None
-        if self._fd >= 0 and not self._closing and not transport.get_write_buffer_size():
+        if self._queued:
+            self._queued = bool(transport.get_write_buffer_size())
+        if not self._queued and self._fd >= 0 and not self._closing:
             # At once: the transport would wait for the end of this turn of the event loop.
             try:
                 sent = os.write(self._fd, data)
@@ -300,6 +305,7 @@ class Connection(asyncio.Protocol):
             if sent == len(data):
                 return self._writable is None
             data = data[sent:]
+        self._queued = True
         transport.write(data)
         return self._writable is None
 

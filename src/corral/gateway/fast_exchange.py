@@ -170,9 +170,10 @@ class FastExchange(WireExchange):
             if (passage := self._passage) is not None:
                 self._pulse.chunks += 1
                 out = passage.feed(data)
-                if (sent := self._sent) is not None and out:
+                if out and (sent := self._sent) is not None:
                     sent.keep(out)
-                self._pass(passage, out)
+                if passage.done or (out and not self._link.transmit(out)):
+                    self._pass(passage, out)
             elif self._missing:
                 self._more(data)
             elif self._got:
@@ -241,14 +242,17 @@ class FastExchange(WireExchange):
                 self._sent = Sent(framed=True)
                 self._sent.keep(out)
             last = _LAST if self._link.keep_alive else _CLOSES
-            self._pass(passage, b"%btransfer-encoding: chunked\r\n%b%b" % (self._head(answer), last, out))
+            out = b"%b%btransfer-encoding: chunked\r\n%b%b" % (*self._head(answer), last, out)
+            if passage.done or not self._link.transmit(out):
+                self._pass(passage, out)
 
     def _pass(self, passage: Passage, out: bytes) -> None:
+        """`out` is the last piece, and not sent yet; or it was, and the client is behind."""
         if passage.done:
             self._link.transmit(out)
             self.ended = True
             self._over(passage.tail if self._pulse.learns or self._ticket is not None else b"", passage.surplus)
-        elif out and not self._link.transmit(out):
+        else:
             self._pulse.held = True
             assert self._engine is not None
             self._engine.pause()
@@ -275,16 +279,17 @@ class FastExchange(WireExchange):
         self._answer = answer
         self.started = True
         link = self._link
-        link.transmit(b"%b%b%b" % (self._head(answer, len(body)), _LAST if link.keep_alive else _CLOSES, body))
+        before, own = self._head(answer)
+        last = _LAST if link.keep_alive else _CLOSES
+        link.transmit(b"%bcontent-length: %d\r\n%b%b%b" % (before, len(body), own, last, body))
         self.ended = True
         self._over(body, surplus)
 
-    def _head(self, answer: Answer, length: int | None = None) -> bytes:
-        """The head of the answer but for its last lines; a length stands before our own fields, as everywhere."""
+    def _head(self, answer: Answer) -> tuple[bytes, bytes]:
+        """The head of the answer but for its last lines: our own fields come after a length, as everywhere."""
         assert self._held is not None
         before = self._plan.fast.means.before(answer, self._link.standing_fields(), self._held.lease)
-        own = as_lines(self.extra) if self._filled else b"x-request-id: %b\r\n" % self._request_id
-        return before + own if length is None else b"%bcontent-length: %d\r\n%b" % (before, length, own)
+        return before, as_lines(self.extra) if self._filled else b"x-request-id: %b\r\n" % self._request_id
 
     def _over(self, end: bytes, surplus: bool) -> None:
         """The answer went out as a whole; `end` is that of the engine's."""

@@ -151,11 +151,12 @@ class Pool:
     def __init__(self) -> None:
         self._idle: dict[str, list[Link]] = {}
         self._closers: dict[str, None] = {}  # engines that close connections after streams
+        self._last: tuple[Endpoint | None, str] = (None, "")  # the endpoint looked for last, and its key
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, endpoint: Endpoint) -> Link | None:
         """A link that was open when it was last heard of; the engine may close it at any time."""
-        links = self._idle.get(_key(endpoint))
+        links = self._idle.get(self._key(endpoint))
         while links:
             link = links.pop()
             if not link.closed:
@@ -165,7 +166,9 @@ class Pool:
     def give(self, endpoint: Endpoint, link: Link) -> None:
         """Keeps `link` for a while. It is ours from now on."""
         link.receiver = None
-        links = self._idle.setdefault(_key(endpoint), [])
+        key = self._key(endpoint)
+        if (links := self._idle.get(key)) is None:
+            links = self._idle[key] = []
         if link.closed or len(links) >= MAX_IDLE:
             link.close()
             return
@@ -208,6 +211,14 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _key(self, endpoint: Endpoint) -> str:
+        last = self._last
+        if last[0] is endpoint:
+            return last[1]
+        key = _key(endpoint)
+        self._last = endpoint, key
+        return key
 
     def _look(self) -> None:
         self._timer = None

@@ -7,11 +7,18 @@ of a stream; llama.cpp's `timings`, which is in its last event always.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 _MOST = 1 << 53
 """No count is that large. A number of thousands of digits could not even be written again."""
 _DECODER = json.JSONDecoder()
+_COUNT = rb"(0|[1-9][0-9]{0,14})"
+_PLAIN = re.compile(
+    rb'"usage":\{"(?:completion_tokens":%b,"prompt_tokens":%b|prompt_tokens":%b,"completion_tokens":%b)'
+    rb',"total_tokens":%b(?:,"prompt_tokens_details":\{"cached_tokens":%b\})?\}' % ((_COUNT,) * 6)
+)
+"""As llama.cpp and others write it: read without a reader of JSON, which takes four times as long."""
 
 
 class Usage(NamedTuple):
@@ -24,7 +31,10 @@ class Usage(NamedTuple):
 
 def usage_of(end: bytes) -> Usage | None:
     """What the last bytes of an answer say, None when they do not. Never raises: an engine may send anything."""
-    if (found := _last(end, b'"usage"')) is not None:
+    if (at := end.rfind(b'"usage"')) >= 0 and (plain := _PLAIN.match(end, at)) is not None:
+        after, before, first, second, _, cached_tokens = plain.groups()
+        return Usage(int(before or first), int(after or second), int(cached_tokens or 0))
+    if at >= 0 and (found := _last(end, b'"usage"')) is not None:
         details = found.get("prompt_tokens_details")
         cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
         return Usage(_count(found.get("prompt_tokens")), _count(found.get("completion_tokens")), cached)

@@ -81,7 +81,7 @@ class Pulses:
 
     def begin(self, unit: str, prompt_bytes: int, *, judged: bool, stream: bool = False) -> Pulse:
         """A request of `prompt_bytes` goes to `unit` now."""
-        traffic = self.of(unit)
+        traffic = self._by_unit.get(unit) or self.of(unit)
         learns = judged and clock.monotonic() - traffic.rates.learned_at > LEARN_EVERY_S
         pulse = Pulse(unit, prompt_bytes, judged, stream, learns)
         traffic.running.add(pulse)

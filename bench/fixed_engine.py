@@ -32,7 +32,12 @@ ANSWER = (
     b'"total_tokens":2}}'
 )
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
-LAST = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+STOP = (
+    b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"fixed","choices":[{"index":0,'
+    b'"finish_reason":"stop","delta":{}}],"timings":{"cache_n":0,"prompt_n":1,"prompt_ms":1.0,"predicted_n":8,'
+    b'"predicted_ms":1.0}}\n\n'
+)  # the last of llama.cpp's says what it took
+LAST = b"%x\r\n%b\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n" % (len(STOP), STOP)
 UNARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 

@@ -20,6 +20,7 @@ from corral.demo.where import demo_model
 from corral.gateway.app import build
 from corral.gateway.count import asking, without_count
 from corral.gateway.listen import Listeners
+from corral.gateway.passage import LAST_CHUNK, chunks_without_count, in_chunk
 from gateway.stable import Stable
 from gateway.test_openai_client import add_llama
 from gateway.wire import Answer, ask, connected, until
@@ -75,7 +76,8 @@ async def test_llamacpps_last_event_says_it(counted: Counted, fast: bool) -> Non
     assert await counted.used() == Used(2, 2 * usage["prompt_tokens"], 2 * usage["completion_tokens"])
 
 
-async def test_an_engine_that_is_silent_is_asked(counted: Counted) -> None:
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "task"])
+async def test_an_engine_that_is_silent_is_asked(counted: Counted, fast: bool) -> None:
     """Once it is known to be: the first time, events count. Its answer to that is not for a client that did not ask."""
     counted.stable.add("m", ["--chunks", "5"])
     await counted.stable.start("m")
@@ -83,7 +85,9 @@ async def test_an_engine_that_is_silent_is_asked(counted: Counted) -> None:
     before = await counted.used()
     assert before.requests == 1
     assert 5 <= before.completion <= 8  # all events count, also those around the text
-    second = await counted.ask(chat(max_tokens=50))
+    at_once = counted.stable.at_once
+    second = await counted.ask(chat(max_tokens=50), fast=fast)
+    assert counted.stable.at_once - at_once == fast
     after = await counted.used()
     assert (after.prompt - before.prompt, after.completion - before.completion) == (1, 5)
     sizes = [json.loads(answer.events[0])["fake"]["body_bytes"] for answer in (first, second)]
@@ -91,7 +95,7 @@ async def test_an_engine_that_is_silent_is_asked(counted: Counted) -> None:
     for answer in (first, second):
         assert b'"usage"' not in answer.body
         assert answer.events[-1] == "[DONE]"
-    third = await counted.ask(chat(max_tokens=50, stream_options={"include_usage": True}))
+    third = await counted.ask(chat(max_tokens=50, stream_options={"include_usage": True}), fast=fast)
     assert json.loads(third.events[-2])["usage"]["completion_tokens"] == 5
 
 
@@ -159,3 +163,8 @@ def test_only_the_count_is_left_out() -> None:
     count = b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n'
     assert without_count(said + count + b"data: [DONE]\n\n") == said + b"data: [DONE]\n\n"
     assert without_count(count) == b""
+    framed = in_chunk(said) + in_chunk(count + b"data: [DONE]\n\n")
+    assert chunks_without_count(framed) == in_chunk(said + b"data: [DONE]\n\n")
+    assert chunks_without_count(in_chunk(count) + LAST_CHUNK) == LAST_CHUNK
+    assert chunks_without_count(in_chunk(count)) == b""
+    assert chunks_without_count(in_chunk(b"data: 1\n\n")) == in_chunk(b"data: 1\n\n")

@@ -27,6 +27,7 @@ class Begun(NamedTuple):
     asking: AbstractAsyncContextManager[Response]  # gives the first engine's answer, or raises why there is none
     engine: Link | None  # the connection on which that comes
     sent: Sent | None = None  # what the client has of a stream that broke
+    hides: bool = False  # the engine's count is not for the client
 
     def lease(self) -> AbstractAsyncContextManager[Lease]:
         return _Lease(self.held)

@@ -13,12 +13,13 @@ from corral.errors import Bug, CorralError
 from corral.gateway import upstream
 from corral.gateway.again import Tries
 from corral.gateway.begun import Begun
+from corral.gateway.count import asking
 from corral.gateway.fast import MOST_ADDRESSES, Plan
 from corral.gateway.fast_heads import Answer, as_lines
 from corral.gateway.gate import Gate, Ticket
 from corral.gateway.head import Head
 from corral.gateway.link import Link, connect_now
-from corral.gateway.passage import Passage
+from corral.gateway.passage import Passage, chunks_without_count
 from corral.gateway.peek import glance, peek, splice
 from corral.gateway.relay import HELD_BYTES
 from corral.gateway.request_ids import new_request_id
@@ -53,6 +54,7 @@ class FastExchange(WireExchange):
     _answer: Answer | None = None
     _passage: Passage | None = None  # of a stream that has begun to go out
     _sent: Sent | None = None  # what of it has
+    _hides = False  # the engine was asked for its count, and the client did not ask
     _got = b""  # of the answer, as long as nothing was made of it
     _missing = 0  # of a plain answer
     _stream = False
@@ -109,8 +111,6 @@ class FastExchange(WireExchange):
         if plan.route.plain is not None and not plan.route.plain(found, body):
             return False
         model = found.name
-        if stream and gate is not None and model in means.silent:
-            return False
         held = means.leases.try_lease(model)
         if held is None:
             return False
@@ -132,6 +132,8 @@ class FastExchange(WireExchange):
         if gate is not None and (ticket := gate.admit(self, model, body)) is not None:
             self._ticket = ticket
             body = self._body = ticket.body
+            if stream and model in means.silent and (asked := asking(body)) is not None:
+                self._hides, self._body = True, asked
             if ticket.saved is not None:
                 self._later(engine)
                 return True
@@ -170,6 +172,8 @@ class FastExchange(WireExchange):
             if (passage := self._passage) is not None:
                 self._pulse.chunks += 1
                 out = passage.feed(data)
+                if self._hides:
+                    out = chunks_without_count(out)
                 if out and (sent := self._sent) is not None:
                     sent.keep(out)
                 if passage.done or (out and not self._link.transmit(out)):
@@ -231,7 +235,7 @@ class FastExchange(WireExchange):
         out = passage.feed(data[end:])
         if b'"error"' in out[:80]:
             self._adopt(data)  # perhaps it says that the engine has to be replaced
-        elif not out:
+        elif not (out := chunks_without_count(out) if self._hides else out):
             self._got = data
         else:
             self._got = b""
@@ -311,7 +315,7 @@ class FastExchange(WireExchange):
         means.pulses.end(pulse)
         if self._ticket is not None:
             usage = usage_of(end)
-            if passage is not None and not passage.says(b'"error"'):
+            if passage is not None and not self._hides and not passage.says(b'"error"'):
                 means.silent.ended(self._model, told=usage is not None)
             said = self._sent.read().tokens if usage is None and self._sent is not None else 0
             self._ticket.settle(usage, max(said, pulse.chunks))
@@ -392,7 +396,7 @@ class FastExchange(WireExchange):
         assert held is not None
         self.begun = Begun(
             self._model, self._plan.target, self._body, self._stream, held, self._pulse, ticket, asking, engine,
-            self._sent,
+            self._sent, self._hides,
         )  # fmt: skip
         self._held = self._engine = self._ticket = None
         self._got = b""

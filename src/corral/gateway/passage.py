@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 
 from corral.errors import CallerError, EngineError
 from corral.gateway.chunks import Chunks
+from corral.gateway.count import without_count
 from corral.gateway.sse import Splitter
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -53,11 +55,7 @@ class Passage:
     @property
     def tail(self) -> bytes:
         """The end of the events that went out."""
-        pieces: list[bytes] = []
-        chunks = Chunks()
-        for piece in self._tail:
-            chunks.feed(piece, pieces)
-        return b"".join(pieces)
+        return _unframed(self._tail)
 
     def _is_whole(self, data: bytes) -> bool:
         """Whether `data` is whole chunks that end where an event does."""
@@ -103,6 +101,22 @@ def _is_one(data: bytes) -> bool:
         return False
     size = len(data) - end - 4
     return data.startswith(b"%x\r\n" % size)
+
+
+def chunks_without_count(data: bytes) -> bytes:
+    """What `Passage.feed` gave, without the event that is there because we asked for it; mostly it is not there."""
+    if b'"usage"' not in data:
+        return data
+    last = LAST_CHUNK if data.endswith(LAST_CHUNK) else b""
+    return in_chunk(without_count(_unframed((data,)))) + last
+
+
+def _unframed(chunked: Iterable[bytes]) -> bytes:
+    pieces: list[bytes] = []
+    chunks = Chunks()
+    for piece in chunked:
+        chunks.feed(piece, pieces)
+    return b"".join(pieces)
 
 
 def in_chunk(data: bytes) -> bytes:

@@ -115,7 +115,7 @@ class Proxy:
         going = waiting = None
         hides = False
         if begun is not None:
-            ticket = begun.ticket
+            ticket, hides = begun.ticket, begun.hides
         else:
             ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
             if ticket is not None:

@@ -229,3 +229,14 @@ async def test_a_broken_stream_says_so(stable: Stable) -> None:
         assert events[-1].code == "engine_gone"
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(events[0].response.id)
+
+
+async def test_what_cannot_be_kept_is_answered(served: Stable, client: openai.AsyncOpenAI) -> None:
+    """A disk that takes nothing costs the conversation, not the answer; whoever goes on from it is told."""
+    (Path(served.status().state_dir) / "responses.sqlite").mkdir()
+    response = await client.responses.create(model="chain", input="hi")
+    assert response.output_text == chain_text(WORDS)
+    events = [event.type async for event in await client.responses.create(model="chain", input="hi", stream=True)]
+    assert events[-1] == "response.completed"
+    with pytest.raises(openai.APIStatusError):
+        await client.responses.create(model="chain", input="more", previous_response_id=response.id)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from corral import clock
-from corral.errors import CallerError, NotFound, NotOffered
+from corral.errors import CallerError, NotFound, NotOffered, StoreError
 from corral.gateway.answer import send_json
 from corral.gateway.chat_route import Chat
 from corral.gateway.dialects.dialect import Dialect
@@ -24,6 +25,7 @@ from corral.gateway.responses_store import Kept, ResponsesStore
 from corral.gateway.routes import Match, Route
 
 FILE = "responses.sqlite"
+log = logging.getLogger("corral.gateway")
 RESPONSES = Dialect("responses", error, failed)
 
 
@@ -64,7 +66,11 @@ class Responses:
 
         async def keep(response: dict[str, Any]) -> None:
             kept = Kept(shell["id"], asked.previous, asked.items, response)
-            await asyncio.to_thread(self.file.put, kept, owner, clock.wall(), self._host.settings.responses_ttl_s)
+            ttl_s = self._host.settings.responses_ttl_s
+            try:
+                await asyncio.to_thread(self.file.put, kept, owner, clock.wall(), ttl_s)
+            except StoreError as exc:  # the answer itself is there: whoever goes on from it hears that it is not kept
+                log.warning("a response is not kept: %s", exc.message)
 
         request = {**asked.chat, "messages": messages}
         keeps = keep if asked.store else None

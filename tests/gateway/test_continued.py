@@ -185,3 +185,16 @@ def test_that_an_answer_begins_is_said_once() -> None:
     sent.read()
     other = event({"delta": {"content": "b"}}).replace(b"chatcmpl-1", b"chatcmpl-2")
     assert Shaped(sent).events(begin() + other) == event({"delta": {"content": "b"}})
+
+
+@given(st.lists(st.integers(1, 220), min_size=1, max_size=6))
+def test_frames_in_the_middle_of_events_are_no_text(cuts: list[int]) -> None:
+    """Wherever an engine's chunks end."""
+    sent = Sent(framed=True)
+    sent.keep(in_chunk(begin()))
+    sent.read()
+    whole = b"".join(event({"delta": {"content": f" wo\\nrd{i}"}}) for i in range(3))
+    ends = sorted({min(cut * 3, len(whole)) for cut in cuts} | {len(whole)})
+    sent.keep(b"".join(in_chunk(whole[start:end]) for start, end in zip([0, *ends], ends, strict=False)))
+    assert sent.read().text == " wo\\nrd0 wo\\nrd1 wo\\nrd2"
+    assert (sent.tokens, sent.whole) == (3, True)

@@ -20,7 +20,7 @@ HELD_BYTES = 16 << 10
 MOST_LETTERS = 4 << 20
 """A text that is longer is not kept: nothing can go on from it."""
 
-_STRING = rb'"((?:[^"\\]|\\.)*)"'
+_STRING = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _PLAIN = (re.compile(rb'"delta":\{"content":' + _STRING + rb"\}"), re.compile(rb'\{"text":' + _STRING))
 
 
@@ -57,10 +57,8 @@ class Sent:
         self._size = 0
         if not events:
             return self
-        if self._framed:
-            events = _without_frames(events)
         if not (self.head and self._all_plain(events)):
-            for data in datas(events):
+            for data in datas(_without_frames(events) if self._framed else events):
                 self._take(data)
         if len(self.text) + len(self.thought) > MOST_LETTERS:
             self.text = self.thought = ""
@@ -68,7 +66,8 @@ class Sent:
         return self
 
     def _all_plain(self, events: bytes) -> bool:
-        """Takes events that are nothing but a piece of text each, all at once."""
+        """Takes events that are nothing but a piece of text each, all at once. A frame of HTTP in the middle of a text
+        would make it none."""
         for pattern in _PLAIN:
             found = pattern.findall(events)
             if not found:

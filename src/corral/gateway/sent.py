@@ -66,8 +66,9 @@ class Sent:
         return self
 
     def _all_plain(self, events: bytes) -> bool:
-        """Takes events that are nothing but a piece of text each, all at once. A frame of HTTP in the middle of a text
-        would make it none."""
+        """Takes events that are nothing but a piece of text each, all at once."""
+        if self._framed and events.count(b"\r\n") != 2 * events.count(b"\n\n\r\n"):
+            return False  # not every frame ends where an event does
         for pattern in _PLAIN:
             found = pattern.findall(events)
             if not found:

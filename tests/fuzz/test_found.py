@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from corral.errors import CallerError
+from corral.errors import BadReference, CallerError
 from corral.gateway.dialects.anthropic.request import read as read_messages
 from corral.gateway.dialects.ollama.modelfile import read_create
 from corral.gateway.dialects.ollama.times import keep_alive_s
@@ -16,6 +16,7 @@ from corral.gateway.dialects.reasoning.harmony import Harmony
 from corral.gateway.dialects.reasoning.think import Think
 from corral.gateway.peek import glance
 from corral.gateway.usage import usage_of
+from corral.refs_parse import split_authority
 
 
 def event(text: str, choice: int = 0) -> bytes:
@@ -79,3 +80,11 @@ def test_counts_of_thousands_of_digits_are_none() -> None:
     """Two of them could not even be added and written again."""
     digits = b"9" * 4300
     assert usage_of(b'{"usage": {"prompt_tokens": %b, "completion_tokens": 2}}' % digits) == (0, 2, 0)
+
+
+def test_a_host_that_is_none_is_refused_at_once() -> None:
+    """However long it is: nobody keeps the server busy with a name (before, this one took years)."""
+    for host in ("2" * 47 + "(" + "2" * 14, "a" * 252 + "!", "a-" * 100, "a" * 64):
+        with pytest.raises(BadReference):
+            split_authority(host)
+    assert split_authority("A" * 63 + ".b-c.example:5000") == ("a" * 63 + ".b-c.example", 5000)

@@ -183,3 +183,11 @@ def test_what_is_not_the_keys_is_told_as_what_is_not_there(server: Server) -> No
         assert b"hidden" not in not_there.body
         texts = [json.loads(each.body)["error"]["message"] for each in (there, not_there)]
         assert texts[0].replace("hidden", "") == texts[1].replace("hiddem", "") or path == CHAT
+
+
+def test_anthropics_clients_read_their_own_errors(server: Server) -> None:
+    """At paths that are OpenAI's too, and at those where nothing is."""
+    for path, status in (("/v1/models", 401), ("/v1/models/demo", 401), ("/v1/nowhere", 404)):
+        given = ask(server.url, path, anthropic_version="2023-06-01")
+        assert (given.status, given.json()["type"]) == (status, "error")
+        assert "type" not in ask(server.url, path).json()

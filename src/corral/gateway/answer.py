@@ -37,6 +37,10 @@ async def send_error(exchange: Exchange, exc: CorralError) -> None:
     if exchange.ended:
         return
     dialect = exchange.dialect
+    if dialect is openai.OPENAI and exchange.header(b"anthropic-version") is not None:
+        from corral.gateway.dialects.anthropic.errors import ANTHROPIC  # at paths that both have, and where nothing is
+
+        dialect = ANTHROPIC
     if exchange.started:
         if exchange.endless:
             await exchange.end()

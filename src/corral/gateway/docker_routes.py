@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from corral import __version__
@@ -11,6 +12,8 @@ from corral.gateway.access_control import AccessHost
 from corral.gateway.answer import send_json, send_text
 from corral.gateway.anthropic_routes import anthropic_routes
 from corral.gateway.chat_route import Chat
+from corral.gateway.dialects.anthropic.errors import ANTHROPIC
+from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.dialects.docker import shapes
 from corral.gateway.dialects.docker.errors import DOCKER, INFERENCE
 from corral.gateway.dialects.docker.table import REFUSED, VERSION
@@ -61,7 +64,7 @@ class Docker:
             _infer("*", "/v1/responses/{id}", self._direct),
             _infer("*", "/responses", self._bare),
             _infer("*", "/responses/{id}", self._bare),
-            _infer("*", "/anthropic/{path}", self._anthropic),
+            replace(_infer("*", "/anthropic/{path}", self._anthropic), dialect=ANTHROPIC),
             _infer("*", "/engines/{path}", self._engines),
             *(_route(row.method, row.path, _refuse(row.path, row.words), None) for row in REFUSED),
         ]
@@ -79,7 +82,7 @@ class Docker:
         await self._pass_on(exchange, f"/v1{exchange.path}", body)
 
     async def _anthropic(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await self._pass_on(exchange, exchange.path.removeprefix("/anthropic"), body)
+        await self._pass_on(exchange, exchange.path.removeprefix("/anthropic"), body, ANTHROPIC)
 
     async def _engines(self, exchange: Exchange, match: Match, body: bytes) -> None:
         path = "/" + match.rest
@@ -96,8 +99,9 @@ class Docker:
             )
         await self._pass_on(exchange, path, body)
 
-    async def _pass_on(self, exchange: Exchange, path: str, body: bytes) -> None:
-        """Has the route of another dialect at `path` answer, under the model's own name."""
+    async def _pass_on(self, exchange: Exchange, path: str, body: bytes, where: Dialect = DOCKER) -> None:
+        """Has the route of another dialect at `path` answer, under the model's own name; `where` tells that there is
+        none."""
         if path == "/v1/models":
             await send_json(exchange, shapes.openai_models(await self._known.entries(exchange.caller)))
             return
@@ -106,7 +110,7 @@ class Docker:
         try:
             match = self._inner.match(exchange.method, path)
         except (NotFound, MethodNotAllowed):
-            exchange.dialect = DOCKER
+            exchange.dialect = where
             raise
         exchange.dialect = match.route.dialect
         if path.startswith("/v1/models/"):

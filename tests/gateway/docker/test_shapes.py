@@ -14,6 +14,7 @@ from corral.config.settings import Listen
 from corral.demo.where import demo_model
 from corral.gateway.app import build
 from corral.gateway.dialects.docker.table import ROUTES
+from corral.gateway.routes import Route
 from gateway.stable import Stable
 from gateway.test_openai_client import WORDS, add_llama
 from gateway.wire import Answer, ask
@@ -113,6 +114,13 @@ async def test_inference_under_every_prefix(docker: Stable) -> None:
     for path in ("/docker/rerank", "/engines/rerank", "/engines/llama.cpp/rerank"):
         asked = await send(docker, "POST", path, {"model": "bert", "query": "a", "documents": ["b"]})
         assert "rerank" in asked.json["error"]["message"]  # it came to the engine, whose model is not made for it
+
+
+async def test_what_is_not_under_anthropic_is_told_in_its_shape(docker: Stable) -> None:
+    """Docker has the whole of /anthropic, whose clients read Anthropic's errors alone."""
+    for path in ("/anthropic/v1/nowhere", "/docker/anthropic/v1/nowhere", "/anthropic/nowhere"):
+        answer = await send(docker, "GET", path)
+        assert (answer.status, answer.json["error"]["type"]) == (404, "not_found_error")
 
 
 async def test_openais_client(docker: Stable) -> None:
@@ -215,7 +223,7 @@ async def test_what_is_not_offered_says_so(docker: Stable) -> None:
 async def test_the_table_is_the_truth(stable: Stable) -> None:
     """Every row leads to a route of this dialect."""
     routes = build(stable, stable)("docker").routes
-    shown = {(route.method, route.path) for route in routes if route.dialect.name == "docker"}
+    shown = {(route.method, route.path) for route in routes if _is_dockers(route)}
     prefixes = [path.partition("{")[0] for _, path in shown if "{" in path]
     for row in ROUTES:
         path = row.path.partition("?")[0].partition("…")[0].replace("{name}", "x").replace("{backend}", "llama.cpp")
@@ -223,3 +231,8 @@ async def test_the_table_is_the_truth(stable: Stable) -> None:
         assert found or row.path.startswith("/api/"), row.path  # Ollama's are under its own prefix
         file, _, test = row.shown_by.partition("::")
         assert f"def {test}(" in (Path(__file__).parents[3] / file).read_text()
+
+
+def _is_dockers(route: Route) -> bool:
+    """All of /anthropic is, whose errors are Anthropic's."""
+    return route.dialect.name == "docker" or route.path == "/anthropic/{path}"

@@ -86,3 +86,16 @@ def test_what_takes_no_tokens_needs_none() -> None:
     account = Account(Limits(tokens_per_day=10), {"2026-11-21": 10}, NOW)
     assert isinstance(account.admit(NOTHING, 0.0, NOW), Admission)
     assert isinstance(account.admit(Size(1, 1), 0.0, NOW), Refused)
+
+
+def test_of_several_answers_what_was_set_aside_is_taken() -> None:
+    """An engine that counts one answer of several is not believed: too much is counted, never too little."""
+    account = Account(Limits(tokens_per_day=1000), {}, NOW)
+    found = account.admit(Size(10, 20, 3), 0.0, NOW)
+    assert isinstance(found, Admission)
+    account.settle(found, 30)
+    assert account.budgets[0].used == 70
+    found = account.admit(Size(10, 20, 3), 0.0, NOW)
+    assert isinstance(found, Admission)
+    account.settle(found, 0)  # refused by the engine
+    assert account.budgets[0].used == 70

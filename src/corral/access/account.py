@@ -31,6 +31,7 @@ class Admission:
     tokens: int  # reserved; 0 where none are counted
     prompt: int  # of that, for its prompt
     each: int | None  # tokens that each answer may have, where the request itself set no bound
+    answers: int = 1  # that it asks for
     minute: Taken | None = None
     held: list[tuple[Budget, Held]] = field(default_factory=list)
 
@@ -102,15 +103,18 @@ class Account:
                     f"take {least}", f"tokens-per-{budget.span}", ends_in_s(budget.span, now_wall_s), hint,
                 )  # fmt: skip
         if size.each is not None:
-            return Admission(least, size.prompt, None)
+            return Admission(least, size.prompt, None, size.answers)
         rooms = [budget.room for budget in self._budgets]
         if self._tokens is not None:
             rooms.append(self._tokens.room(now))
         each = min(MOST_UNSAID, size.most_each or MOST_UNSAID, (min(rooms) - size.prompt) // size.answers)
-        return Admission(size.prompt + each * size.answers, size.prompt, each)
+        return Admission(size.prompt + each * size.answers, size.prompt, each, size.answers)
 
     def settle(self, admission: Admission, tokens: int) -> None:
-        """The request has ended and took `tokens`."""
+        """The request has ended and took `tokens`, as its engine says."""
+        if tokens and admission.answers > 1:
+            # llama.cpp counts only one of several answers. What was set aside is too much, but never too little.
+            tokens = max(tokens, admission.tokens)
         self.streams -= 1
         if self._tokens is not None and admission.minute is not None:
             self._tokens.correct(admission.minute, tokens)

@@ -38,7 +38,7 @@ class Begun(NamedTuple):
             self.engine.close()
         pulses.end(self.pulse)
         if self.ticket is not None:
-            self.ticket.settle(None, self.pulse.chunks)
+            self.ticket.settle(None, max(self.pulse.chunks, 1))  # the engine may have read all of the prompt
         self.held.give_back()
 
 

@@ -120,14 +120,14 @@ class Proxy:
             ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
             if ticket is not None:
                 body = ticket.body
-        if stream and ticket is not None and begun is None and model in self.silent:
-            asked = count.asking(body)
-            hides, body = asked is not None, asked or body
-        if stream:
-            going = resume(target, body, begun.sent if begun is not None else None)
-            if (waiting := feedback(exchange, self._host, model)) is not None:
-                body = waiting.asking(body)
         try:
+            if stream and ticket is not None and begun is None and model in self.silent:
+                asked = count.asking(body)
+                hides, body = asked is not None, asked or body
+            if stream:
+                going = resume(target, body, begun.sent if begun is not None else None)
+                if (waiting := feedback(exchange, self._host, model)) is not None:
+                    body = waiting.asking(body)
             if ticket is not None and ticket.saved is not None:
                 await ticket.saved
             while True:

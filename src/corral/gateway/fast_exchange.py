@@ -42,27 +42,34 @@ log = logging.getLogger("corral.gateway")
 class FastExchange(WireExchange):
     """One request on one connection. It has no task as long as it is on the fast path."""
 
+    # What is set for each request, also of what it inherits: in a slot that costs a tenth of what it does elsewhere.
+    __slots__ = (
+        "_answer", "_body", "_chunked", "_engine", "_filled", "_got", "_head_read", "_held", "_hides", "_kept", "_link",
+        "_missing", "_model", "_passage", "_pieces", "_plan", "_pulse", "_request_id", "_sent", "_stream", "_ticket",
+        "caller", "ended", "entered", "events", "gone", "path", "started", "task", "watched",
+    )  # fmt: skip
     method = "POST"
     whole = True
-    _filled = False
-    _body = b""
-    _held: Held | None = None  # while an engine works for it, and so are the next three
-    _engine: Link | None = None
     _pulse: Pulse
-    _ticket: Ticket | None = None
-    _kept = False  # the engine's connection had a request before
-    _answer: Answer | None = None
-    _passage: Passage | None = None  # of a stream that has begun to go out
-    _sent: Sent | None = None  # what of it has
-    _hides = False  # the engine was asked for its count, and the client did not ask
-    _got = b""  # of the answer, as long as nothing was made of it
-    _missing = 0  # of a plain answer
-    _stream = False
-    _model = ""
-    _request_id = b""
+    _pieces: list[bytes]
 
     def __init__(self, link: Client, head: Head, plan: Plan) -> None:
         self._link, self._head_read, self._plan = link, head, plan
+        self.task = self.watched = self.caller = None
+        self.ended = self.started = self.entered = self.events = self.gone = self._chunked = self._filled = False
+        self._held: Held | None = None  # while an engine works for it, and so are the next three
+        self._engine: Link | None = None
+        self._ticket: Ticket | None = None
+        self._kept = False  # the engine's connection had a request before
+        self._answer: Answer | None = None
+        self._passage: Passage | None = None  # of a stream that has begun to go out
+        self._sent: Sent | None = None  # what of it has
+        self._hides = False  # the engine was asked for its count, and the client did not ask
+        self._stream = False
+        self._got = b""  # of the answer, as long as nothing was made of it
+        self._missing = 0  # of a plain answer
+        self._body = self._request_id = b""
+        self._model = ""
 
     def fill(self, length: int) -> None:
         """Makes it an exchange like any other: whoever has the whole body in hand mostly needs nothing of that."""
@@ -139,7 +146,8 @@ class FastExchange(WireExchange):
                 return True
         engine.receiver = self
         engine.send(*self._request())
-        engine.listen()
+        if not self._kept:
+            engine.listen()  # one that waited is listened to already
         return True
 
     def _enter(self, gate: Gate) -> None:
@@ -163,7 +171,7 @@ class FastExchange(WireExchange):
     def _request(self) -> tuple[bytes, bytes]:
         body = self._body
         words = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n"
-        return words % (self._plan.request_lines, self._id(), len(body)), body
+        return words % (self._plan.request_lines, self._request_id or self._id(), len(body)), body
 
     # What the engine's connection calls.
 
@@ -221,7 +229,7 @@ class FastExchange(WireExchange):
             return
         self._answer = answer
         if not answer.events:
-            self._pieces: list[bytes] = []
+            self._pieces = []
             self._missing = length
             if end < len(data) or not length:
                 self._more(data[end:])

@@ -54,8 +54,9 @@ class Answers:
             if not after:
                 return answer, 0, at
             end = data.find(b"\r", at, at + _LONGEST)
-            if end > 0 and data[at:end].isdigit() and data.startswith(after, end):
-                return answer, int(data[at:end]), end + len(after)
+            digits = data[at:end]
+            if end > 0 and digits.isdigit() and data.startswith(after, end):
+                return answer, int(digits), end + len(after)
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
         if end >= 4:
             return self._read(data[:end])

@@ -18,6 +18,8 @@ from corral.scheduler.start import start_wanted
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Waiter
 from corral.scheduler.wish import start_wished
 
+_READY = Phase.READY  # a member of an enumeration is slow to come by
+
 
 def step(state: Scheduling, event: Event, now: float) -> list[Command]:
     """Applies `event` and returns what follows from it."""
@@ -52,11 +54,12 @@ def grant_now(state: Scheduling, waiter: int, model: str, now: float, keep_s: fl
         return None
     if place.spec.replicas > 1:
         place = _least_loaded(state, place)
-    if place.phase is not Phase.READY or place.stop_by is not None or place.doubted_until > now:
+    if place.phase is not _READY or place.stop_by is not None or place.doubted_until > now:
         return None
-    if len(place.leases) >= place.spec.capacity:
+    leases = place.leases
+    if len(leases) >= place.spec.capacity:
         return None
-    place.leases[waiter] = now
+    leases[waiter] = now
     if keep_s is not None:
         place.keep_s = keep_s
     return place

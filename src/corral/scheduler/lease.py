@@ -24,11 +24,13 @@ class Lease(NamedTuple):
     waited_for: str = ""  # the memory that the start it waited for lacked, in words
 
 
-class Held(NamedTuple):
+class Held:
     """A lease that was there at once. Whoever has it ends it with `give_back()`, exactly once."""
 
-    lease: Lease
-    give_back: Callable[[], None]
+    __slots__ = ("give_back", "lease")
+
+    def __init__(self, lease: Lease, give_back: Callable[[], None]) -> None:
+        self.lease, self.give_back = lease, give_back
 
 
 class Leases(Protocol):

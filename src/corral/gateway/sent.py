@@ -57,9 +57,15 @@ class Sent:
         self._size = 0
         if not events:
             return self
+        framed = self._framed
+        if not self.head:
+            events, framed = _without_frames(events) if framed else events, False
+            end = events.find(b"\n\n") + 2
+            if end >= 2:
+                self._take_all(events[:end])  # says what all have in common; what follows may be plain
+                events = events[end:]
         if not (self.head and self._all_plain(events)):
-            for data in datas(_without_frames(events) if self._framed else events):
-                self._take(data)
+            self._take_all(_without_frames(events) if framed else events)
         if len(self.text) + len(self.thought) > MOST_LETTERS:
             self.text = self.thought = ""
             self.whole = False
@@ -89,6 +95,10 @@ class Sent:
         if self.whole:
             self.text += text
         self.tokens += tokens
+
+    def _take_all(self, events: bytes) -> None:
+        for data in datas(events):
+            self._take(data)
 
     def _take(self, data: bytes) -> None:
         chunk = parsed(data)

@@ -180,14 +180,16 @@ def under_load(corral: int, relay: int, direct: Side, bare: Side, through: Side,
             side.gaps_s += done.gaps_s
             if pid:
                 by_chunk[pid].append((cpu_s(pid) - before) / done.events * 1e6)
-    gap_ms = [percentile(side.gaps_s, 99) * 1000 for side in (direct, through)]
+    gap_ms = [percentile(side.gaps_s, 99) * 1000 for side in (direct, through, bare)]
     return [
         Figure("cpu_us_per_request", median(by_request[corral]), "≤ 40"),
         Figure("relay_us_per_request", median(by_request[relay]), "", "a bare relay, in turns"),
         Figure("cpu_us_per_chunk", median(by_chunk[corral]), "≤ 14", "requests and connections included"),
         Figure("relay_us_per_chunk", median(by_chunk[relay]), "", "a bare relay, in turns"),
         Figure("throughput_ratio_256", median(through.rates) / median(direct.rates), "≥ 0.99"),
+        Figure("relay_throughput_ratio_256", median(bare.rates) / median(direct.rates), "", "a bare relay, in turns"),
         Figure("added_gap_p99_ms", gap_ms[1] - gap_ms[0], "≤ 2"),
+        Figure("relay_gap_p99_ms", gap_ms[2] - gap_ms[0], "", "a bare relay, in turns"),
         Figure(
             "requests_per_s_16",
             1 / median(through.request_s),

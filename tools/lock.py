@@ -38,7 +38,13 @@ def wanted() -> dict[str, list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     run = project["project"]["dependencies"] + project["build-system"]["requires"] + ["editables>=0.5"]
-    return {"run": run, "dev": run + groups["test"] + groups["check"], "engines": ENGINES, "clients": CLIENTS, "fuzz": groups["fuzz"]}
+    return {
+        "run": run,
+        "dev": run + groups["test"] + groups["check"],
+        "engines": ENGINES,
+        "clients": CLIENTS,
+        "fuzz": groups["fuzz"],
+    }
 
 
 def compile_lock(tool: Path, name: str, requirements: list[str], extra: list[str]) -> None:

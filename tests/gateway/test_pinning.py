@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ class Asking:
         made = await self._desk.create(scope, [scope], [], Limits(), None)
         return b"authorization: Bearer " + made.secret.encode() + b"\r\n"
 
-    async def post(self, path: bytes, body: dict[str, object], fields: bytes = b"") -> tuple[int, bytes]:
+    async def post(self, path: bytes, body: Mapping[str, object], fields: bytes = b"") -> tuple[int, bytes]:
         data = json.dumps({"model": "m", "stream": False, **body}).encode()
         (address,) = self.stable.listeners.addresses
         reader, writer = await asyncio.open_connection(address.host, address.port)

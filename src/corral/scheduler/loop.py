@@ -41,7 +41,6 @@ from corral.scheduler.messages import (
     MemorySeen,
     Mended,
     Reject,
-    Returned,
     Scheduled,
     Start,
     Stop,
@@ -288,9 +287,12 @@ class Scheduler:
                 self._waits(waiter)
             return await future
         except asyncio.CancelledError:
-            # Granted and cancelled in one moment: the grant must be given back.
-            if lease and future.done() and not future.cancelled() and future.exception() is None:
-                self._post(Returned(waiter, future.result().model))
+            # Granted and cancelled in one moment: the grant must be given back. It may have come after the future was
+            # cancelled, and before this runs, so the books are asked and not the future.
+            if future.done() and not future.cancelled():
+                future.exception()  # seen
+            if (unit := self._state.held_by(waiter)) is not None:
+                self._returned(waiter, unit)
             else:
                 self._post(Left(waiter))
             raise

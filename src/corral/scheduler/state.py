@@ -187,6 +187,10 @@ class Scheduling:
             return [place]
         return [each for each in self.places.values() if each.line is place.line]
 
+    def held_by(self, waiter: int) -> str | None:
+        """The unit on which `waiter` has a lease."""
+        return next((name for name, place in self.places.items() if waiter in place.leases), None)
+
     def waiting_models(self) -> dict[str, float]:
         """Models that somebody waits for, and since when each waits for its turn: since its oldest waiter came, or it
         had its last turn."""

@@ -21,7 +21,7 @@ from corral.gateway.named import named
 from corral.gateway.passing import Passing
 from corral.gateway.peek import peek, splice
 from corral.gateway.recall import Conversations, Recalled
-from corral.gateway.relay import relay
+from corral.gateway.relay import Relay
 from corral.gateway.request_ids import new_request_id
 from corral.gateway.resume import Resume, resume
 from corral.gateway.usage import usage_of
@@ -159,15 +159,8 @@ class Proxy:
                             told = translate(lease) if translate is not None else None
                             if going is not None:
                                 told = going.told_by(told)
-                            end = await relay(
-                                exchange,
-                                lease,
-                                tries,
-                                response,
-                                pulse,
-                                told,
-                                Passing(lease, going, waiting, hides=hides),
-                            )
+                            passing = Passing(lease, going, waiting, hides=hides)
+                            end = await Relay(exchange, lease, tries, response, pulse, told, passing).run()
                             pulse.whole = True
                             if stream:
                                 tries.ended(lease, end)

@@ -37,12 +37,23 @@ def facts(
     return (
         f"{took_s / 60:.1f} minutes, seed {seed}, {traffic.count} clients: {sum(traffic.done.values()):,} requests,"
         f" {loads} loads of models, {len(traffic.amiss)} lost or wrong. Memory of the daemon: {before['rss'] / MIB:.1f}"
-        f" MiB at rest before, {after['rss'] / MIB:.1f} after; a line through it once it was warm rises by"
+        f" MiB at rest before, {after['rss'] / MIB:.1f} after; a line through it rises by"
         f" {seen.slope_bytes_per_hour / MIB:+.2f} MiB an hour, and its last fifth lies"
         f" {seen.growth_bytes / MIB:+.2f} MiB above its first."
         f" Descriptors {before['fds']} before and {after['fds']} after (at most {max(seen.fds)}), tasks"
         f" {tasks[0]} and {tasks[1]}, threads {before['threads']} and {after['threads']}, Python objects"
-        f" {before['objects']:,} and {after['objects']:,}. {machine()}, commit {commit()}"
+        f" {before['objects']:,} and {after['objects']:,}, blocks of Python's allocator {before['blocks']:,} and"
+        f" {after['blocks']:,}{_malloc(before, after)}. {machine()}, commit {commit()}"
+    )
+
+
+def _malloc(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if before["malloc"] is None:
+        return ""
+    held, spare = ([each["malloc"][of] / MIB for each in (before, after)] for of in ("held", "spare"))
+    return (
+        f"; malloc has handed out {held[0]:.2f} and {held[1]:.2f} MiB, and keeps {spare[0]:.2f} and"
+        f" {spare[1]:.2f} for later"
     )
 
 

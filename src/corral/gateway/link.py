@@ -243,7 +243,10 @@ def connect_now(endpoint: Endpoint) -> Link | None:
     """A connection that is there at once, as one over a unix socket is while its engine accepts; None else."""
     if endpoint.socket is None:
         return None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError:  # no descriptor is left: whoever can wait for one will say so
+        return None
     try:
         sock.setblocking(False)
         sock.connect(str(endpoint.socket))

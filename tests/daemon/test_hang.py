@@ -27,6 +27,7 @@ LONG = "word " * 700
 def quick(short_tmp: Path) -> str:
     write_chain(short_tmp / "a.gguf", WORDS)
     return f"""
+        comments_after: never  # a head that goes out early cannot say who answers
         timeouts: {{hang: 1s, stop: 10s}}
         models:
           - {{name: a, source: {short_tmp}/a.gguf, executable: embedded, context: 256, idle_timeout: never}}
@@ -38,6 +39,7 @@ def slow(short_tmp: Path) -> str:
     """A model that takes seconds for a long prompt and writes as long as it is let."""
     write_random(short_tmp / "slow.gguf", context=4096, mib=32)
     return f"""
+        comments_after: never  # a head that goes out early cannot say who answers
         timeouts: {{hang: 1s, stop: 10s}}
         models:
           - name: slow

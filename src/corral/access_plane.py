@@ -6,7 +6,7 @@ import dataclasses
 
 from corral import access_words as words
 from corral import clock
-from corral.access.desk import Desk, find
+from corral.access.desk import Desk, asked_of
 from corral.access.gate import AccessGate
 from corral.access.keys import Key
 from corral.api_access import (
@@ -20,7 +20,6 @@ from corral.api_access import (
     RotateAsk,
     UsageRow,
 )
-from corral.errors import NoSuchKey
 from corral.events import EventLog
 
 
@@ -52,15 +51,7 @@ class AccessPlane:
 
     async def key_usage(self, key: str | None, since_s: float | None, by: tuple[str, ...]) -> list[UsageRow]:
         known = self._desk.keys
-        key_id = None
-        if key is not None:
-            try:
-                key_id = find(known, key).id
-            except NoSuchKey:
-                if key not in ("", "-"):
-                    raise
-                key_id = ""  # of those who had none
-        used = await self._desk.usage(words.since_day(since_s), key_id)
+        used = await self._desk.usage(words.since_day(since_s), asked_of(known, key))
         return words.usage_rows(used, by, lambda each: known[each].name if each in known else "")
 
     def recording(self) -> Recording:

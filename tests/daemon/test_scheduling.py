@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -106,7 +108,19 @@ async def test_one_replica_can_be_stopped(paths: Paths, long_model: str) -> None
     assert "stopped: `corral stop`" in [line.text for chapter in told.chapters for line in chapter.lines]
 
 
-async def test_memory_that_others_hold_is_told_of(paths: Paths, short_tmp: Path) -> None:
+@pytest.fixture
+def another() -> Iterator[None]:
+    """A program that is not Corral's, and holds 384 MiB."""
+    words = "import sys; held = b'x' * (384 << 20); print(len(held), flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        yield
+        assert child.stdin is not None
+        child.stdin.close()
+
+
+async def test_memory_that_others_hold_is_told_of(paths: Paths, short_tmp: Path, another: None) -> None:
     """A start that lacks memory which is not Corral's says so at once, and its answer has it; one that never could have
     enough is refused without any wait, and nobody is told of a budget that there is none of."""
     write_random(short_tmp / "a.gguf", context=512)
@@ -116,8 +130,7 @@ async def test_memory_that_others_hold_is_told_of(paths: Paths, short_tmp: Path)
     assert cpu.total_bytes is not None
     assert cpu.free_bytes is not None
     others = cpu.total_bytes - cpu.free_bytes
-    if others < 256 << 20:
-        pytest.skip("nothing else runs here that would hold memory")
+    assert others > 256 << 20
     held = cpu.free_bytes + others // 2
     known = f"memory: {{cpu: {cpu.total_bytes}}}"  # which has footprints known from the start, and bounds nothing
     with Server(paths, f"{known}\nheadroom: {held}\ntimeouts: {{queue: 2s}}\nmodels: [{model}]") as server:

@@ -115,7 +115,7 @@ def test_a_fast_download_is_written_past_the_page_cache_and_hashed_from_memory(
         (short_tmp / "any").touch()
         with closing(past_cache.PastCache(short_tmp / "any")) as found:
             if not found.works:
-                pytest.skip("no such writes here")
+                pytest.skip("this file system takes no writes past the page cache")
         content = noise(SIZE)
         assert fetch(here, here.blob(content), how=replace(QUICK, connections=1)) == content
     assert SIZE - 2 * CHUNK < sum(past) <= sum(read) < SIZE

@@ -284,6 +284,18 @@ def find(known: dict[str, Key], wanted: str) -> Key:
     return alive[0]
 
 
+def asked_of(known: dict[str, Key], wanted: str | None) -> str | None:
+    """The id for which usage is asked: None for all, empty for those who had no key. Raises as `find`."""
+    if wanted is None:
+        return None
+    try:
+        return find(known, wanted).id
+    except NoSuchKey:
+        if wanted not in ("", "-"):
+            raise
+        return ""
+
+
 def new_key(
     known: dict[str, Key],
     name: str,

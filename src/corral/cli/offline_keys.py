@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from corral.cli.app import App
-from corral.errors import CorralError, NoSuchKey, Unreachable
+from corral.errors import CorralError, Unreachable
 
 if TYPE_CHECKING:
     from corral.access.book import Book
@@ -91,21 +91,13 @@ class OfflineKeys:
 
     def key_usage(self, key: str | None, since_s: float | None, by: tuple[str, ...]) -> list[UsageRow]:
         from corral import access_words as words
-        from corral.access.desk import find
+        from corral.access.desk import asked_of
 
         with self._book() as book:
             if book is None:
                 return []
             known = book.keys()
-            key_id = key
-            if key is not None:
-                try:
-                    key_id = find(known, key).id
-                except NoSuchKey:
-                    if key not in ("", "-"):
-                        raise
-                    key_id = ""
-            used = book.usage(words.since_day(since_s), key_id)
+            used = book.usage(words.since_day(since_s), asked_of(known, key))
             return words.usage_rows(used, by, lambda each: known[each].name if each in known else "")
 
     def _change(self, wanted: str, change: Callable[[Key], Key]) -> Key:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from corral.api_store import CreateAsk, PullAsk, PushAsk, RemoveAsk, TagAsk
-from corral.errors import CallerError, Forbidden, InUse, NotFound, NotOffered
+from corral.errors import CallerError, Forbidden, InUse, NotFound
 from corral.gateway.answer import send_json
 from corral.gateway.dialects.docker import shapes
 from corral.gateway.dialects.docker.errors import DOCKER
@@ -17,11 +17,12 @@ from corral.gateway.dialects.fields import get, need, object_of
 from corral.gateway.dialects.ollama.pulls import failure
 from corral.gateway.docker_models import DockerModels
 from corral.gateway.docker_tar import export, take_in
-from corral.gateway.docker_work import Lines, following, working
+from corral.gateway.docker_work import Lines, following
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.routes import Match, Route
+from corral.gateway.told_work import the_store, working
 
 _TOKEN_UNUSED = "the token was not used: Corral keeps credentials itself, see `corral login hf.co`"
 
@@ -48,9 +49,7 @@ class DockerManage:
 
     @property
     def _models(self) -> ModelsHost:
-        if self._store is None:
-            raise NotOffered("this server has no model store", hint="start it with `corral serve`")
-        return self._store
+        return the_store(self._store)
 
     async def _list(self, exchange: Exchange, match: Match, body: bytes) -> None:
         await send_json(exchange, [shapes.model(entry) for entry in await self._known.entries(exchange.caller)])
@@ -110,7 +109,7 @@ class DockerManage:
         place = self._host.status().state_dir
         name = await working(
             lambda report: take_in(self._models, body, report, place),
-            lines,
+            lines.say,
             lambda now: work_line(now, "", "pull", "Loaded"),
         )
         await lines.end([success(f"Model loaded successfully as {name}", "pull")])
@@ -136,7 +135,7 @@ class DockerManage:
         lines = Lines(exchange, "push")
         await working(
             lambda report: self._models.push(PushAsk(stored), report),
-            lines,
+            lines.say,
             lambda now: work_line(now, entry.id, "push", "Uploaded"),
         )
         await lines.end([success("Model pushed successfully", "push")])

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import AsyncGenerator
 
-from corral.api_store import DownloadInfo, Progress
+from corral.api_store import DownloadInfo
 from corral.errors import CorralError
 from corral.gateway.dialects.docker.errors import text
 from corral.gateway.dialects.docker.lines import ESCAPED, PLAIN, Line, Mode, wants_plain, written
 from corral.gateway.exchange import Exchange
-from corral.gateway.models_host import ModelsHost, Report
+from corral.gateway.models_host import ModelsHost
 
-T = TypeVar("T")
 _EVERY_S = 0.1
 """Progress is told so often at most."""
 
@@ -60,37 +56,3 @@ async def following(models: ModelsHost, download: DownloadInfo) -> AsyncGenerato
     finally:
         if (close := getattr(feed, "aclose", None)) is not None:
             await close()
-
-
-async def working(act: Callable[[Report], Awaitable[T]], lines: Lines, shaped: Callable[[Progress], Line]) -> T:
-    """What `act` comes to, the newest of its progress told ten times a second. When the client leaves, it ends."""
-    loop, newest, changed = asyncio.get_running_loop(), list[Progress](), asyncio.Event()
-
-    def take(progress: Progress) -> None:
-        newest[:] = [progress]
-        changed.set()
-
-    def report(progress: Progress) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(take, progress)
-
-    async def work() -> T:
-        return await act(report)
-
-    task = asyncio.create_task(work(), name="docker work")
-    try:
-        while not task.done():
-            changing = asyncio.create_task(changed.wait())
-            await asyncio.wait({task, changing}, return_when=asyncio.FIRST_COMPLETED)
-            changing.cancel()
-            changed.clear()
-            said, newest[:] = newest[:], []
-            await lines.say([shaped(each) for each in said])
-            if not task.done():
-                await asyncio.wait({task}, timeout=_EVERY_S)
-        await lines.say([shaped(each) for each in newest])
-        return task.result()
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError, CorralError):
-            await task

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from corral import __version__
 from corral.api_store import DownloadAsk, DownloadInfo, PullAsk, RemoveAsk
-from corral.errors import CallerError, Forbidden, InUse, NotJson, NotOffered, UnknownModel
+from corral.errors import CallerError, Forbidden, InUse, NotJson, UnknownModel
 from corral.gateway import sse
 from corral.gateway.answer import send_feed, send_json, send_text
 from corral.gateway.dialects.llamacpp import feed, router
@@ -24,6 +24,7 @@ from corral.gateway.models_host import ModelsHost
 from corral.gateway.named import parameter
 from corral.gateway.ollama_models import OllamaModels
 from corral.gateway.routes import Handler, Match, Route
+from corral.gateway.told_work import the_store
 
 T = TypeVar("T")
 
@@ -56,9 +57,7 @@ class LlamaCppManage:
 
     @property
     def _models(self) -> ModelsHost:
-        if self._store is None:
-            raise NotOffered("this server has no model store", hint="start it with `corral serve`")
-        return self._store
+        return the_store(self._store)
 
     # Lists
 

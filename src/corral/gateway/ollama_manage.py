@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from corral.api_store import CreateAsk, DownloadInfo, Progress, PullAsk, PushAsk, RemoveAsk, TagAsk
+from corral.api_store import CreateAsk, DownloadInfo, PullAsk, PushAsk, RemoveAsk, TagAsk
 from corral.descriptors import check_digest
-from corral.errors import CallerError, CorralError, DigestMismatch, InUse, ManifestError, NotOffered, UnknownModel
+from corral.errors import CallerError, DigestMismatch, InUse, ManifestError, UnknownModel
 from corral.gateway.answer import send_json
 from corral.gateway.dialects.ollama import asked, names
 from corral.gateway.dialects.ollama.errors import LINES, OLLAMA, line
@@ -18,9 +16,10 @@ from corral.gateway.dialects.ollama.modelfile import read_create
 from corral.gateway.dialects.ollama.pulls import PullLines, failure, push_line
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
-from corral.gateway.models_host import ModelsHost, Report
+from corral.gateway.models_host import ModelsHost
 from corral.gateway.ollama_models import OllamaModels
 from corral.gateway.routes import Match, Route
+from corral.gateway.told_work import the_store, working
 
 T = TypeVar("T")
 Line = dict[str, Any]
@@ -51,9 +50,7 @@ class OllamaManage:
 
     @property
     def _models(self) -> ModelsHost:
-        if self._store is None:
-            raise NotOffered("this server has no model store", hint="start it with `corral serve`")
-        return self._store
+        return the_store(self._store)
 
     async def _pull(self, exchange: Exchange, match: Match, body: bytes) -> None:
         given = asked.read(body)
@@ -91,8 +88,8 @@ class OllamaManage:
         digest = next((row.digest for row in await self._models.stored() if row.name == stored), "")
         lines = _Lines(exchange, asked.flag(given, "stream", True))
         await lines.say([{"status": "retrieving manifest"}])
-        await _working(
-            lambda report: self._models.push(PushAsk(stored), report), lines, lambda now: push_line(now, digest)
+        await working(
+            lambda report: self._models.push(PushAsk(stored), report), lines.say, lambda now: push_line(now, digest)
         )
         await lines.say([{"status": "pushing manifest"}])
         await lines.end({"status": "success"})
@@ -106,8 +103,8 @@ class OllamaManage:
             names.reference(recipe.model), base, file, recipe.files, recipe.adapters, recipe.template, recipe.system,
             recipe.licenses, recipe.params, recipe.messages,
         )  # fmt: skip
-        done = await _working(
-            lambda report: self._models.create(ask, report), lines, lambda now: {"status": now.text}
+        done = await working(
+            lambda report: self._models.create(ask, report), lines.say, lambda now: {"status": now.text}
         )  # fmt: skip
         await lines.say([{"status": note} for note in done.notes])
         await lines.end({"status": "success"})
@@ -170,7 +167,7 @@ class _Lines:
     def __init__(self, exchange: Exchange, stream: bool) -> None:
         self._exchange, self._stream = exchange, stream
 
-    async def say(self, lines: Iterable[Line]) -> None:
+    async def say(self, lines: list[Line]) -> None:
         made = b"".join(map(line, lines))
         if not self._stream or not made:
             return
@@ -185,44 +182,6 @@ class _Lines:
             await self._exchange.respond(200, [(b"content-type", LINES)], line(last))
         else:
             await send_json(self._exchange, last)
-
-
-async def _working(act: Callable[[Report], Awaitable[T]], lines: _Lines, shaped: Callable[[Progress], Line]) -> T:
-    """What `act` comes to, with its progress told as it goes. When the client leaves, the work ends."""
-    loop, waiting, changed = asyncio.get_running_loop(), list[Progress](), asyncio.Event()
-
-    def report(progress: Progress) -> None:
-        def take() -> None:
-            if waiting and waiting[-1].text == progress.text:
-                waiting[-1] = progress
-            else:
-                waiting.append(progress)
-            changed.set()
-
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(take)
-
-    async def work() -> T:
-        return await act(report)
-
-    working = asyncio.create_task(work(), name="ollama work")
-    try:
-        while not working.done():
-            changing = asyncio.create_task(changed.wait())
-            await asyncio.wait({working, changing}, return_when=asyncio.FIRST_COMPLETED)
-            changing.cancel()
-            changed.clear()
-            said, waiting[:] = waiting[:], []
-            await lines.say(shaped(each) for each in said)
-            if not working.done():
-                await asyncio.wait({working}, timeout=_EVERY_S)
-        said, waiting[:] = waiting[:], []
-        await lines.say(shaped(each) for each in said)
-        return working.result()
-    finally:
-        working.cancel()
-        with suppress(asyncio.CancelledError, CorralError):
-            await working
 
 
 def _named(given: Line) -> str:

@@ -12,6 +12,7 @@ from corral.config.settings import ModelSettings
 from corral.errors import Forbidden, NotOffered
 from corral.gateway.answer import send_json, send_text
 from corral.gateway.chat_route import Chat, tell_context
+from corral.gateway.dialects.chain import Unchanged
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.dialects.ollama import asked, embed, facts
 from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece, rendered
@@ -230,7 +231,7 @@ class _Asking:
         def heard(lease: Lease) -> Translation:
             self.load_ms = max(self.load_ms, lease.load_ms)
             self.unit = lease.unit
-            return _AsItIs()
+            return Unchanged()
 
         gathered = Gathered(self._exchange)
         await self._proxy.forward(
@@ -238,19 +239,6 @@ class _Asking:
             keep_alive_s=self._keep_alive_s, translate=heard,
         )  # fmt: skip
         return gathered.status, gathered.answer
-
-
-class _AsItIs:
-    kind = b"application/json"
-
-    def events(self, whole: bytes) -> bytes:
-        return whole
-
-    def end(self, rest: bytes) -> bytes:
-        return rest
-
-    def body(self, status: int, body: bytes) -> tuple[int, bytes]:
-        return status, body
 
 
 def _route(method: str, path: str, handler: Handler, **more: Any) -> Route:

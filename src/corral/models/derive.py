@@ -14,10 +14,9 @@ from corral.artifact import Facts, File, Role, build_docker, safe_path
 from corral.artifact.files import Artifact
 from corral.descriptors import Descriptor
 from corral.errors import CallerError, ModelFileError
-from corral.models.capabilities import capabilities
 from corral.models.content import Content, read_content, read_stored_header
 from corral.models.gguf import Header, read_header
-from corral.models.package import store_built
+from corral.models.package import gguf_facts, store_built
 from corral.store.store import Store
 
 _KINDS: Final[dict[str, Role]] = {"mmproj": "mmproj", "adapter": "adapter", "model": "weights"}
@@ -153,15 +152,4 @@ def _facts(header: Header | None, before: Content | None, files: list[File]) -> 
     if header is None:
         known = before.artifact if before is not None else None
         return Facts(known.format if known is not None and known.format else "gguf")
-    seeing = any(file.role == "mmproj" for file in files)
-    license = header.text("general.license")
-    return Facts(
-        "gguf",
-        architecture=header.architecture,
-        parameters=header.parameters,
-        quantization=header.quantization,
-        size=header.file_bytes,
-        name=header.name or "",
-        licenses=(license,) if license else (),
-        capabilities=capabilities(header, vision=seeing),
-    )
+    return gguf_facts(header, seeing=any(file.role == "mmproj" for file in files))

@@ -243,22 +243,27 @@ def _check_models(header: Header | None, extra: Sequence[_Source]) -> None:
             )
 
 
+def gguf_facts(header: Header, *, seeing: bool, context_size: int | None = None) -> Facts:
+    """What a GGUF says of itself; `seeing`: a projector comes with it."""
+    license = header.text("general.license")
+    return Facts(
+        "gguf",
+        architecture=header.architecture,
+        parameters=header.parameters,
+        quantization=header.quantization,
+        size=header.file_bytes,
+        context_size=context_size,
+        name=header.name or "",
+        licenses=(license,) if license else (),
+        capabilities=capabilities(header, vision=seeing),
+    )
+
+
 def _facts(
     header: Header | None, directory: SafetensorsModel | None, context_size: int | None, path: Path, seeing: bool
 ) -> Facts:
     if header is not None:
-        license = header.text("general.license")
-        return Facts(
-            "gguf",
-            architecture=header.architecture,
-            parameters=header.parameters,
-            quantization=header.quantization,
-            size=header.file_bytes,
-            context_size=context_size,
-            name=header.name or "",
-            licenses=(license,) if license else (),
-            capabilities=capabilities(header, vision=seeing),
-        )
+        return gguf_facts(header, seeing=seeing, context_size=context_size)
     if directory is not None:
         return Facts(
             "safetensors",

@@ -40,7 +40,7 @@ def facts(
         f" MiB at rest before, {after['rss'] / MIB:.1f} after; a line through it rises by"
         f" {seen.slope_bytes_per_hour / MIB:+.2f} MiB an hour, and its last fifth lies"
         f" {seen.growth_bytes / MIB:+.2f} MiB above its first."
-        f" Descriptors {before['fds']} before and {after['fds']} after (at most {max(seen.fds)}), tasks"
+        f" Descriptors {len(before['fds'])} before and {len(after['fds'])} after (at most {max(seen.fds)}), tasks"
         f" {tasks[0]} and {tasks[1]}, threads {before['threads']} and {after['threads']}, Python objects"
         f" {before['objects']:,} and {after['objects']:,}, blocks of Python's allocator {before['blocks']:,} and"
         f" {after['blocks']:,}{_malloc(before, after)}. {machine()}, commit {commit()}"

@@ -24,8 +24,7 @@ from corral.config.tuning import Tunings
 from corral.control_plane import ControlPlane
 from corral.conversations.keeper import KeptConversations
 from corral.conversations.shelf import Shelf
-from corral.engines.from_ledger import FromLedger
-from corral.engines.llamacpp import LlamaCpp
+from corral.engine_room import ENGINES, ByEngine, Needs, Runners
 from corral.engines.stored import FromStore
 from corral.errors import CorralError, Stopping
 from corral.events import EventLog
@@ -166,12 +165,12 @@ class Daemon:
         await kept.open()
         desk = Desk(self.paths.access_file, partial(self._tell, "access.warning"))
         await desk.open()
-        adapter = FromLedger(LlamaCpp(measures.machine, slots_dir=lambda: kept.folder), ledger)
-        from_store = FromStore(adapter, models.library.ready, self.paths.cache_dir / "templates")
-        adapters = {"llama.cpp": from_store}
+        needs = Needs(self.paths, ledger, measures.machine, lambda: kept.folder, runner)
+        from_store = FromStore(ByEngine(needs), models.library.ready, self.paths.cache_dir / "templates")
+        adapters = dict.fromkeys(ENGINES, from_store)
         await models.open()
         relay = Relay(from_store.release, measures.unit_ready)
-        pulses, runners = Pulses(), {"process": runner}
+        pulses, runners = Pulses(), Runners(needs)
         means = Means(
             self.paths, self.events, adapters, runners, relay, self._spawn, from_store.release, pulses.answered,
             lambda unit, footprint: scheduler.planned(unit, footprint),
@@ -216,6 +215,7 @@ class Daemon:
         listeners = plane.listeners = Listeners(app)
         return Parts(
             runner,
+            runners,
             adapters,
             from_store,
             fleet,
@@ -284,12 +284,13 @@ class Daemon:
 
     async def _adopt(self, parts: Parts) -> None:
         """Takes over the engines that ran on, those of stored models too."""
-        for survivor in await parts.runner.survivors():
+        found = [each for runner in parts.runners.values() for each in await runner.survivors()]
+        for survivor in found:
             with suppress(CorralError):  # not in the store any more, so that it will be stopped
                 await parts.plane.known(survivor.plan.model)
         settings = parts.plane.settings
         adopted = await adopt_survivors(
-            parts.runner, parts.fleet, settings, parts.adapters, self.events, parts.scheduler.adopt
+            found, parts.fleet, settings, parts.adapters, self.events, parts.scheduler.adopt
         )
         for name in parts.from_store.held():
             if name not in adopted:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from corral.access.desk import Desk
 from corral.control_plane import ControlPlane
 from corral.conversations.keeper import KeptConversations
+from corral.engine_room import Runners
 from corral.engines.stored import FromStore
 from corral.facts import Adapters
 from corral.gateway.listen import Listeners
@@ -24,6 +25,7 @@ class Parts:
     """What was built, for opening and closing."""
 
     runner: ProcessRunner
+    runners: Runners  # it and all others
     adapters: Adapters
     from_store: FromStore
     fleet: Fleet

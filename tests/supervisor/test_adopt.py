@@ -68,7 +68,9 @@ async def test_one_that_dies_as_it_is_adopted_is_started_again(paths: Paths) -> 
             if name == "one":
                 os.kill(pids[name], signal.SIGKILL)
 
-        names = await adopt_survivors(second.runner, second.fleet, SETTINGS, second.adapters, second.events, adopted)
+        names = await adopt_survivors(
+            await second.runner.survivors(), second.fleet, SETTINGS, second.adapters, second.events, adopted
+        )
         assert sorted(names) == ["one", "two"]
         await second.until("one.1: ready → backoff")
         assert (one := second.scheduler.place("one")) is not None and one.phase is Phase.ABSENT

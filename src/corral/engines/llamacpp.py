@@ -77,6 +77,7 @@ class LlamaCpp:
             devices=layout.devices,
             context=layout.context,
             slots=model.parallel,
+            runner=model.runner,
             warnings=(*warnings, *layout.warnings, *prompts.warnings, *_foreign_config(build)),
             room=room,
             step=step,

@@ -79,6 +79,7 @@ class LaunchPlan:
     devices: tuple[str, ...] = ("cpu",)
     context: int = 0  # tokens per slot as planned; 0 = the engine decides
     slots: int = 1
+    runner: str = "process"  # what it runs in
     leash: Literal["survive", "die-with-daemon"] = "survive"
     warnings: tuple[str, ...] = ()  # what the user should see in `ps` and the log
     room: Room = UNKNOWN  # what it was planned for; the same room and step give the same plan again

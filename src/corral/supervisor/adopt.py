@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -13,27 +13,27 @@ from corral.engines.plan import LaunchPlan
 from corral.engines.report import plain
 from corral.errors import CorralError
 from corral.events import EventLog
-from corral.runners.runner import Runner, Survivor
+from corral.runners.runner import Survivor
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.probe import check
 
 
 async def adopt_survivors(
-    runner: Runner,
+    survivors: Iterable[Survivor],
     fleet: Fleet,
     settings: Settings,
     adapters: Mapping[str, Adapter],
     events: EventLog,
     on_adopted: Callable[[str, int], None],
 ) -> list[str]:
-    """Names of the models whose engines were adopted. The others have been stopped when this returns.
+    """Names of the models whose engines of `survivors` were adopted. The others have been stopped when this returns.
 
     `on_adopted(model, generation)` is called in one step with each adoption: the engine's end, which may come at any
     moment, is never told first.
     """
     adopted: list[str] = []
     endings = []
-    for survivor in await runner.survivors():
+    for survivor in survivors:
         why_not = await _why_not(survivor, fleet, adapters, taken=adopted)
         if why_not:
             text = f"{survivor.plan.unit} ran on from before and was stopped: {why_not}"

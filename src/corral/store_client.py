@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         PruneAsk,
         PushAsk,
         Pushed,
+        QuantizeAsk,
+        QuantizerInfo,
+        Remade,
         Removed,
         StoredModel,
         Tagged,
@@ -149,6 +152,16 @@ class StoreClient(Calls):
         from corral.api_store import Tagged
 
         return self._work(Tagged, "store/package", ask)
+
+    def quantize(self, ask: QuantizeAsk) -> Generator[Progress, None, Remade]:
+        from corral.api_store import Remade
+
+        return self._work(Remade, "store/quantize", ask)
+
+    def quantizer(self) -> QuantizerInfo:
+        from corral.api_store import QuantizerInfo
+
+        return self._one(QuantizerInfo, "GET", "/control/store/quantizer", timeout_s=_SLOW_S)
 
     def import_models(self, ask: ImportAsk) -> Generator[Progress, None, list[ImportedInfo]]:
         from corral.api_store import ImportedInfo

@@ -53,6 +53,7 @@ class Built:
         return Descriptor(self.config_type, digest_of(self.config), len(self.config))
 
 
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _ORDER: Final[dict[str, int]] = {role: at for at, role in enumerate(get_args(Role))}
 _DOCKER_TYPES: Final = {
     "mmproj": media.DOCKER_MMPROJ,
@@ -65,8 +66,10 @@ _CNCF_KINDS: Final = {"weights": "weight", "shard": "weight", "mmproj": "weight"
 _UNSAID_IN_CNCF: Final = ("mmproj", "adapter", "draft", "template", "params", "system", "messages")
 
 
-def build_docker(files: Sequence[File], facts: Facts) -> Built:
+def build_docker(files: Sequence[File], facts: Facts, annotations: Mapping[str, str] = _NONE) -> Built:
     """Docker's format, one uncompressed file a layer: config v0.1 for GGUF files in one folder, v0.2 for trees.
+
+    `annotations` are the manifest's.
 
     Raises ManifestError for packed files, unsafe paths, or no weights.
     """
@@ -92,7 +95,7 @@ def build_docker(files: Sequence[File], facts: Facts) -> Built:
         "descriptor": _said({"created": facts.created}),
         "rootfs": {"type": "rootfs", "diff_ids": [layer["digest"] for layer in layers]},
     }
-    return _built(config, kind, layers, {})
+    return _built(config, kind, layers, {"annotations": dict(sorted(annotations.items()))} if annotations else {})
 
 
 def build_cncf(files: Sequence[File], facts: Facts) -> Built:

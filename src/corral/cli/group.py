@@ -41,6 +41,7 @@ COMMANDS = {
     "search": "Look for models on Docker Hub and Hugging Face.",
     "import": "Take over models of Ollama, Docker, Hugging Face, LM Studio or llama.cpp.",
     "package": "Make a stored model of files.",
+    "quantize": "Make a stored model with smaller weights of another one.",
     "push": "Send a stored model to a registry.",
     "tag": "Give a stored model another name.",
     "history": "Show what a stored model's name pointed to.",

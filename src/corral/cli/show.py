@@ -56,6 +56,7 @@ def _show(app: App, card: ModelCard) -> None:
         ("parameters", words.count(card.parameters)),
         ("quantization", card.quantization),
         ("size", words.size(card.size_bytes)),
+        ("made", card.lineage),
         ("context", words.number(card.context_length)),
         ("served with", f"{card.context_size} tokens" if card.context_size else ""),
         ("capabilities", ", ".join(card.capabilities)),

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         PullAsk,
         PushAsk,
         Pushed,
+        QuantizeAsk,
+        QuantizerInfo,
+        Remade,
         RemoveAsk,
         Removed,
         RollbackAsk,
@@ -96,6 +99,12 @@ class ModelsHost(Protocol):
     async def push(self, ask: PushAsk, report: Report) -> Pushed: ...
 
     async def package(self, ask: PackageAsk, report: Report) -> Tagged: ...
+
+    async def quantize(self, ask: QuantizeAsk, report: Report) -> Remade: ...
+
+    async def quantizer(self) -> QuantizerInfo:
+        """The tool that quantizes here. Raises EngineMissing."""
+        ...
 
     async def create(self, ask: CreateAsk, report: Report) -> Created:
         """Makes a model of another one, or of blobs."""

@@ -32,6 +32,9 @@ from corral.api_store import (
     PullAsk,
     PushAsk,
     Pushed,
+    QuantizeAsk,
+    QuantizerInfo,
+    Remade,
     RemoveAsk,
     Removed,
     RollbackAsk,
@@ -50,6 +53,8 @@ from corral.errors import (
     DigestMismatch,
     DiskFull,
     EgressRefused,
+    EngineError,
+    EngineMissing,
     InUse,
     LocalOnly,
     ManifestError,
@@ -153,6 +158,12 @@ class StoreControl:
                        (*_NAME, *_REGISTRY)),
             self._work("store/package", models.package, PackageAsk, Tagged, "Make a stored model of files",
                        (*_NAME, ModelFileError, *_LOCAL), local=True),
+            self._work("store/quantize", models.quantize, QuantizeAsk, Remade, "Make a model with smaller weights",
+                       (*_NAME, ModelFileError, EngineError, EngineMissing, DiskFull, *_LOCAL), local=True),
+            Route(
+                "GET", "/control/store/quantizer", self._quantizer,
+                Doc("The types that weights can be quantized to", QuantizerInfo, errors=(EngineError, EngineMissing)),
+            ),
             self._work("store/import", models.import_models, ImportAsk, list[ImportedInfo],
                        "Take over models of another tool", (*_NAME, ModelFileError, *_LOCAL), local=True),
             self._work("store/export", models.export, ExportAsk, Exported, "Write models to a tar file",
@@ -186,6 +197,10 @@ class StoreControl:
     async def _history(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())
         await send_json(exchange, await self._models.history(match.rest))
+
+    async def _quantizer(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, await self._models.quantizer())
 
     async def _inspect(self, exchange: Exchange, match: Match, body: bytes) -> None:
         asked = query(exchange, (_REF, _REMOTE))

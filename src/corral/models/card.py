@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from corral.artifact.lineage import lineage_of
 from corral.errors import CorralError, ModelFileError
 from corral.hardware.probe import Hardware
 from corral.models.capabilities import capabilities
@@ -63,6 +64,7 @@ class Card:
     metadata: Mapping[str, Any] = field(
         default_factory=dict, repr=False
     )  # of the weights' header, long arrays measured
+    lineage: str = ""  # what it was made of by whom, in words
 
 
 @dataclass(slots=True)
@@ -129,6 +131,7 @@ def card(store: Store, digest: str, hardware: Hardware | None = None) -> Card:
             if text
         },
         metadata=_metadata(header),
+        lineage=lineage.words() if (lineage := lineage_of(store.manifest(digest))) is not None else "",
     )
 
 

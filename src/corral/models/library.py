@@ -72,6 +72,11 @@ class Library:
         self._downloads: Downloads | None = None
 
     @property
+    def engines_dir(self) -> Path:
+        """Where llama.cpp builds of Corral's own making are, a directory for each version."""
+        return self._paths.cache_dir / "engines" / "llama.cpp"
+
+    @property
     def reach(self) -> Reach:
         """The way out to registries, as it is configured now."""
         with self._making:

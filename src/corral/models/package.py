@@ -94,11 +94,11 @@ def package(
     return Packaged(built.digest, name, tuple(files), total, dict(ways), tuple(left_out))
 
 
-def store_built(store: Store, built: Built, name: str) -> int:
+def store_built(store: Store, built: Built, name: str, *, why: str = "package") -> int:
     """Puts a built manifest, whose files are in the store already, under `name`; its bytes with all files."""
     store.add_bytes(built.config)
     store.add_bytes(built.manifest)
-    store.set_name(name, built.descriptor, why="package")
+    store.set_name(name, built.descriptor, why=why)
     named = store.lookup(name)
     return named.bytes or 0 if named is not None else 0
 

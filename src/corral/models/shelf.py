@@ -119,6 +119,7 @@ class Shelf:
             license_text=found.texts.get("license"),
             metadata=dict(found.metadata),
             notes=list(found.notes),
+            lineage=found.lineage,
         )
 
     def inspect(self, text: str, *, remote: bool) -> Inspected:

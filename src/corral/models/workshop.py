@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,10 +21,15 @@ from corral.api_store import (
     Progress,
     PushAsk,
     Pushed,
+    QuantizeAsk,
+    QuantizerInfo,
+    QuantizeType,
+    Remade,
     Tagged,
     Verified,
     VerifyAsk,
 )
+from corral.artifact.lineage import lineage_of
 from corral.errors import CallerError, CorralError, NotInStore
 from corral.models.control import Control, Stopped
 from corral.models.derive import derive
@@ -35,9 +40,12 @@ from corral.models.package import Format, package
 from corral.models.peers.outside import OutsideModel
 from corral.models.pull import SOURCE
 from corral.models.push import push
+from corral.models.quantize import Base, How, quantize
+from corral.models.quantizer import Quantizer, check_type, find
 from corral.models.roots import list_roots
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
+from corral.store.index import Named
 from corral.store.verify import Damage
 from corral.units import show_bytes
 
@@ -124,15 +132,13 @@ class Workshop:
     def package(self, ask: PackageAsk, cancel: Cancel) -> Tagged:
         if ask.format not in get_args(Format):
             raise CallerError(f"there is no format {ask.format!r}", hint=f"choose {' or '.join(get_args(Format))}")
-        name = self._library.ref(ask.name)
-        if name.kind == "file" or name.digest is not None:
-            raise CallerError(f"{ask.name} is no name to give", hint="give one such as me/coder:v1")
-        before = self._library.store.lookup(name.name)
+        name = self._new_name(ask.name)
+        before = self._library.store.lookup(name)
         cancel.say("hashing the files")
         made = package(
             self._library.store,
             Path(ask.path),
-            name.name,
+            name,
             license=[Path(ask.license)] if ask.license else (),
             template=Path(ask.template) if ask.template else None,
             mmproj=Path(ask.mmproj) if ask.mmproj else None,
@@ -143,12 +149,66 @@ class Workshop:
         return Tagged(made.name, made.digest, before.descriptor.digest if before is not None else None)
 
     def create(self, ask: CreateAsk, cancel: Cancel) -> Created:
-        name = self._library.ref(ask.name)
-        if name.kind == "file" or name.digest is not None:
-            raise CallerError(f"{ask.name} is no name to give", hint="give one such as me/coder:v1")
+        name = self._new_name(ask.name)
         base = self._library.find(ask.base).digest if ask.base is not None else None
-        made = derive(self._library.store, ask, base, name.name, cancel.say)
-        return Created(name.name, made.digest, list(made.notes))
+        made = derive(self._library.store, ask, base, name, cancel.say)
+        return Created(name, made.digest, list(made.notes))
+
+    def quantize(self, ask: QuantizeAsk, cancel: Cancel) -> Remade:
+        tool = self._quantizer()
+        to = check_type(tool, ask.to)
+        base = self._base(ask.base, ask.file)
+        name = self._new_name(ask.name) if ask.name is not None else self._name_after(base, to)
+        before = self._library.store.lookup(name)
+        imatrix = Path(ask.imatrix) if ask.imatrix is not None else None
+        how = How(tool, to, ask.threads, imatrix, ask.requantize)
+        done = quantize(self._library.store, base, name, how, cancel.say)
+        return self._remade(name, before, done.digest, done.before_bytes, done.after_bytes, done.notes)
+
+    def quantizer(self) -> QuantizerInfo:
+        """The tool that `quantize` would use. Raises EngineMissing."""
+        tool = self._quantizer()
+        return QuantizerInfo(str(tool.path), tool.version, [QuantizeType(each.name, each.about) for each in tool.types])
+
+    def _quantizer(self) -> Quantizer:
+        return find(self._library.settings.executables.get("llama.cpp", "auto"), self._library.engines_dir)
+
+    def _base(self, stored: str | None, file: str | None) -> Base:
+        if (stored is None) == (file is None):
+            raise CallerError("one model is wanted", hint="name a stored one, or a file")
+        if stored is not None:
+            found = self._library.find(stored)
+            return Base(found.name, found.digest)
+        assert file is not None
+        path = Path(file)
+        if not path.exists():
+            raise CallerError(f"there is no file {path}", hint="check the path")
+        return Base(path.name, file=path)
+
+    def _new_name(self, text: str) -> str:
+        """`text` in full, as a name that a model may get. Raises CallerError."""
+        ref = self._library.ref(text)
+        if ref.kind == "file" or ref.digest is not None:
+            raise CallerError(f"{text} is no name to give", hint="give one such as me/coder:v1")
+        return ref.name
+
+    def _name_after(self, base: Base, to: str) -> str:
+        """The base's name with its new type as the tag, which must be free."""
+        stem = base.name.rpartition("/")[0] + "/" + base.name.rpartition("/")[2].partition(":")[0]
+        name = f"{stem}:{to}"
+        if base.digest is None or stem.startswith("/") or parse_ref(name).kind == "file":
+            raise CallerError("what is the new model to be called?", hint="say it with -t NAME, such as -t me/coder:q4")
+        if (full := parse_ref(name).name) and self._library.store.lookup(full) is not None:
+            raise CallerError(f"there is a model {full} already", hint="give another name with -t NAME")
+        return full
+
+    def _remade(
+        self, name: str, before: Named | None, digest: str, base_bytes: int, made_bytes: int, notes: Sequence[str]
+    ) -> Remade:
+        lineage = lineage_of(self._library.store.manifest(digest))
+        words = lineage.words() if lineage is not None else ""
+        was = before.descriptor.digest if before is not None else None
+        return Remade(name, digest, was, words, base_bytes, made_bytes, list(notes))
 
     def import_models(self, ask: ImportAsk, cancel: Cancel) -> list[ImportedInfo]:
         """Models of another tool, or of a folder. With `dry_run` they are listed only."""

@@ -45,6 +45,7 @@ class Variant:
     """One way to build it: what is beside the CPU backend, and the Debian packages that needs, by a file of each."""
 
     suffix: str = ""
+    library: str = "libggml-base.so"  # beside the executable: what was built is this variant
     cmake_args: tuple[str, ...] = ()
     debian_packages: Mapping[str, str] = field(default_factory=dict)
 
@@ -53,6 +54,7 @@ VARIANTS = {
     "cpu": Variant(),
     "vulkan": Variant(
         "-vulkan",
+        "libggml-vulkan.so",
         (
             "-DGGML_VULKAN=ON",
             "-DGGML_BACKEND_DL=ON",  # a machine without Vulkan's loader then lacks a backend, not the whole engine
@@ -88,7 +90,9 @@ def version() -> str:
     return found[1]
 
 
-def works(executable: Path) -> bool:
+def works(executable: Path, variant: Variant) -> bool:
+    if not (executable.resolve().parent / variant.library).is_file():
+        return False
     try:
         done = subprocess.run([executable, "--version"], capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -137,7 +141,8 @@ def build(place: Path, variant: Variant) -> None:
         # The build's own tools by their hashes first: then it needs no isolation, which would fetch unpinned ones.
         tools.write_text(re.sub(rf"^{PACKAGE}==(?:.*\\\n)+.*\n", "", lines, flags=re.MULTILINE))
         run(*pip, "--only-binary", ":all:", "-r", tools)
-        run(*pip, "--no-build-isolation", "-r", LOCK)
+        # pip keeps what it built, and does not ask by which CMAKE_ARGS: a variant would be the plain build once more.
+        run(*pip, "--no-build-isolation", *(("--no-cache-dir",) if variant.cmake_args else ()), "-r", LOCK)
         run(place / "bin" / "pip", "uninstall", "--quiet", "--yes", "cmake")
     found = subprocess.run([place / "bin" / "python", "-I", "-c", FIND], capture_output=True, text=True, check=True)
     executable = Path(found.stdout.strip())
@@ -156,14 +161,14 @@ def main() -> int:
         place.parent.mkdir(parents=True, exist_ok=True)
         with (place.parent / f"{place.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            need_packages(variant, compiler=not works(executable))
-            if works(executable):
+            need_packages(variant, compiler=not works(executable, variant))
+            if works(executable, variant):
                 print(f"llama-server {version()} is at {executable}")
                 return 0
             print(f"building llama-server {version()} (minutes; the words go to {place}.log)", flush=True)
             began = time.monotonic()
             build(place, variant)
-            if not works(executable):
+            if not works(executable, variant):
                 raise Failed(f"{executable} was built but does not run", f"the whole story is in {place}.log")
             print(f"llama-server {version()} is at {executable} ({time.monotonic() - began:.0f} s)")
             return 0

@@ -143,9 +143,25 @@ any_model = st.builds(
     replicas=st.integers(1, 64),
     schedule=st.lists(windows, max_size=2).map(tuple),
 )
+any_vllm = st.builds(
+    ModelSettings,
+    name=names,
+    source=paths,
+    engine=st.just("vllm"),
+    executable=st.one_of(st.just("auto"), paths.map(str)),
+    parallel=st.integers(1, 64),
+    max_num_seqs=st.integers(1, 4096),
+    tensor_parallel=st.integers(1, 8),
+    pipeline_parallel=st.integers(1, 8),
+    data_parallel=st.integers(1, 8),
+    quantization=st.sampled_from([None, "fp8_per_tensor", "fp8_per_block", "fp8_per_channel"]),
+    kv_cache_type=st.sampled_from(["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]),
+    kv_cache_bytes=st.one_of(st.none(), st.integers(1, 1 << 40)),
+    sleep=st.sampled_from([0, 1, 2]),
+)
 any_settings = st.builds(
     lambda models, **keys: Settings({m.name: m for m in models}, **keys),
-    st.lists(any_model, max_size=3),
+    st.lists(st.one_of(any_model, any_vllm), max_size=3),
     listen=st.lists(addresses, min_size=1, max_size=2).map(tuple),
     memory=st.dictionaries(st.sampled_from(["cpu", "gpu0", "gpu12"]), st.integers(1, 1 << 50)),
     headroom=st.one_of(

@@ -12,6 +12,7 @@ import yaml
 from corral.config.environment import PLACES, VARIABLES
 from corral.config.init import example_text, init, starter_text
 from corral.config.schema import ExecutableKeys, GlobalKeys, ModelKeys, TimeoutKeys, json_schema
+from corral.config.settings import VLLM_KEYS
 from corral.engines.flags import check_allowed, parse
 from corral.errors import ConfigError
 from support.configs import Place
@@ -126,7 +127,8 @@ def test_documented_examples_are_right(tmp_path: Path) -> None:
     """The example of each documented key is accepted."""
     place = Place(tmp_path)
     for key, cells in rows(section("Keys of a model")).items():
-        entry = {"name": "m", "source": "builtin:demo", key: yaml.safe_load(cells[2].strip("`"))}
+        engine = {"engine": "vllm"} if key in VLLM_KEYS else {}
+        entry = {"name": "m", "source": "builtin:demo", **engine, key: yaml.safe_load(cells[2].strip("`"))}
         assert not [p for p in place.problems(yaml.safe_dump({"models": [entry]})) if p.level == "error"], key
     for key, cells in rows(section("Global keys")).items():
         if key == "models" or key in TimeoutKeys.model_fields:
@@ -140,10 +142,13 @@ def test_documented_defaults_are_right(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.user("models: [{name: m, source: builtin:demo}]")
     plain = place.load().settings
+    place.user("models: [{name: m, source: ., engine: vllm}]")
+    vllm = place.load().settings
     for key, cells in rows(section("Keys of a model")).items():
         if cells[1].startswith("`"):
-            place.user(f"models: [{{name: m, source: builtin:demo, {key}: {cells[1].strip('`')}}}]")
-            assert place.load().settings == plain, key
+            engine = "source: ., engine: vllm" if key in VLLM_KEYS else "source: builtin:demo"
+            place.user(f"models: [{{name: m, {engine}, {key}: {cells[1].strip('`')}}}]")
+            assert place.load().settings == (vllm if key in VLLM_KEYS else plain), key
     for key, cells in rows(section("Global keys")).items():
         timeout = key in TimeoutKeys.model_fields
         default = cells[0 if timeout else 1]

@@ -18,7 +18,7 @@ from corral.config.nearest import did_you_mean
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import in_words, shorten
 from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
-from corral.config.settings import Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts, Tls
+from corral.config.settings import VLLM_KEYS, Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts, Tls
 from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
 
 P = ParamSpec("P")
@@ -89,7 +89,7 @@ class _Assembly:
         self.given: dict[Key, Key] = {}
         self.over: dict[Key, Place] = {}
         self.names: set[str] = set()  # of all models, those with problems too
-        self.executable = "auto"
+        self.executables = {"llama.cpp": "auto", "vllm": "auto"}
         self.rungs: tuple[Rung, ...] | None = None
         self.cpu_fallback = True
         self.allowed: tuple[Path, ...] = ()
@@ -130,7 +130,8 @@ class _Assembly:
                 near = did_you_mean(problem.key[0], valid, f"valid: {', '.join(valid)}")
                 problem = dataclasses.replace(problem, hint=near)
             self._add(problem, problem.key)
-        self.executable = self._program(keys.executables.llama_cpp, ("executables", "llama.cpp"))
+        programs = {"llama.cpp": keys.executables.llama_cpp, "vllm": keys.executables.vllm}
+        self.executables = {name: self._program(text, ("executables", name)) for name, text in programs.items()}
         self.rungs, self.cpu_fallback = keys.on_out_of_memory, keys.cpu_fallback
         self.allowed = tuple(self._paths(keys.roots)) or self.default_roots
         timeouts = keys.timeouts
@@ -148,7 +149,7 @@ class _Assembly:
             return_to_default_s=keys.return_to_default,
             timeouts=Timeouts(timeouts.start, timeouts.stop, timeouts.queue, timeouts.drain, timeouts.hang),
             roots=self.allowed,
-            executables=MappingProxyType({"llama.cpp": self.executable}),
+            executables=MappingProxyType(self.executables),
             registries=MappingProxyType(self._registries(keys.registries)),
             allow_registries=keys.allow_registries,
             auto_pull=keys.auto_pull,
@@ -282,7 +283,11 @@ class _Assembly:
 
     def _model(self, keys: ModelKeys, at: Key, *, sourced: bool) -> ModelSettings:
         ref = self._try((*at, "source"), source_ref, keys.source, self.base, self.short_names) if sourced else None
-        source = Path(str(ref)) if ref is not None else self._source(keys.source, at) if sourced else None
+        folder = keys.engine == "vllm"
+        source = Path(str(ref)) if ref is not None else self._source(keys.source, at, folder) if sourced else None
+        if not folder:
+            for key in sorted(keys.model_fields_set & set(VLLM_KEYS)):
+                self._wrong(f"`{key}` is a key of vLLM's", "set engine: vllm, or take it away", (*at, key))
         own = keys.executable
         env = {name: self._try((*at, "env", name), expand, text, self.env) for name, text in keys.env.items()}
         return ModelSettings(
@@ -290,11 +295,13 @@ class _Assembly:
             source=source or self.base,
             aliases=keys.aliases,
             engine=keys.engine,
-            executable=self.executable if own is None else self._program(own, (*at, "executable")),
+            executable=self.executables.get(keys.engine, "auto")
+            if own is None
+            else self._program(own, (*at, "executable")),
             runner=keys.runner,
             context=keys.context,
             gpu_layers=keys.gpu_layers,
-            parallel=keys.parallel,
+            parallel=keys.parallel or (min(keys.max_num_seqs, 1024) if keys.engine == "vllm" else 1),
             args=keys.args,
             env=MappingProxyType({name: text for name, text in env.items() if text is not None}),
             port=keys.port,
@@ -309,19 +316,30 @@ class _Assembly:
             on_out_of_memory=self.rungs if keys.on_out_of_memory is None else keys.on_out_of_memory,
             cpu_fallback=self.cpu_fallback if keys.cpu_fallback is None else keys.cpu_fallback,
             reasoning=keys.reasoning,
+            max_num_seqs=keys.max_num_seqs,
+            tensor_parallel=keys.tensor_parallel,
+            pipeline_parallel=keys.pipeline_parallel,
+            data_parallel=keys.data_parallel,
+            quantization=keys.quantization,
+            kv_cache_type=keys.kv_cache_type,
+            kv_cache_bytes=keys.kv_cache,
+            sleep=keys.sleep,
             roots=() if keys.source == BUILTIN_DEMO or ref is not None else self.allowed,
             ref=ref,
         )
 
-    def _source(self, text: str, at: Key) -> Path | None:
+    def _source(self, text: str, at: Key, folder: bool = False) -> Path | None:
         key = (*at, "source")
         path = self._try(key, source_path, text, self.base, self.env)
         if path is None or text == BUILTIN_DEMO:
             return path
         if not is_inside(path, self.allowed):
             self._wrong(f"{path} is outside what is allowed", allowed_hint(self.allowed), key)
-        elif not path.is_file():
-            missing = f"there is no file {path}" if not path.is_dir() else f"{path} is a directory"
+        elif folder and path.is_file():
+            self._doubt(f"{path} is a file", "vLLM wants the folder of a model, with its config.json", key)
+        elif not (path.is_dir() if folder else path.is_file()):
+            missing = f"there is no {'folder' if folder else 'file'} {path}"
+            missing = f"{path} is a directory" if path.is_dir() else missing
             self._doubt(missing, "this model cannot start before there is one", key)
         return path
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from corral.config.settings import ModelSettings, Settings
+from corral.config.settings import VLLM_KEYS, ModelSettings, Settings
 
 RESTART_KEYS = ("download",)
 """Global keys that only a restart of the server takes up: its downloads are set up once."""
 
-RELAUNCH_KEYS = ("source", "engine", "executable", "runner", "context", "gpu_layers", "parallel", "args", "env")
+RELAUNCH_KEYS = (
+    "source", "engine", "executable", "runner", "context", "gpu_layers", "parallel", "args", "env", *VLLM_KEYS
+)  # fmt: skip
 """Model keys that a running engine was started with; the others take effect while it runs."""
 
 

@@ -138,6 +138,20 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "on_out_of_memory": _rungs(model.on_out_of_memory),
         "cpu_fallback": model.cpu_fallback,
         "reasoning": model.reasoning,
+        **(_vllm(model) if model.engine == "vllm" else {}),
+    }
+
+
+def _vllm(model: ModelSettings) -> dict[str, Any]:
+    return {
+        "max_num_seqs": model.max_num_seqs,
+        "tensor_parallel": model.tensor_parallel,
+        "pipeline_parallel": model.pipeline_parallel,
+        "data_parallel": model.data_parallel,
+        "quantization": model.quantization,
+        "kv_cache_type": model.kv_cache_type,
+        "kv_cache": None if model.kv_cache_bytes is None else _size(model.kv_cache_bytes),
+        "sleep": model.sleep or "off",
     }
 
 

@@ -16,12 +16,24 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic_core import core_schema
 
 from corral.config import fetching, listening, times, values
-from corral.config.settings import Download, Listen, Reasoning, Registry, Rung, Settings, Signed, Timeouts, Window
+from corral.config.settings import (
+    CacheType,
+    Download,
+    Listen,
+    Quantization,
+    Reasoning,
+    Registry,
+    Rung,
+    Settings,
+    Signed,
+    Timeouts,
+    Window,
+)
 
 # Plugins of pydantic that somebody's other packages bring are not for us, and looking for them at each start costs.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-_ENGINES = get_args(Literal["llama.cpp"])
+_ENGINES = get_args(Literal["llama.cpp", "vllm"])
 _REASONING = get_args(Reasoning)
 _RUNNERS = get_args(Literal["process"])
 
@@ -112,7 +124,14 @@ Hosts = Annotated[tuple[str, ...] | None, *_kind(fetching.hosts, _STR, _STRS, {"
 SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGNED_SCHEMA)]
 DownloadKeys = Annotated[Download, *_kind(fetching.download, fetching.DOWNLOAD_SCHEMA)]
 Group = Annotated[str, *_kind(values.group, _STR)]
-Engine = Annotated[Literal["llama.cpp"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
+Engine = Annotated[Literal["llama.cpp", "vllm"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
+Sequences = Annotated[int, *_kind(values.whole(1, 4096), _int(1, 4096))]
+Ways = Annotated[int, *_kind(values.whole(1, 1024), _int(1, 1024))]
+QuantizationKey = Annotated[
+    Quantization, *_kind(values.one_of(get_args(Quantization)), {"enum": list(get_args(Quantization))})
+]
+CacheTypeKey = Annotated[CacheType, *_kind(values.one_of(get_args(CacheType)), {"enum": list(get_args(CacheType))})]
+Sleep = Annotated[Literal[0, 1, 2], *_kind(values.sleep, {"enum": ["off", 0, 1, 2]})]
 ReasoningKey = Annotated[Reasoning, *_kind(values.one_of(_REASONING), {"enum": list(_REASONING)})]
 Runner = Annotated[Literal["process"], *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
 
@@ -143,7 +162,9 @@ class ModelKeys(_Keys):
     runner: Runner = _about("What the engine runs in.", _RUNNERS[0])
     context: Context = _about("Context length of each slot in tokens, or auto: what fits, up to the model's own.", None)
     gpu_layers: Layers = _about("Layers to offload to a GPU: auto, or a number.", "auto")
-    parallel: Slots = _about("Slots: how many requests the engine answers at once.", 1)
+    parallel: Slots | None = _about(
+        "Slots: how many requests the engine answers at once. Without it 1; for vLLM, max_num_seqs.", None
+    )
     args: Args = _about("Extra engine flags as llama-server spells them: a list, or one text split like a shell.", ())
     env: Env = _about("Environment variables for the engine; ${VAR} is expanded.", {})
     port: Port | None = _about("A port of its own on 127.0.0.1, where this model is the default.", None)
@@ -158,6 +179,18 @@ class ModelKeys(_Keys):
     on_out_of_memory: Rungs | None = _about("As the global key, for this model.", None)
     cpu_fallback: Truth | None = _about("As the global key, for this model.", None)
     reasoning: ReasoningKey = _about("How its thoughts are told apart: auto, none, harmony or think.", "auto")
+    max_num_seqs: Sequences = _about("vLLM: how many sequences are computed at once.", 256)
+    tensor_parallel: Ways = _about("vLLM: GPUs that share each layer.", 1)
+    pipeline_parallel: Ways = _about("vLLM: GPUs, or groups of them, that layers are spread over.", 1)
+    data_parallel: Ways = _about("vLLM: how many whole copies of the model one engine has.", 1)
+    quantization: QuantizationKey | None = _about(
+        "vLLM: make weights smaller while loading: fp8_per_tensor, fp8_per_block or fp8_per_channel.", None
+    )
+    kv_cache_type: CacheTypeKey = _about("vLLM: type of its cache: auto, fp8, fp8_e4m3 or fp8_e5m2.", "auto")
+    kv_cache: Size | None = _about("vLLM: memory for its cache on each GPU. Without it, as planned.", None)
+    sleep: Sleep = _about(
+        "vLLM: sleep instead of ending, with its weights in the machine's memory (1) or dropped (2), or off.", 0
+    )
 
 
 class TimeoutKeys(_Keys):
@@ -178,6 +211,7 @@ class ExecutableKeys(BaseModel):
     llama_cpp: Text = Field(
         default="auto", alias="llama.cpp", description="auto, embedded, a program's name on PATH, or a path."
     )
+    vllm: Text = Field(default="auto", description="auto, or the path of a Python environment with vLLM.")
 
 
 _DEFAULTS = Settings(models={})

@@ -26,6 +26,16 @@ Reasoning = Literal["auto", "none", "harmony", "think"]
 Rung = Literal["batch", "context", "layers", "cpu"]
 """What of a start can be made smaller when memory was not enough."""
 
+Quantization = Literal["fp8_per_tensor", "fp8_per_block", "fp8_per_channel"]
+CacheType = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
+"""What vLLM makes of a model's weights, and of what it keeps of prompts."""
+
+VLLM_KEYS = (
+    "max_num_seqs", "tensor_parallel", "pipeline_parallel", "data_parallel", "quantization", "kv_cache_type",
+    "kv_cache", "sleep",
+)  # fmt: skip
+"""Model keys that only vLLM has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -109,10 +119,12 @@ class ModelSettings:
     """One entry of `models:`, with every default filled in."""
 
     name: str
-    source: Path  # an absolute path of a GGUF file that may not exist yet; with `ref`, only its text
+    source: Path  # an absolute path of a GGUF file (vLLM: a folder) that may not exist yet; with `ref`, only its text
     aliases: tuple[str, ...] = ()
-    engine: Literal["llama.cpp"] = "llama.cpp"
-    executable: str = "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path
+    engine: Literal["llama.cpp", "vllm"] = "llama.cpp"
+    executable: str = (
+        "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path (vLLM: of an environment)
+    )
     runner: Literal["process"] = "process"
     context: int | None = None  # tokens per slot; None = as many as fit, up to the model's own
     gpu_layers: int | Literal["auto"] = "auto"
@@ -131,6 +143,14 @@ class ModelSettings:
     on_out_of_memory: tuple[Rung, ...] | None = None  # what is made smaller, in order; None = all but a set context
     cpu_fallback: bool = True  # do without a GPU that failed
     reasoning: Reasoning = "auto"  # how its thoughts are told from what it says; auto = by its template
+    max_num_seqs: int = 256  # vLLM's keys, down to `sleep`: sequences computed at once
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    quantization: Quantization | None = None  # done while loading; None = as the model is
+    kv_cache_type: CacheType = "auto"  # auto = the model's own
+    kv_cache_bytes: int | None = None  # on each GPU; None = by what is planned
+    sleep: Literal[0, 1, 2] = 0  # instead of a stop, where that frees enough; 0 = never
     roots: tuple[Path, ...] = ()  # real directories that `source` must lie in, links followed; () = anywhere
     ref: Ref | None = None  # a model of the store instead of a file; placed when its engine starts
 
@@ -152,7 +172,9 @@ class Settings:
     return_to_default_s: float | None = None  # after so long without a request it is loaded again; None = never
     timeouts: Timeouts = Timeouts()
     roots: tuple[Path, ...] = ()  # as in each model; () = anywhere
-    executables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"llama.cpp": "auto"}))
+    executables: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({"llama.cpp": "auto", "vllm": "auto"})
+    )
     registries: Mapping[str, Registry] = field(default_factory=lambda: MappingProxyType({}))  # by host[:port]
     allow_registries: tuple[str, ...] | None = None  # hosts that may be spoken to; None = any
     auto_pull: bool = False  # fetch a missing model when a request names it

@@ -242,6 +242,14 @@ def group(value: Any) -> str:
     return value
 
 
+def sleep(value: Any) -> int:
+    if value in ("off", "0", "1", "2"):
+        value = 0 if value == "off" else int(value)
+    if isinstance(value, bool) or value not in (0, 1, 2):
+        raise Unfit(f"must be off, 1 or 2, not {in_words(value)}")
+    return int(value)
+
+
 def one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in choices:

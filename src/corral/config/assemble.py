@@ -299,6 +299,7 @@ class _Assembly:
             if own is None
             else self._program(own, (*at, "executable")),
             runner=keys.runner,
+            image=keys.image,
             context=keys.context,
             gpu_layers=keys.gpu_layers,
             parallel=keys.parallel or (min(keys.max_num_seqs, 1024) if keys.engine == "vllm" else 1),

@@ -121,6 +121,7 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "engine": model.engine,
         "executable": _escaped(model.executable),
         "runner": model.runner,
+        "image": model.image,
         "context": model.context,
         "gpu_layers": model.gpu_layers,
         "parallel": model.parallel,

@@ -24,6 +24,7 @@ from corral.config.settings import (
     Reasoning,
     Registry,
     Rung,
+    RunnerName,
     Settings,
     Signed,
     Timeouts,
@@ -35,7 +36,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 _ENGINES = get_args(Literal["llama.cpp", "vllm"])
 _REASONING = get_args(Reasoning)
-_RUNNERS = get_args(Literal["process"])
+_RUNNERS = get_args(RunnerName)
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity
@@ -133,7 +134,7 @@ QuantizationKey = Annotated[
 CacheTypeKey = Annotated[CacheType, *_kind(values.one_of(get_args(CacheType)), {"enum": list(get_args(CacheType))})]
 Sleep = Annotated[Literal[0, 1, 2], *_kind(values.sleep, {"enum": ["off", 0, 1, 2]})]
 ReasoningKey = Annotated[Reasoning, *_kind(values.one_of(_REASONING), {"enum": list(_REASONING)})]
-Runner = Annotated[Literal["process"], *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
+Runner = Annotated[RunnerName, *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
 
 
 class _Keys(BaseModel):
@@ -159,7 +160,8 @@ class ModelKeys(_Keys):
         "Without it, `executables` decides.",
         None,
     )
-    runner: Runner = _about("What the engine runs in.", _RUNNERS[0])
+    runner: Runner = _about("What the engine runs in: process, podman or docker.", _RUNNERS[0])
+    image: Text | None = _about("The image of its container. Without it, the catalogue's for the GPU found.", None)
     context: Context = _about("Context length of each slot in tokens, or auto: what fits, up to the model's own.", None)
     gpu_layers: Layers = _about("Layers to offload to a GPU: auto, or a number.", "auto")
     parallel: Slots | None = _about(

@@ -23,6 +23,7 @@ def headroom_on(headroom: int | Mapping[str, int], device: str) -> int:
 
 
 Reasoning = Literal["auto", "none", "harmony", "think"]
+RunnerName = Literal["process", "podman", "docker"]
 Rung = Literal["batch", "context", "layers", "cpu"]
 """What of a start can be made smaller when memory was not enough."""
 
@@ -125,7 +126,8 @@ class ModelSettings:
     executable: str = (
         "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path (vLLM: of an environment)
     )
-    runner: Literal["process"] = "process"
+    runner: RunnerName = "process"
+    image: str | None = None  # of its container; None = by the catalogue
     context: int | None = None  # tokens per slot; None = as many as fit, up to the model's own
     gpu_layers: int | Literal["auto"] = "auto"
     parallel: int = 1  # slots

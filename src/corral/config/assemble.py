@@ -21,6 +21,11 @@ from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
 from corral.config.settings import VLLM_KEYS, Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts, Tls
 from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
 
+_OF_FOLDERS = ("vllm", "detector")
+"""Engines whose models are folders."""
+_DETECTOR_SLOTS = 16
+"""Two batches: one that is being seen, and one on its way."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -62,6 +67,13 @@ def assemble(
     `short_names` are for sources that are references.
     """
     return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, keyed, short_names).run()
+
+
+def _slots(keys: ModelKeys) -> int:
+    """How many requests the engine answers at once where nothing is said."""
+    if keys.engine == "vllm":
+        return min(keys.max_num_seqs, 1024)
+    return _DETECTOR_SLOTS if keys.engine == "detector" else 1
 
 
 class _Assembly:
@@ -283,9 +295,9 @@ class _Assembly:
 
     def _model(self, keys: ModelKeys, at: Key, *, sourced: bool) -> ModelSettings:
         ref = self._try((*at, "source"), source_ref, keys.source, self.base, self.short_names) if sourced else None
-        folder = keys.engine == "vllm"
+        folder = keys.engine in _OF_FOLDERS
         source = Path(str(ref)) if ref is not None else self._source(keys.source, at, folder) if sourced else None
-        if not folder:
+        if keys.engine != "vllm":
             for key in sorted(keys.model_fields_set & set(VLLM_KEYS)):
                 self._wrong(f"`{key}` is a key of vLLM's", "set engine: vllm, or take it away", (*at, key))
         own = keys.executable
@@ -302,7 +314,7 @@ class _Assembly:
             image=keys.image,
             context=keys.context,
             gpu_layers=keys.gpu_layers,
-            parallel=keys.parallel or (min(keys.max_num_seqs, 1024) if keys.engine == "vllm" else 1),
+            parallel=keys.parallel or _slots(keys),
             args=keys.args,
             env=MappingProxyType({name: text for name, text in env.items() if text is not None}),
             port=keys.port,
@@ -337,7 +349,7 @@ class _Assembly:
         if not is_inside(path, self.allowed):
             self._wrong(f"{path} is outside what is allowed", allowed_hint(self.allowed), key)
         elif folder and path.is_file():
-            self._doubt(f"{path} is a file", "vLLM wants the folder of a model, with its config.json", key)
+            self._doubt(f"{path} is a file", "this engine wants the folder of a model, with its config.json", key)
         elif not (path.is_dir() if folder else path.is_file()):
             missing = f"there is no {'folder' if folder else 'file'} {path}"
             missing = f"{path} is a directory" if path.is_dir() else missing

@@ -34,7 +34,7 @@ from corral.config.settings import (
 # Plugins of pydantic that somebody's other packages bring are not for us, and looking for them at each start costs.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-_ENGINES = get_args(Literal["llama.cpp", "vllm"])
+_ENGINES = get_args(Literal["llama.cpp", "vllm", "detector"])
 _REASONING = get_args(Reasoning)
 _RUNNERS = get_args(RunnerName)
 
@@ -125,7 +125,9 @@ Hosts = Annotated[tuple[str, ...] | None, *_kind(fetching.hosts, _STR, _STRS, {"
 SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGNED_SCHEMA)]
 DownloadKeys = Annotated[Download, *_kind(fetching.download, fetching.DOWNLOAD_SCHEMA)]
 Group = Annotated[str, *_kind(values.group, _STR)]
-Engine = Annotated[Literal["llama.cpp", "vllm"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
+Engine = Annotated[
+    Literal["llama.cpp", "vllm", "detector"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})
+]
 Sequences = Annotated[int, *_kind(values.whole(1, 4096), _int(1, 4096))]
 Ways = Annotated[int, *_kind(values.whole(1, 1024), _int(1, 1024))]
 QuantizationKey = Annotated[
@@ -165,7 +167,7 @@ class ModelKeys(_Keys):
     context: Context = _about("Context length of each slot in tokens, or auto: what fits, up to the model's own.", None)
     gpu_layers: Layers = _about("Layers to offload to a GPU: auto, or a number.", "auto")
     parallel: Slots | None = _about(
-        "Slots: how many requests the engine answers at once. Without it 1; for vLLM, max_num_seqs.", None
+        "Slots: how many requests the engine answers at once. Without it 1; for vLLM, max_num_seqs; 16 for a detector.", None
     )
     args: Args = _about("Extra engine flags as llama-server spells them: a list, or one text split like a shell.", ())
     env: Env = _about("Environment variables for the engine; ${VAR} is expanded.", {})

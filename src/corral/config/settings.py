@@ -122,7 +122,7 @@ class ModelSettings:
     name: str
     source: Path  # an absolute path of a GGUF file (vLLM: a folder) that may not exist yet; with `ref`, only its text
     aliases: tuple[str, ...] = ()
-    engine: Literal["llama.cpp", "vllm"] = "llama.cpp"
+    engine: Literal["llama.cpp", "vllm", "detector"] = "llama.cpp"
     executable: str = (
         "auto"  # "embedded" | "auto" | a program's name on PATH | an absolute path (vLLM: of an environment)
     )

@@ -25,6 +25,7 @@ class Footprint:
     growth: int = 0  # of the processor's: what it comes to while it runs, the engine's cache of earlier prompts
     load_s: float | None = None  # how long the newest load took, where one was measured
     mapped: int = 0  # of the processor's: weights in a mapped file, which need not be in memory all at once
+    asleep: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # while it sleeps; empty: it cannot
 
     @property
     def total_bytes(self) -> int:
@@ -45,10 +46,17 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How readiness shows: GET `path` answers 200. Before that the engine refuses, or answers 503."""
+    """How readiness shows: GET `path` answers 200. Before that the engine refuses, or answers 503.
+
+    `canary` is the smallest request that makes it compute, as a path with a JSON body; "" for none. `counters` is where
+    it counts what it has done, "" where it does not: llama.cpp's slots, or figures as Prometheus reads them.
+    """
 
     path: str = "/health"
     timeout_s: float = 2.0
+    canary: str = "/completion"
+    canary_body: str = '{"prompt": " ", "n_predict": 1, "cache_prompt": false}'
+    counters: str = "/slots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,14 @@ class Mount:
     source: Path
     target: str
     read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that the operating system keeps of everything an engine runs."""
+
+    memory_bytes: int
+    pids: int  # threads count as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +104,6 @@ class LaunchPlan:
     placement: str = ""  # where its layers are, in words; "" = the engine decides
     degraded: str = ""  # "cpu (why)" where it does without a GPU that it should have
     awaits_gpu: bool = False  # one that was there before, and may be back
+    sleep: int = 0  # at which level it can sleep; 0 = it cannot, or is not to
+    sandbox: str = ""  # what a plain process is shut into: "bubblewrap", which is in `argv` then
+    limits: Limits | None = None  # of a plain process, by cgroup

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
-from corral.engines.plan import Endpoint
+from corral.engines.plan import Endpoint, Probe
 
+LLAMA_CPP = Probe()
 _MAX_BYTES = 4 << 20
+_COUNTED = (
+    b"vllm:prompt_tokens_total", b"vllm:generation_tokens_total", b"vllm:request_success_total",
+    b"vllm:iteration_tokens_total_sum", b"vllm:num_requests_running",
+)  # fmt: skip
 
 
 async def ask(endpoint: Endpoint, path: str, *, within_s: float, body: Any = None) -> tuple[int, bytes] | None:
@@ -39,10 +45,18 @@ async def health(endpoint: Endpoint, path: str, within_s: float) -> int | None:
     return None if found is None else found[0]
 
 
-async def counters(endpoint: Endpoint, within_s: float) -> tuple[int, ...] | None:
-    """Numbers that change whenever llama.cpp got on with anything; None where it does not tell."""
-    found = await ask(endpoint, "/slots", within_s=within_s)
-    return counters_in(found[1]) if found is not None and found[0] == 200 else None
+async def counters(endpoint: Endpoint, within_s: float, probe: Probe = LLAMA_CPP) -> tuple[int, ...] | None:
+    """Numbers that change whenever the engine got on with anything; None where it does not tell."""
+    found = await ask(endpoint, probe.counters, within_s=within_s) if probe.counters else None
+    if found is None or found[0] != 200:
+        return None
+    return counters_in(found[1]) if probe.counters == "/slots" else figures_in(found[1])
+
+
+def figures_in(metrics: bytes) -> tuple[int, ...] | None:
+    """The same from the figures that vLLM counts its work by. Source: vLLM 0.32's `/metrics`."""
+    counted = [line for line in metrics.splitlines() if line.startswith(_COUNTED) and b"_created" not in line]
+    return tuple(zlib.crc32(line) for line in counted) or None
 
 
 def counters_in(slots: bytes) -> tuple[int, ...] | None:
@@ -63,10 +77,11 @@ def counters_in(slots: bytes) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-async def token(endpoint: Endpoint, within_s: float) -> bool:
+async def token(endpoint: Endpoint, within_s: float, probe: Probe = LLAMA_CPP) -> bool:
     """Whether it makes one token when asked to. A refusal will do too (models for embeddings refuse): it was heard."""
-    body = {"prompt": " ", "n_predict": 1, "cache_prompt": False}
-    found = await ask(endpoint, "/completion", within_s=within_s, body=body)
+    if not probe.canary:
+        return await health(endpoint, probe.path, within_s) == 200
+    found = await ask(endpoint, probe.canary, within_s=within_s, body=json.loads(probe.canary_body))
     return found is not None and (found[0] < 500 or found[0] == 501)
 
 

@@ -86,9 +86,9 @@ class Watch:
             liveness.answered(status)
         verdict = self._judge(liveness, name, hang_s)
         if verdict is Verdict.ASK and status is not None:
-            liveness.counted(await looks.counters(plan.endpoint, within_s / 4))
+            liveness.counted(await looks.counters(plan.endpoint, within_s / 4, plan.probe))
         elif verdict is Verdict.DOUBT:
-            if await looks.token(plan.endpoint, hang_s):
+            if await looks.token(plan.endpoint, hang_s, plan.probe):
                 liveness.proved()
             else:
                 verdict = Verdict.HANGS

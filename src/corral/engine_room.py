@@ -39,7 +39,17 @@ def _llamacpp(needs: Needs) -> Adapter:
     return FromLedger(LlamaCpp(needs.machine, slots_dir=needs.slots_dir), needs.ledger)
 
 
-ENGINES: Final[Mapping[str, Callable[[Needs], Adapter]]] = {"llama.cpp": _llamacpp}
+def _detector(needs: Needs) -> Adapter:
+    from corral.engines.detector import DetectorAdapter
+
+    cache, engines = needs.paths.cache_dir / "detector", needs.paths.data_dir / "engines"
+    return FromLedger(DetectorAdapter(needs.machine, cache, engines), needs.ledger)
+
+
+ENGINES: Final[Mapping[str, Callable[[Needs], Adapter]]] = {
+    "llama.cpp": _llamacpp,
+    "detector": _detector,
+}
 """How the adapter of each engine is made, by the value of the `engine` key."""
 
 

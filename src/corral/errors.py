@@ -105,6 +105,22 @@ class TooLarge(CallerError):
     code, status = "body_too_large", 413
 
 
+class NotAnImage(CallerError):
+    """What should be a picture is none, or of a kind that is not opened."""
+
+    code, status = "unsupported_media_type", 415
+
+
+class BadImage(CallerError):
+    """A picture that is broken, or cut off."""
+
+    code = "bad_image"
+
+
+class ImageTooLarge(CallerError):
+    code, status = "image_too_large", 413
+
+
 class HeadTooLarge(CallerError):
     code, status = "head_too_large", 431
 

@@ -22,7 +22,7 @@ _BOUNDS: Final = (
     "max_new_tokens",
 )  # fmt: skip
 _MEDIA: Final = ("image_url", "input_image", "image", "input_audio", "video_url", "input_video", "file", "input_file")
-_NO_TOKENS: Final = ("/tokenize", "/detokenize", "/apply-template", "/count_tokens", "/input_tokens")
+_NO_TOKENS: Final = ("/tokenize", "/detokenize", "/apply-template", "/count_tokens", "/input_tokens", "/detect")
 _NO_ANSWER: Final = ("/embeddings", "/embedding", "/embed", "/rerank", "/reranking", "/score", "/pooling", "/classify")
 
 

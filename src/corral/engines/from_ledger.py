@@ -72,7 +72,7 @@ class FromLedger:
 
 def _may_say_more(plan: LaunchPlan, model: ModelSettings) -> bool:
     """Whether the engine can be told how much to say, and nobody else has."""
-    if any(flags.has(model.args, name) for name in ("--verbosity", "--verbose")):
+    if plan.engine != "llama.cpp" or any(flags.has(model.args, name) for name in ("--verbosity", "--verbose")):
         return False
     own = embedded_host.command()
     return plan.argv[: len(own)] == own or WORDY[0] in executables.llama_server(plan.argv[0]).flags

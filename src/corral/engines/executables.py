@@ -128,9 +128,9 @@ _EMBEDDED_DEVICES = (
 
 def _ask_devices(build: Build, environment: Mapping[str, str], args: Sequence[str]) -> tuple[Listed, ...]:
     if build.kind == "embedded":
-        text = _ask((sys.executable, "-I", "-c", _EMBEDDED_DEVICES), environment)
+        text = asked((sys.executable, "-I", "-c", _EMBEDDED_DEVICES), environment)
     elif "--list-devices" in build.flags:
-        text = _ask((str(build.path), *args, "--list-devices"), environment).partition("vailable devices:")[2]
+        text = asked((str(build.path), *args, "--list-devices"), environment).partition("vailable devices:")[2]
     else:
         return ()
     return tuple(parse_listing(text))
@@ -145,7 +145,7 @@ def _device_nodes() -> tuple[str, ...]:
 
 
 def _read(path: Path) -> Build:
-    return Build(PROGRAM, path, _version(_ask((str(path), "--version"))), _flags(path), _libraries(path))
+    return Build(PROGRAM, path, _version(asked((str(path), "--version"))), _flags(path), _libraries(path))
 
 
 def _version(text: str) -> str:
@@ -158,7 +158,7 @@ def _version(text: str) -> str:
 
 
 def _flags(path: Path) -> dict[str, int]:
-    found = flags_in(_ask((str(path), "--help")))
+    found = flags_in(asked((str(path), "--help")))
     if not {"--model", "--host"} <= found.keys():
         raise EngineError(
             f"{path} is no llama-server: its --help does not list --model and --host",
@@ -192,7 +192,7 @@ def _libraries(program: Path) -> tuple[Path, ...]:
     return (program,)
 
 
-def _ask(argv: tuple[str, ...], environment: Mapping[str, str] | None = None) -> str:
+def asked(argv: tuple[str, ...], environment: Mapping[str, str] | None = None) -> str:
     """What the program says on both outputs. Raises EngineError when it fails or takes too long."""
     hint = "run it by hand to see what is wrong, or use `executable: embedded`"
     words = " ".join(argv[:1] + argv[-1:]) if argv[-1].startswith("--") else argv[0]

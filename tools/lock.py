@@ -38,9 +38,11 @@ def wanted() -> dict[str, list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     run = project["project"]["dependencies"] + project["build-system"]["requires"] + ["editables>=0.5"]
+    vision = project["project"]["optional-dependencies"]["vision"]
     return {
         "run": run,
-        "dev": run + groups["test"] + groups["check"],
+        "vision": run + vision,
+        "dev": run + vision + groups["test"] + groups["check"],
         "engines": ENGINES,
         "clients": CLIENTS,
         "fuzz": groups["fuzz"],
@@ -52,7 +54,7 @@ def compile_lock(tool: Path, name: str, requirements: list[str], extra: list[str
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / f"{name}.in"
         lines = list(dict.fromkeys(requirements))
-        if name == "dev":
+        if name in ("vision", "dev"):
             lines.append(f"-c {ROOT / 'requirements' / 'run.txt'}")
         source.write_text("\n".join(lines) + "\n")
         command: list[str | Path] = [

@@ -104,6 +104,9 @@ class LaunchPlan:
     placement: str = ""  # where its layers are, in words; "" = the engine decides
     degraded: str = ""  # "cpu (why)" where it does without a GPU that it should have
     awaits_gpu: bool = False  # one that was there before, and may be back
+    image: str = ""  # of a container, as it is called; `argv` is inside it then
+    image_id: str = ""  # and what that name stood for
+    nodes: tuple[str, ...] = ()  # devices that a container is given: /dev/dri/renderD128, nvidia.com/gpu=0
     sleep: int = 0  # at which level it can sleep; 0 = it cannot, or is not to
     sandbox: str = ""  # what a plain process is shut into: "bubblewrap", which is in `argv` then
     limits: Limits | None = None  # of a plain process, by cgroup

@@ -16,7 +16,7 @@ OPSET = 16
 
 def main(argv: list[str]) -> int:
     if len(argv) != 2:
-        print("usage: export.py FOLDER FILE.onnx", file=sys.stderr)
+        sys.stderr.write("usage: export.py FOLDER FILE.onnx\n")
         return 64
     folder, target = Path(argv[0]), Path(argv[1])
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")

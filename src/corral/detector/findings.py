@@ -66,9 +66,11 @@ def findings(
 def _sigmoid(values: Numbers) -> Numbers:
     # The same on both sides of zero, without an overflow on either.
     small = np.exp(-np.abs(values))
-    return np.where(values >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+    scores: Numbers = np.where(values >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+    return scores
 
 
 def _softmax(values: Numbers) -> Numbers:
     raised = np.exp(values - values.max(1, keepdims=True))
-    return (raised / raised.sum(1, keepdims=True)).astype(np.float32)
+    shares: Numbers = (raised / raised.sum(1, keepdims=True)).astype(np.float32)
+    return shares

@@ -1,4 +1,4 @@
-"""From the bytes of a file to a picture in RGB, upright, and on to what the model sees. Nothing here trusts the bytes."""
+"""From a file's bytes to a picture in RGB, upright, and to what the model sees of it. The bytes are not trusted."""
 
 from __future__ import annotations
 

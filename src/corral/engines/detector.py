@@ -176,7 +176,7 @@ class DetectorAdapter:
         if model.gpu_layers != "auto":
             raise EngineError(
                 f"{model.name} wants a GPU (gpu_layers: {model.gpu_layers}), and onnxruntime reaches none here",
-                hint="install onnxruntime-gpu, or onnxruntime for your GPU, beside Corral; gpu_layers: auto does without",
+                hint="install onnxruntime for your GPU (onnxruntime-gpu), or let it go without: gpu_layers: auto",
             )
         return otherwise, ""
 

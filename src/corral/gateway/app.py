@@ -15,6 +15,7 @@ from corral.gateway import tables
 from corral.gateway.answer import send_error
 from corral.gateway.chat_route import Chat
 from corral.gateway.control import Control
+from corral.gateway.detect_routes import Detect
 from corral.gateway.dialect_routes import dialect_groups
 from corral.gateway.exchange import ClientLeft, Exchange
 from corral.gateway.fast import Fast, Means
@@ -203,7 +204,7 @@ def build(
         return found if models is None else [*found, *StoreControl(models, heartbeat_s).routes()]
 
     chat = Chat(host, proxy, Traits(models))
-    own = [*Inference(host, proxy, chat).routes(), *control.routes()]
+    own = [*Inference(host, proxy, chat).routes(), *Detect(host, proxy).routes(), *control.routes()]
     groups = dialect_groups(host, proxy, models, chat, access, heartbeat_s)
 
     @cache

@@ -23,6 +23,7 @@ from support import leftovers, notrun
 TIERS = {
     "engines": "a llama-server built from source: `make engines` makes it",
     "registry": "the programs docker-registry and openssl, and for some tests skopeo (Debian packages them)",
+    "podman": "rootless Podman, a user for it and images made here: `make podman` makes them",
     "long": "a few minutes more: it waits for real hangs, fills real caches, and lives very long random lives",
     "chaos": "minutes: `make chaos` runs them",
 }

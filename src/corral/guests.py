@@ -69,8 +69,7 @@ class Guests:
         if found.problem:
             raise ModelFileError(f"{found.label} cannot be served: {found.problem}", hint="corral import can help")
         args = ("--mmproj", str(found.projector)) if found.projector is not None else ()
-        engine = self._library.settings.executables.get("llama.cpp", "auto")
-        return ModelSettings(found.name, found.main, executable=engine, args=args, roots=roots)
+        return replace(self._library.settings.guest(found.name, found.main), args=args, roots=roots)
 
     def names(self) -> list[tuple[str, float]]:
         """Every name of the store that is not served yet, and since when it is there."""

@@ -157,6 +157,33 @@ def test_every_variable_reaches_its_key(tmp_path: Path) -> None:
     assert settings.models["m"].executable == str(place.cwd / "llama-server")
 
 
+def test_names_that_other_programs_know_are_defaults_of_every_model(tmp_path: Path) -> None:
+    """What people set for GPUs already counts for models that do not say otherwise, and where it came from is told."""
+    place = Place(tmp_path)
+    place.user(
+        """\
+        models:
+          - {name: plain, source: m.gguf}
+          - {name: own, source: m.gguf, gpu_layers: 0, gpu_backend: cuda, env: {VK_ICD_FILENAMES: /mine.json}}
+        """
+    )
+    loaded = place.load(
+        LLAMA_GPU_LAYERS="33", LLAMA_VULKAN_ENABLE="1", VK_ICD_FILENAMES="/a.json:${B}.json", CUDA_VISIBLE_DEVICES=""
+    )
+    plain, own = (loaded.settings.models[name] for name in ("plain", "own"))
+    assert (plain.gpu_layers, plain.gpu_backend) == (33, "vulkan")
+    assert plain.env == {"VK_ICD_FILENAMES": "/a.json:${B}.json", "CUDA_VISIBLE_DEVICES": ""}
+    assert (own.gpu_layers, own.gpu_backend, own.env["VK_ICD_FILENAMES"]) == (0, "cuda", "/mine.json")
+    assert str(loaded.origin(("models", "plain", "gpu_layers"))) == "LLAMA_GPU_LAYERS"
+    assert str(loaded.origin(("models", "plain", "env", "VK_ICD_FILENAMES"))) == "VK_ICD_FILENAMES"
+    assert loaded.origin(("models", "own", "gpu_layers")).kind == "file"
+    assert loaded.origin(("models", "own", "env", "VK_ICD_FILENAMES")).kind == "file"
+    assert loaded.settings.guest("g", tmp_path).gpu_layers == 33
+    assert place.load(LLAMA_VULKAN_ENABLE="0").settings.models["plain"].gpu_backend == "not-vulkan"
+    place.write(place.paths.config_dir / ".env", "LLAMA_GPU_LAYERS=7\n")
+    assert place.load().settings.gpu_layers == 7
+
+
 def test_an_unknown_variable_is_a_warning_with_the_nearest(tmp_path: Path) -> None:
     """A misspelt variable does not pass in silence."""
     place = Place(tmp_path)

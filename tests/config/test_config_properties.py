@@ -124,6 +124,10 @@ any_model = st.builds(
     executable=st.one_of(st.sampled_from(["auto", "embedded", "llama-server"]), paths.map(str)),
     context=st.one_of(st.none(), st.integers(1, 1 << 20)),
     gpu_layers=st.one_of(st.just("auto"), st.integers(0, 999)),
+    gpu_backend=st.sampled_from(["auto", "vulkan", "not-vulkan", "cuda", "rocm", "metal", "sycl"]),
+    devices=st.lists(st.sampled_from(["gpu0", "gpu1", "Vulkan0", "CUDA1"]), unique=True).map(tuple),
+    split=st.sampled_from([None, "layer", "row", "none"]),
+    tensor_split=st.lists(st.integers(1, 64).map(lambda n: n / 4), max_size=3).map(tuple),
     parallel=st.integers(1, 64),
     args=st.lists(texts, max_size=3).map(tuple),
     env=st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,5}", fullmatch=True), texts, max_size=3).map(
@@ -138,6 +142,8 @@ any_model = st.builds(
         st.none(), st.lists(st.sampled_from(["batch", "context", "layers", "cpu"]), unique=True).map(tuple)
     ),
     cpu_fallback=st.booleans(),
+    sandbox=st.sampled_from(["off", "auto", "bubblewrap"]),
+    limits=st.booleans(),
     reasoning=st.sampled_from(["auto", "none", "harmony", "think"]),
     group=st.one_of(st.none(), st.from_regex(r"[a-z0-9][a-z._-]{0,5}", fullmatch=True)),
     replicas=st.integers(1, 64),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from corral.config.check import check
 from corral.config.document import Document
@@ -18,7 +18,19 @@ from corral.config.nearest import did_you_mean
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import in_words, shorten
 from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
-from corral.config.settings import VLLM_KEYS, Listen, ModelSettings, Registry, Rung, Settings, Signed, Timeouts, Tls
+from corral.config.settings import (
+    VLLM_KEYS,
+    GpuBackend,
+    Listen,
+    ModelSettings,
+    Registry,
+    Rung,
+    Sandbox,
+    Settings,
+    Signed,
+    Timeouts,
+    Tls,
+)
 from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
 
 _OF_FOLDERS = ("vllm", "detector")
@@ -104,6 +116,11 @@ class _Assembly:
         self.executables = {"llama.cpp": "auto", "vllm": "auto"}
         self.rungs: tuple[Rung, ...] | None = None
         self.cpu_fallback = True
+        self.gpu_layers: int | Literal["auto"] = "auto"
+        self.gpu_backend: GpuBackend = "auto"
+        self.engines_env: Mapping[str, str] = {}
+        self.sandbox: Sandbox = "off"
+        self.limits = False
         self.allowed: tuple[Path, ...] = ()
 
     def run(self) -> Assembled:
@@ -133,6 +150,8 @@ class _Assembly:
             self.given[(name,)] = (name,)
             if isinstance(value, dict):
                 self.given.update({(name, inner): (name, inner) for inner in value})
+        if isinstance(pairs := data.get("env"), dict):
+            data = {**data, "env": self._as_written(pairs, ("env",))}
         data = self._laid_over(data)
         keys, problems = take(GlobalKeys, data, {})
         for problem in problems:
@@ -145,6 +164,10 @@ class _Assembly:
         programs = {"llama.cpp": keys.executables.llama_cpp, "vllm": keys.executables.vllm}
         self.executables = {name: self._program(text, ("executables", name)) for name, text in programs.items()}
         self.rungs, self.cpu_fallback = keys.on_out_of_memory, keys.cpu_fallback
+        self.sandbox, self.limits = keys.sandbox, keys.limits
+        self.gpu_layers, self.gpu_backend = keys.gpu_layers, keys.gpu_backend
+        env = {name: self._expanded(("env", name), text) for name, text in keys.env.items()}
+        self.engines_env = MappingProxyType({name: text for name, text in env.items() if text is not None})
         self.allowed = tuple(self._paths(keys.roots)) or self.default_roots
         timeouts = keys.timeouts
         return Settings(
@@ -171,6 +194,11 @@ class _Assembly:
             conversations_bytes=keys.conversations,
             on_out_of_memory=keys.on_out_of_memory,
             cpu_fallback=keys.cpu_fallback,
+            gpu_layers=keys.gpu_layers,
+            gpu_backend=keys.gpu_backend,
+            env=self.engines_env,
+            sandbox=keys.sandbox,
+            limits=keys.limits,
             responses_ttl_s=keys.responses_ttl,
             resume=keys.resume,
             comments_after_s=keys.comments_after,
@@ -217,6 +245,10 @@ class _Assembly:
                 cert, key = (Path(self._file(str(file), ("listen",))) for file in (each.tls.cert, each.tls.key))
                 each = dataclasses.replace(each, tls=Tls(cert, key))
             yield each
+
+    def _expanded(self, key: Key, text: str) -> str | None:
+        """What a variable for engines stands for; one that the environment gives is literal."""
+        return text if key in self.over else self._try(key, expand, text, self.env)
 
     def _paths(self, texts: Sequence[str], name: str = "roots") -> Iterator[Path]:
         key = (name,)
@@ -281,10 +313,12 @@ class _Assembly:
         if isinstance(items := entry.get("args"), list):
             entry["args"] = [texts.get((*at, "args", str(i)), item) for i, item in enumerate(items)]
         if isinstance(pairs := entry.get("env"), dict):
-            entry["env"] = {
-                name: item if item is None else texts.get((*at, "env", name), item) for name, item in pairs.items()
-            }
+            entry["env"] = self._as_written(pairs, (*at, "env"))
         return entry
+
+    def _as_written(self, pairs: dict[str, Any], at: Key) -> dict[str, Any]:
+        texts = self.document.texts
+        return {name: item if item is None else texts.get((*at, name), item) for name, item in pairs.items()}
 
     def _give(self, name: str, entry: dict[str, Any], at: Key) -> None:
         self.given[("models", name)] = at
@@ -313,10 +347,16 @@ class _Assembly:
             runner=keys.runner,
             image=keys.image,
             context=keys.context,
-            gpu_layers=keys.gpu_layers,
+            gpu_layers=self.gpu_layers if keys.gpu_layers is None else keys.gpu_layers,
+            gpu_backend=keys.gpu_backend or self.gpu_backend,
+            devices=keys.devices,
+            split=keys.split,
+            tensor_split=keys.tensor_split,
             parallel=keys.parallel or _slots(keys),
             args=keys.args,
-            env=MappingProxyType({name: text for name, text in env.items() if text is not None}),
+            env=MappingProxyType(
+                {**self.engines_env, **{name: text for name, text in env.items() if text is not None}}
+            ),
             port=keys.port,
             idle_timeout_s=keys.idle_timeout,
             preload=keys.preload,
@@ -328,6 +368,8 @@ class _Assembly:
             schedule=keys.schedule,
             on_out_of_memory=self.rungs if keys.on_out_of_memory is None else keys.on_out_of_memory,
             cpu_fallback=self.cpu_fallback if keys.cpu_fallback is None else keys.cpu_fallback,
+            sandbox=keys.sandbox or self.sandbox,
+            limits=self.limits if keys.limits is None else keys.limits,
             reasoning=keys.reasoning,
             max_num_seqs=keys.max_num_seqs,
             tensor_parallel=keys.tensor_parallel,

@@ -14,7 +14,9 @@ RESTART_KEYS = ("download",)
 """Global keys that only a restart of the server takes up: its downloads are set up once."""
 
 RELAUNCH_KEYS = (
-    "source", "engine", "executable", "runner", "image", "context", "gpu_layers", "parallel", "args", "env", *VLLM_KEYS
+    "source", "engine", "executable", "runner", "image", "context", "gpu_layers", "gpu_backend", "devices", "split",
+    "tensor_split", "parallel", "args", "env", "sandbox",
+    "limits", *VLLM_KEYS,
 )  # fmt: skip
 """Model keys that a running engine was started with; the others take effect while it runs."""
 

@@ -25,7 +25,7 @@ class Variable:
 
     name: str
     key: Key
-    form: Literal["value", "list", "pairs", "paths"] = "value"
+    form: Literal["value", "list", "pairs", "paths", "text", "vulkan"] = "value"
 
 
 VARIABLES = (
@@ -49,6 +49,20 @@ VARIABLES = (
 )
 """Variables that stand for keys: they may be in the environment and in a `.env` file."""
 
+GPU_VARIABLES = (
+    Variable("LLAMA_GPU_LAYERS", ("gpu_layers",)),
+    Variable("LLAMA_VULKAN_ENABLE", ("gpu_backend",), "vulkan"),
+    *(
+        Variable(name, ("env", name), "text")
+        for name in (
+            "VK_ICD_FILENAMES", "VK_DRIVER_FILES", "VK_ADD_DRIVER_FILES", "GGML_VK_VISIBLE_DEVICES",
+            "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+            "HSA_OVERRIDE_GFX_VERSION", "ONEAPI_DEVICE_SELECTOR",
+        )
+    ),
+)  # fmt: skip
+"""Names that people set for other programs' GPUs; they mean the same here."""
+
 PLACES = (
     "CORRAL_CONFIG",
     "CORRAL_CONFIG_DIR",
@@ -62,7 +76,7 @@ PLACES = (
 )
 """Variables that say where things are. They are read before any file is, so a `.env` file cannot set them."""
 
-_BY_NAME = {each.name: each for each in VARIABLES}
+_BY_NAME = {each.name: each for each in (*VARIABLES, *GPU_VARIABLES)}
 _OWN_PREFIXES = ("CORRAL_TEST_", "CORRAL_BENCH_", "CORRAL_COMPLETE_", "CORRAL_MARK", "CORRAL_VENV")
 # Of the project's own tests, completion scripts, engine processes and set-up: no settings, so nothing to warn about.
 
@@ -150,14 +164,14 @@ def from_environment(env: Mapping[str, str], dotenvs: Sequence[Dotenv]) -> tuple
 
 
 def _take(name: str, text: str, place: Place, settings: list[Setting], problems: list[Problem]) -> None:
-    if not name.startswith("CORRAL_") or name.startswith(_OWN_PREFIXES):
-        return
     variable = _BY_NAME.get(name)
+    if variable is None and (not name.startswith("CORRAL_") or name.startswith(_OWN_PREFIXES)):
+        return
     if variable is None:
-        hint = did_you_mean(name, [*_BY_NAME, *PLACES], "docs/configuration.md lists them")
+        hint = did_you_mean(name, [*(each.name for each in VARIABLES), *PLACES], "docs/configuration.md lists them")
         where = place if place.line is not None else Place("environment")
         problems.append(Problem(f"unknown variable {name}, ignored", hint, where, level="warning"))
-    elif text.strip():
+    elif text.strip() or variable.form == "text":  # an empty list of devices is no devices
         settings.append(Setting(variable.key, _read(variable.form, text.strip()), place))
 
 
@@ -170,4 +184,8 @@ def _read(form: str, text: str) -> Any:
         pairs = [part.partition("=") for part in text.split(",") if part.strip()]
         # Text that is no list of pairs goes on as it is: the key's own rule says what it should have been.
         return {name.strip(): value.strip() for name, _, value in pairs} if all(sep for _, sep, _ in pairs) else text
+    if form == "text":
+        return text
+    if form == "vulkan":
+        return "vulkan" if text.lower() in ("1", "true", "on", "yes") else "not-vulkan"
     return read_scalar(text)

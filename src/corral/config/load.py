@@ -28,6 +28,9 @@ models:
 """
 """The configuration of somebody who has none yet."""
 
+_FROM_GLOBAL = frozenset({"env", "gpu_layers", "gpu_backend", "cpu_fallback", "on_out_of_memory"})
+"""Keys of a model that a global key of the same name stands for where the model does not have them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -55,8 +58,12 @@ class Loaded:
     def origin(self, key: Key) -> Origin:
         """Where `key` was given (for one device or variable, the whole mapping will do); the default when nowhere."""
         found = self.origins.get(key)
-        if found is None and (key[0] == "memory" or (len(key) == 4 and key[2] == "env")):
+        if found is None and len(key) == 4 and key[2] == "env":
+            found = self.origins.get(key[2:])  # a variable that every engine gets
+        if found is None and (key[0] in ("memory", "env") or (len(key) == 4 and key[2] == "env")):
             found = self.origins.get(key[:-1])
+        if found is None and key[0] == "models" and key[2:3] and key[2] in _FROM_GLOBAL:
+            return self.origin(key[2:])
         return found or Origin("default")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,11 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
         },
         "on_out_of_memory": _rungs(settings.on_out_of_memory),
         "cpu_fallback": settings.cpu_fallback,
+        "gpu_layers": settings.gpu_layers,
+        "gpu_backend": settings.gpu_backend,
+        "env": _env(settings.env, masked=masked),
+        "sandbox": settings.sandbox,
+        "limits": settings.limits,
         "models": [_model(model, masked=masked) for model in settings.models.values()],
     }
 
@@ -113,7 +118,6 @@ def _flow(value: Any) -> str:
 
 
 def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
-    env = {name: MASK if masked and _SECRET.search(name) else _escaped(text) for name, text in model.env.items()}
     return {
         "name": model.name,
         "source": _path(model.source) if model.ref is None else str(model.ref),
@@ -124,9 +128,13 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "image": model.image,
         "context": model.context,
         "gpu_layers": model.gpu_layers,
+        "gpu_backend": model.gpu_backend,
+        "devices": list(model.devices) or "auto",
+        "split": model.split,
+        "tensor_split": [_number(share) for share in model.tensor_split],
         "parallel": model.parallel,
         "args": list(_masked_args(model.args) if masked else model.args),
-        "env": env,
+        "env": _env(model.env, masked=masked),
         "port": model.port,
         "idle_timeout": _timeout(model.idle_timeout_s),
         "preload": model.preload,
@@ -138,9 +146,19 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "schedule": [as_keys(window) for window in model.schedule],
         "on_out_of_memory": _rungs(model.on_out_of_memory),
         "cpu_fallback": model.cpu_fallback,
+        "sandbox": model.sandbox,
+        "limits": model.limits,
         "reasoning": model.reasoning,
         **(_vllm(model) if model.engine == "vllm" else {}),
     }
+
+
+def _env(env: Mapping[str, str], *, masked: bool) -> dict[str, str]:
+    return {name: MASK if masked and _SECRET.search(name) else _escaped(text) for name, text in env.items()}
+
+
+def _number(share: float) -> float:
+    return int(share) if share.is_integer() else share
 
 
 def _vllm(model: ModelSettings) -> dict[str, Any]:

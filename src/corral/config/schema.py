@@ -19,14 +19,17 @@ from corral.config import fetching, listening, times, values
 from corral.config.settings import (
     CacheType,
     Download,
+    GpuBackend,
     Listen,
     Quantization,
     Reasoning,
     Registry,
     Rung,
     RunnerName,
+    Sandbox,
     Settings,
     Signed,
+    Split,
     Timeouts,
     Window,
 )
@@ -113,6 +116,10 @@ Headroom = Annotated[
 Schedule = Annotated[tuple[Window, ...], *_kind(times.windows, times.SCHEMA)]
 Replicas = Annotated[int, *_kind(values.whole(1, 64), _int(1, 64))]
 Layers = Annotated[int | Literal["auto"], *_kind(values.layers, {"const": "auto"}, _int(0, 100_000))]
+Backend = Annotated[GpuBackend, *_kind(values.one_of(get_args(GpuBackend)), {"enum": list(get_args(GpuBackend))})]
+Devices = Annotated[tuple[str, ...], *_kind(values.devices, {"const": "auto"}, _STR, _STRS)]
+SplitKey = Annotated[Split, *_kind(values.one_of(get_args(Split)), {"enum": list(get_args(Split))})]
+Shares = Annotated[tuple[float, ...], *_kind(values.shares, {"type": "array", "items": _NUMBER})]
 _ADDRESS: dict[str, Any] = {"anyOf": [_STR, _int(0, 65535), listening.LISTEN_SCHEMA]}
 Addresses = Annotated[
     tuple[Listen, ...], *_kind(values.listen, _ADDRESS, {"type": "array", "minItems": 1, "items": _ADDRESS})
@@ -125,9 +132,7 @@ Hosts = Annotated[tuple[str, ...] | None, *_kind(fetching.hosts, _STR, _STRS, {"
 SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGNED_SCHEMA)]
 DownloadKeys = Annotated[Download, *_kind(fetching.download, fetching.DOWNLOAD_SCHEMA)]
 Group = Annotated[str, *_kind(values.group, _STR)]
-Engine = Annotated[
-    Literal["llama.cpp", "vllm", "detector"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})
-]
+Engine = Annotated[Literal["llama.cpp", "vllm", "detector"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
 Sequences = Annotated[int, *_kind(values.whole(1, 4096), _int(1, 4096))]
 Ways = Annotated[int, *_kind(values.whole(1, 1024), _int(1, 1024))]
 QuantizationKey = Annotated[
@@ -136,6 +141,7 @@ QuantizationKey = Annotated[
 CacheTypeKey = Annotated[CacheType, *_kind(values.one_of(get_args(CacheType)), {"enum": list(get_args(CacheType))})]
 Sleep = Annotated[Literal[0, 1, 2], *_kind(values.sleep, {"enum": ["off", 0, 1, 2]})]
 ReasoningKey = Annotated[Reasoning, *_kind(values.one_of(_REASONING), {"enum": list(_REASONING)})]
+SandboxKey = Annotated[Sandbox, *_kind(values.one_of(get_args(Sandbox)), {"enum": list(get_args(Sandbox))})]
 Runner = Annotated[RunnerName, *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
 
 
@@ -165,9 +171,18 @@ class ModelKeys(_Keys):
     runner: Runner = _about("What the engine runs in: process, podman or docker.", _RUNNERS[0])
     image: Text | None = _about("The image of its container. Without it, the catalogue's for the GPU found.", None)
     context: Context = _about("Context length of each slot in tokens, or auto: what fits, up to the model's own.", None)
-    gpu_layers: Layers = _about("Layers to offload to a GPU: auto, or a number.", "auto")
+    gpu_layers: Layers | None = _about(
+        "Layers to offload to a GPU: auto, or a number. Without it, as the global key.", None
+    )
+    gpu_backend: Backend | None = _about("As the global key, for this model.", None)
+    devices: Devices = _about("GPUs it may use, such as gpu0 or Vulkan1; auto: all that its engine finds.", ())
+    split: SplitKey | None = _about(
+        "How it is spread over several GPUs: layer, row, or none. Without it, one GPU where it fits, else layer.", None
+    )
+    tensor_split: Shares = _about("The share of each of `devices`, such as [3, 1]. Without it, by their room.", ())
     parallel: Slots | None = _about(
-        "Slots: how many requests the engine answers at once. Without it 1; for vLLM, max_num_seqs; 16 for a detector.", None
+        "Slots: how many requests the engine answers at once. Without it 1; for vLLM, max_num_seqs; 16 for a detector.",
+        None,
     )
     args: Args = _about("Extra engine flags as llama-server spells them: a list, or one text split like a shell.", ())
     env: Env = _about("Environment variables for the engine; ${VAR} is expanded.", {})
@@ -182,6 +197,8 @@ class ModelKeys(_Keys):
     schedule: Schedule = _about("When it is kept loaded although nobody asks: windows of days, from, to and keep.", ())
     on_out_of_memory: Rungs | None = _about("As the global key, for this model.", None)
     cpu_fallback: Truth | None = _about("As the global key, for this model.", None)
+    sandbox: SandboxKey | None = _about("As the global key, for this model.", None)
+    limits: Truth | None = _about("As the global key, for this model.", None)
     reasoning: ReasoningKey = _about("How its thoughts are told apart: auto, none, harmony or think.", "auto")
     max_num_seqs: Sequences = _about("vLLM: how many sequences are computed at once.", 256)
     tensor_parallel: Ways = _about("vLLM: GPUs that share each layer.", 1)
@@ -266,6 +283,17 @@ class GlobalKeys(_Keys):
         None,
     )
     cpu_fallback: Truth = _about("Go on without a GPU that fails or is gone, until it is back.", True)
+    sandbox: SandboxKey = _about(
+        "Shut engines that are plain processes in: bubblewrap, auto (where it works here), or off.", _DEFAULTS.sandbox
+    )
+    limits: Truth = _about(
+        "Bound the memory and the number of processes of engines that are plain processes, where cgroups permit.", False
+    )
+    gpu_layers: Layers = _about("Layers to offload to a GPU, for models that do not say: auto, or a number.", "auto")
+    gpu_backend: Backend = _about(
+        "Through what engines reach GPUs: auto, vulkan, not-vulkan, cuda, rocm, metal or sycl.", "auto"
+    )
+    env: Env = _about("Environment variables for every engine; a model's own `env` goes before them.", {})
     resume: Truth = _about("Go on with a stream whose engine died, from what its client has.", True)
     comments_after: SecondsOrNever = _about(
         "A stream that waits for its model gets a comment so often, or never.", _DEFAULTS.comments_after_s

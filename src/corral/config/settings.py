@@ -23,9 +23,17 @@ def headroom_on(headroom: int | Mapping[str, int], device: str) -> int:
 
 
 Reasoning = Literal["auto", "none", "harmony", "think"]
+Sandbox = Literal["off", "auto", "bubblewrap"]
+"""What engines on the process runner are shut into; auto: bubblewrap where it works here."""
 RunnerName = Literal["process", "podman", "docker"]
 Rung = Literal["batch", "context", "layers", "cpu"]
 """What of a start can be made smaller when memory was not enough."""
+
+GpuBackend = Literal["auto", "vulkan", "not-vulkan", "cuda", "rocm", "metal", "sycl"]
+"""Through what a llama.cpp build may reach GPUs, where it has several ways."""
+
+Split = Literal["layer", "row", "none"]
+"""How one model is spread over several GPUs: by whole layers, by rows of each matrix, or not at all."""
 
 Quantization = Literal["fp8_per_tensor", "fp8_per_block", "fp8_per_channel"]
 CacheType = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
@@ -130,6 +138,10 @@ class ModelSettings:
     image: str | None = None  # of its container; None = by the catalogue
     context: int | None = None  # tokens per slot; None = as many as fit, up to the model's own
     gpu_layers: int | Literal["auto"] = "auto"
+    gpu_backend: GpuBackend = "auto"
+    devices: tuple[str, ...] = ()  # GPUs it may use, by Corral's name or its engine's; () = all
+    split: Split | None = None  # None = whole on one GPU where it fits there, else by layers
+    tensor_split: tuple[float, ...] = ()  # each device's share, in the order of `devices`; () = by their room
     parallel: int = 1  # slots
     args: tuple[str, ...] = ()  # extra engine flags, llama-server's spelling
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -144,6 +156,8 @@ class ModelSettings:
     schedule: tuple[Window, ...] = ()  # when it is kept although nobody asks for it
     on_out_of_memory: tuple[Rung, ...] | None = None  # what is made smaller, in order; None = all but a set context
     cpu_fallback: bool = True  # do without a GPU that failed
+    sandbox: Sandbox = "off"
+    limits: bool = False  # of memory and processes, by cgroup
     reasoning: Reasoning = "auto"  # how its thoughts are told from what it says; auto = by its template
     max_num_seqs: int = 256  # vLLM's keys, down to `sleep`: sequences computed at once
     tensor_parallel: int = 1
@@ -186,6 +200,11 @@ class Settings:
     conversations_bytes: int | None = 2 << 30  # room on disk for what engines had read when they stopped; None = off
     on_out_of_memory: tuple[Rung, ...] | None = None  # for models that do not say
     cpu_fallback: bool = True  # likewise
+    gpu_layers: int | Literal["auto"] = "auto"  # likewise
+    gpu_backend: GpuBackend = "auto"  # likewise
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # each model's `env` goes before it
+    sandbox: Sandbox = "off"  # likewise
+    limits: bool = False  # likewise
     responses_ttl_s: float | None = 30 * 86400.0  # how long answers of /v1/responses are kept; None = for ever
     resume: bool = True  # a stream whose engine dies goes on from what its client has
     comments_after_s: float | None = 5.0  # a stream that waits for its model gets one so often; None = never
@@ -194,3 +213,18 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()  # whose web pages may ask; globs
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose word on a client's address counts
     file: Path | None = None  # where it was read from; None = built-in defaults
+
+    def guest(self, name: str, source: Path) -> ModelSettings:
+        """A llama.cpp model that the configuration does not have, as the global keys would have it."""
+        return ModelSettings(
+            name,
+            source,
+            executable=self.executables.get("llama.cpp", "auto"),
+            gpu_layers=self.gpu_layers,
+            gpu_backend=self.gpu_backend,
+            env=self.env,
+            on_out_of_memory=self.on_out_of_memory,
+            cpu_fallback=self.cpu_fallback,
+            sandbox=self.sandbox,
+            limits=self.limits,
+        )

@@ -20,6 +20,7 @@ from corral.config.scalar import in_words, shorten
 from corral.config.settings import Listen, Rung
 
 _DEVICE = re.compile(r"cpu|gpu(0|[1-9][0-9]?)")
+_GPU = re.compile(r"gpu(0|[1-9][0-9]?)|(CUDA|ROCm|Vulkan|SYCL|Metal|MTL|HIP|MUSA|CANN|OpenCL|RPC)[0-9]{0,2}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ORIGIN = re.compile(r"(\*|[a-z][a-z0-9+.*-]*)://[A-Za-z0-9.*:\[\]_-]+|\*")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -94,6 +95,28 @@ def layers(value: Any) -> int | Literal["auto"]:
     if not isinstance(value, int) or isinstance(value, bool):
         raise Unfit(f"must be auto or a whole number, not {in_words(value)}")
     return whole(0, 100_000, " (auto offloads what fits, a large number all)")(value)
+
+
+def devices(value: Any) -> tuple[str, ...]:
+    """Names of GPUs, Corral's (gpu0) or an engine's (Vulkan0); auto is none in particular."""
+    names = () if value == "auto" else texts(value)
+    for name in names:
+        if not _GPU.fullmatch(name):
+            raise Unfit(f"has {shorten(name)!r}, which is no name of a GPU: gpu0, or an engine's own such as Vulkan0")
+    if len(set(names)) != len(names):
+        raise Unfit("names a GPU twice")
+    return names
+
+
+def shares(value: Any) -> tuple[float, ...]:
+    """What each GPU gets, as numbers in any unit."""
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, (int, float)) or isinstance(item, bool) or not 0 <= item < math.inf:
+            raise Unfit(f"must be a list of numbers such as [3, 1], not one with {in_words(item)}")
+    if items and not sum(items):
+        raise Unfit("must give a GPU something")
+    return tuple(float(item) for item in items)
 
 
 def tokens(value: Any) -> int | None:

@@ -180,8 +180,7 @@ class Library:
 
     def settings_for(self, stored: Stored) -> ModelSettings:
         """How a stored model that the configuration does not have is served."""
-        engine = self.settings.executables.get("llama.cpp", "auto")
-        return ModelSettings(stored.name, Path(str(stored.ref)), executable=engine, ref=stored.ref)
+        return replace(self.settings.guest(stored.name, Path(str(stored.ref))), ref=stored.ref)
 
     # Serving
 

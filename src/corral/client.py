@@ -175,6 +175,12 @@ class Client(StoreClient, AccessClient):
                 raise EngineGone("the answer broke off", hint=f"see what the engine wrote: corral logs {model}")
             yield seen.finished({name: answer.header(name) for name in _TIMING_HEADERS})
 
+    def detect(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What a detector finds in pictures; `body` as docs/vision.md has it."""
+        with request(self.address, "POST", "/detect", dict(body), timeout_s=None) as answer:
+            found: dict[str, Any] = answer.json()
+            return found
+
     def _act(self, verb: str, model: str, wait: bool) -> ActionResult:
         return self._one(ActionResult, "POST", f"/control/{verb}", {"model": model, "wait": wait}, timeout_s=None)
 

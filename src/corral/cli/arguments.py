@@ -55,8 +55,8 @@ def stored_arguments(*, required: bool = True) -> Callable[[F], F]:
     return click.argument("models", nargs=-1, required=required, shell_complete=_stored_names)
 
 
-def model_option() -> Callable[[F], F]:
-    return click.option("--model", metavar="MODEL", shell_complete=_model_names, help="Only what concerns this model.")
+def model_option(words: str = "Only what concerns this model.") -> Callable[[F], F]:
+    return click.option("--model", metavar="MODEL", shell_complete=_model_names, help=words)
 
 
 def follow_option() -> Callable[[F], F]:

@@ -17,6 +17,7 @@ from corral.cli.exits import MEANINGS
 COMMANDS = {
     "serve": "Run the server in this terminal.",
     "run": "Ask a model one question, or chat with it.",
+    "detect": "Find objects in pictures.",
     "pull": "Fetch a model from a registry, Hugging Face, Ollama or a URL.",
     "list": "Show the models there are.",
     "show": "Show what a stored model is, and whether it fits here.",

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from corral.errors import BadImage, CallerError, NotAnImage, NotJson
@@ -26,6 +26,8 @@ _SHAPE: Final = '{"image": "<base64>", "confidence": 0.5}, or a form with a file
 _HINT: Final = f"send {_SHAPE}"
 
 Bytes = bytes | memoryview
+Drawing = Literal["", "any", "png", "jpeg"]
+"""Whether and as what the picture is wanted with its findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Asked:
     confidence: float | None = None
     classes: frozenset[int] | None = None
     most: int | None = None
-    draw: bool = False
+    draw: Drawing = ""
 
 
 def read(kind: str, query: str, body: bytes, labels: Sequence[str]) -> Asked:
@@ -66,7 +68,7 @@ def read(kind: str, query: str, body: bytes, labels: Sequence[str]) -> Asked:
         _confidence(said.get("confidence")),
         _classes(said.get("classes"), labels),
         _most(said.get("max_detections")),
-        _truth(said.get("draw")),
+        _drawing(said.get("draw")),
     )
 
 
@@ -197,9 +199,13 @@ def _is_label(each: Any) -> bool:
     return isinstance(each, (str, int)) and not isinstance(each, bool) and str(each) != ""
 
 
-def _truth(said: Any) -> bool:
-    if said in (None, False, "0", "false", "no"):
-        return False
+def _drawing(said: Any) -> Drawing:
+    if said in (None, False, "0", "false", "no", 0):
+        return ""
     if said in (True, "1", "true", "yes", ""):
-        return True
-    raise CallerError(f"draw must be 1 or 0, not {str(said)[:40]!r}", hint="draw=1 gives the picture", param="draw")
+        return "any"
+    if said in ("png", "jpeg"):
+        return "png" if said == "png" else "jpeg"
+    raise CallerError(
+        f"draw must be 1, 0, png or jpeg, not {str(said)[:40]!r}", hint="draw=1 gives the picture", param="draw"
+    )

@@ -97,7 +97,9 @@ class Service:
             wanted = asked.read(kind, request.query, request.body, labels)
         else:
             wanted = await self._in_thread(lambda: asked.read(kind, request.query, request.body, labels))
-        plain = wanted.draw and "application/json" not in request.fields.get("accept", "")
+        accepts = request.fields.get("accept", "")
+        plain = wanted.draw and "application/json" not in accepts
+        as_png = wanted.draw == "png" or (wanted.draw == "any" and ("image/png" in accepts or not plain))
         if plain and len(wanted.pictures) > 1:
             words = "several pictures cannot be drawn into one answer"
             raise CallerError(words, hint="send one, or `Accept: application/json` for all in base64", param="draw")
@@ -110,18 +112,17 @@ class Service:
         whole = [each for each in done if not isinstance(each, BaseException)]
         if plain:
             decoded, _, found = whole[0]
-            as_png = "image/png" in request.fields.get("accept", "")
             assert decoded.image is not None
             image = decoded.image
             body = await self._in_thread(lambda: draw(image, found, "PNG" if as_png else "JPEG"))
             return Answer(200, body, "image/png" if as_png else "image/jpeg")
-        images = [await self._told(*each) for each in whole]
+        images = [await self._told(*each, "PNG" if as_png else "JPEG") for each in whole]
         took_ms = (time.monotonic() - began) * 1000
         return of_json({"model": self._flags.alias, "images": images, "timings": _timings(whole, took_ms)})
 
     async def _one(self, data: Bytes, wanted: Asked, coming: _Coming) -> tuple[_Decoded, Seen, list[Finding]]:
         try:
-            decoded = await self._in_thread(lambda: self._decode(data, keep=wanted.draw))
+            decoded = await self._in_thread(lambda: self._decode(data, keep=bool(wanted.draw)))
             waiting = self._batches.put(decoded.tensor)
         finally:
             coming.set(coming.count - 1)
@@ -147,7 +148,7 @@ class Service:
         tensor = prepare(image, self._detector.preprocessing)
         return _Decoded(image.size, tensor, image if keep else None, (time.monotonic() - began) * 1000)
 
-    async def _told(self, decoded: _Decoded, seen: Seen, found: list[Finding]) -> dict[str, Any]:
+    async def _told(self, decoded: _Decoded, seen: Seen, found: list[Finding], drawn: str) -> dict[str, Any]:
         told: dict[str, Any] = {
             "width": decoded.size[0],
             "height": decoded.size[1],
@@ -162,8 +163,8 @@ class Service:
             ],
         }
         if (image := decoded.image) is not None:
-            body = await self._in_thread(lambda: draw(image, found, "PNG"))
-            told["drawn"] = "data:image/png;base64," + base64.b64encode(body).decode()
+            body = await self._in_thread(lambda: draw(image, found, drawn))
+            told["drawn"] = f"data:image/{drawn.lower()};base64,{base64.b64encode(body).decode()}"
         return told
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

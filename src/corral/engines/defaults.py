@@ -48,7 +48,7 @@ def apply(model: ModelSettings, placed: Placed, content: Content, templates: Pat
     if placed.format != "gguf":
         raise ModelFileError(
             f"{model.name} is a {placed.format} model, and llama.cpp opens GGUF files only",
-            hint="convert it with llama.cpp's convert_hf_to_gguf.py, or look for its GGUF: corral search NAME",
+            hint="serve it with `engine: vllm`, or look for its GGUF: corral search NAME",
         )
     args, warnings = _params(model, content.params)
     for flag, path in (("--mmproj", placed.mmproj), ("--model-draft", placed.draft)):
@@ -64,6 +64,26 @@ def apply(model: ModelSettings, placed: Placed, content: Content, templates: Pat
     context = model.context or _context(content)
     served = replace(model, source=placed.main, args=(*args, *model.args), context=context, roots=())
     return Wanted(served, tuple(warnings))
+
+
+def apply_folder(model: ModelSettings, placed: Placed, content: Content, templates: Path) -> Wanted:
+    """The same for an engine that opens a folder of safetensors, such as vLLM. Raises ModelFileError."""
+    if placed.format != "safetensors":
+        raise ModelFileError(
+            f"{model.name} is a {placed.format} model, and {model.engine} opens safetensors only",
+            hint="take `engine` away: llama.cpp serves GGUF files",
+        )
+    args, warnings = [], []
+    if content.template is not None and "--chat-template" not in model.args:
+        args = ["--chat-template", str(_written(templates, content.template))]
+    if content.params:
+        warnings.append(f"its own parameters {', '.join(content.params)} are not used by {model.engine}")
+    if content.system is not None or content.messages:
+        warnings.append(f"its system prompt and first messages are not used by {model.engine}")
+    context = model.context or _context(content)
+    return Wanted(
+        replace(model, source=placed.main, args=(*args, *model.args), context=context, roots=()), tuple(warnings)
+    )
 
 
 def _context(content: Content) -> int | None:

@@ -25,6 +25,7 @@ class Room:
     engine_names: tuple[str, ...] = ()  # what the engine calls the GPUs: "CUDA0" …
     shared: tuple[str, ...] = ()  # GPUs whose memory is the machine's own, so that `"cpu"` counts it too
     known: str = ""  # how it came about, in words
+    totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # of GPUs, where it matters
 
     @property
     def gpus(self) -> tuple[str, ...]:

@@ -70,7 +70,8 @@ class FromStore:
     def _wanted(self, model: ModelSettings, ready: Ready) -> Wanted:
         from corral.engines import defaults  # loaded by those who have stored models
 
-        return defaults.apply(model, ready.placed, ready.content, self._templates)
+        apply = defaults.apply if model.engine == "llama.cpp" else defaults.apply_folder
+        return apply(model, ready.placed, ready.content, self._templates)
 
     def _keep(self, model: str, digest: str, hold: Hold) -> None:
         with self._lock:

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -125,7 +124,7 @@ class Images:
                 run_as(["podman", "load"], stdin=data)
             return name
         compiled = self._compiled(version)
-        if compiled is not None and self._build(name, folder, made_of, LLAMA=compiled):
+        if compiled is not None and self._build(name, folder, made_of, BUILD_BASE=compiled):
             return name
         print("  compiling llama.cpp (ten minutes and more)", flush=True)
         if not self._build(name, folder, made_of, JOBS=str(len(os.sched_getaffinity(0)))):
@@ -135,40 +134,35 @@ class Images:
         return name
 
     def _compiled(self, version: str) -> str | None:
-        """An image with nothing but what `make engines` compiled; None where it did not."""
+        """The base with what `make engines` compiled; None where it did not."""
         server = find_paths().cache_dir / "engines" / "llama.cpp" / version / "bin" / "llama-server"
         if not server.exists():
             return None
         folder, name = server.resolve().parent, f"localhost/corral/llama.cpp-compiled:{version}"
-        made = self._home / "compiled.tar"
-        with tarfile.open(made, "w") as tar:
+        context = self._context()
+        (context / "Containerfile").write_text(f"FROM {BASE}\nADD compiled.tar /\n")
+        with tarfile.open(context / "compiled.tar", "w") as tar:
             programs = ("llama-server", "llama-bench", "llama-quantize", "ggml-rpc-server")
             for file in sorted([*folder.glob("*.so*"), *(folder / program for program in programs)]):
                 tar.add(file, f"app/{file.name}", filter=_roots)
-        with made.open("rb") as data:
-            run_as(["podman", "import", "-", name], stdin=data)
-        made.unlink()
+        run_as(["podman", "build", "--quiet", "--tag", name, str(context)])
         return name
+
+    def _context(self, folder: Path | None = None) -> Path:
+        """An empty folder where the user can read it, or one with a copy of `folder`."""
+        context = self._home / "context"
+        shutil.rmtree(context, ignore_errors=True)
+        if folder is None:
+            context.mkdir()
+        else:
+            shutil.copytree(folder, context)
+        return context
 
     def _build(self, name: str, folder: Path, made_of: str, **arguments: str) -> bool:
         """Builds `name`, and sees that what is in it runs."""
-        context = self._home / "context"
-        shutil.rmtree(context, ignore_errors=True)
-        shutil.copytree(folder, context)
-        user = pwd.getpwnam(USER)
-        for path in (context, *context.iterdir()):
-            os.chown(path, user.pw_uid, user.pw_gid)
-        words = [
-            "podman",
-            "build",
-            "--quiet",
-            "--format",
-            "docker",
-            "--network",
-            "host",
-            "--label",
-            f"made-of={made_of}",
-        ]
+        context = self._context(folder)
+        words = ["podman", "build", "--quiet", "--format", "docker", "--network", "host"]
+        words += ["--label", f"made-of={made_of}"]
         for key, value in {"BASE": BASE, "VARIANT": "cpu", **arguments}.items():
             words += ["--build-arg", f"{key}={value}"]
         print(f"  {name}", flush=True)

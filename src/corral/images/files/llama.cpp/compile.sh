@@ -4,7 +4,10 @@
 set -eu
 variant=$1
 jobs=$2
-export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+if [ -x /app/llama-server ]; then
+  exec /app/llama-server --version
+fi
+export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 packages="ca-certificates g++ make python3-venv libssl-dev"
 case "$variant" in
 cpu) flags="" ;;

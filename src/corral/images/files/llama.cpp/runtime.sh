@@ -9,7 +9,7 @@ for package in $packages; do
   dpkg-query --show --showformat '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
-  export DEBIAN_FRONTEND=noninteractive
+  export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
   apt-get update -qq
   # shellcheck disable=SC2086  # one word a package
   apt-get install -qq --no-install-recommends $missing >/dev/null

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -31,6 +31,18 @@ Stamp = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class InImage:
+    """Of a build that is in a container's image: which, and how it is reached."""
+
+    reference: str
+    id: str
+    nodes: tuple[str, ...]  # the devices that it is given
+    env: Mapping[str, str]  # what it needs beside the image's own
+    listing: Callable[[Mapping[str, str], Sequence[str], bool], str]  # its list of devices; asked afresh, or as before
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
     """One llama.cpp build."""
 
@@ -39,9 +51,11 @@ class Build:
     version: str
     flags: Mapping[str, int]  # what llama-server's --help lists, with the number of values; empty for the embedded one
     libraries: tuple[Path, ...]  # the files that llama.cpp itself is in
+    inside: InImage | None = field(default=None, compare=False)  # then `path` is one of the image's
 
     def __str__(self) -> str:
         where = "the embedded engine" if self.kind == "embedded" else str(self.path)
+        where = where if self.inside is None else self.inside.reference
         return f"{where} (llama.cpp {self.version})"
 
 
@@ -92,12 +106,29 @@ def listing(
     the same; `afresh` asks again. Raises EngineError when the build cannot be asked.
     """
     asked = _asked_so(build, environment, args)
+    if build.inside is not None:
+        return _listed_inside(build.inside, asked, environment or {}, args, afresh)
     environment = _environment(environment or {})
     key = repr(("devices", asked, _device_nodes()))
     found = kept(build.path, key, lambda _: _ask_devices(build, environment, args), afresh=afresh)
     if found:
         _had_devices.add(asked)
     return found
+
+
+def _listed_inside(
+    inside: InImage, asked: str, environment: Mapping[str, str], args: Sequence[str], afresh: bool
+) -> tuple[Listed, ...]:
+    text = inside.listing(environment, args, afresh)
+    found = tuple(parse_listing(text.partition("vailable devices:")[2]))
+    if found:
+        _had_devices.add(asked)
+    return found
+
+
+def build_inside(program: Path, version_text: str, help_text: str, inside: InImage) -> Build:
+    """The build that is in an image, from what it said. Raises EngineError when it is no llama-server."""
+    return Build(PROGRAM, program, _version(version_text), _flags_of(program, help_text), (), inside)
 
 
 _had_devices: set[str] = set()
@@ -109,7 +140,8 @@ def had_devices(build: Build, environment: Mapping[str, str] | None = None, args
 
 
 def _asked_so(build: Build, environment: Mapping[str, str] | None, args: Sequence[str]) -> str:
-    return repr((str(build.path), sorted(_environment(environment or {}).items()), tuple(args)))
+    name = str(build.path) if build.inside is None else build.inside.id
+    return repr((name, sorted(_environment(environment or {}).items()), tuple(args)))
 
 
 def devices(build: Build, environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -158,7 +190,11 @@ def _version(text: str) -> str:
 
 
 def _flags(path: Path) -> dict[str, int]:
-    found = flags_in(asked((str(path), "--help")))
+    return _flags_of(path, asked((str(path), "--help")))
+
+
+def _flags_of(path: Path, help_text: str) -> dict[str, int]:
+    found = flags_in(help_text)
     if not {"--model", "--host"} <= found.keys():
         raise EngineError(
             f"{path} is no llama-server: its --help does not list --model and --host",

@@ -19,9 +19,11 @@ from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
 from corral.engines.prediction import mapped
 from corral.engines.prompts import Prompts, prompts_of
 from corral.engines.rooms import Machine, room_of
-from corral.errors import EngineError, EngineFlagError, ModelFileError
+from corral.errors import EngineError, EngineFlagError, EngineMissing, ModelFileError
 from corral.models.gguf import Header
 from corral.models.shards import read_model, shard_paths
+
+Images = Callable[[ModelSettings], Build]
 
 NAME = "llama.cpp"
 """The value of the `engine` key that means this adapter."""
@@ -31,13 +33,17 @@ class LlamaCpp:
     """The `Adapter` of llama.cpp. Stateless; what the builds on this machine said is remembered for all of them.
 
     `machine` tells of this machine's memory; it may block. Without it, layouts are left to the engine. `slots_dir` is a
-    directory that engines may save their slots in, None for none.
+    directory that engines may save their slots in, None for none. `images` gives the build of a model that runs in a
+    container.
     """
 
     def __init__(
-        self, machine: Callable[[], Machine] | None = None, slots_dir: Callable[[], Path | None] = lambda: None
+        self,
+        machine: Callable[[], Machine] | None = None,
+        slots_dir: Callable[[], Path | None] = lambda: None,
+        images: Callable[[ModelSettings], Build] | None = None,
     ) -> None:
-        self._machine, self._slots_dir = machine, slots_dir
+        self._machine, self._slots_dir, self._images = machine, slots_dir, images
 
     def plan(
         self,
@@ -51,7 +57,8 @@ class LlamaCpp:
         header = _header(model)
         flags.check_allowed(model.args)
         _check_env(model)
-        build, warnings = _choose(model, header)
+        build, warnings = _choose(model, header, self._images)
+        inside = build.inside
         gpus = gpus_for.found(build, model, step)
         if room is None:
             room = self._room(model, gpus)
@@ -68,11 +75,13 @@ class LlamaCpp:
             argv=(
                 *_program(build),
                 *_arguments(model, header, build, endpoint, layout, room, step, prompts),
-                *_kept(build, model, self._slots_dir()),
+                *(() if inside is not None else _kept(build, model, self._slots_dir())),
             ),
             endpoint=endpoint,
             footprint=prompts.counted(mapped(model, layout.footprint)),
-            env=MappingProxyType({**model.env, **(gpus_for.HIDDEN if step.cpu else {})}),
+            env=MappingProxyType(
+                {**(inside.env if inside else {}), **model.env, **(gpus_for.HIDDEN if step.cpu else {})}
+            ),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=layout.devices,
             context=layout.context,
@@ -85,6 +94,9 @@ class LlamaCpp:
             placement=layout.words,
             degraded=gpus.degraded,
             awaits_gpu=gpus.awaited,
+            image=inside.reference if inside else "",
+            image_id=inside.id if inside else "",
+            nodes=inside.nodes if inside and any(each != "cpu" for each in layout.devices) else (),
         )
 
     def room(self, model: ModelSettings, header: Header | None = None) -> Room:
@@ -92,14 +104,14 @@ class LlamaCpp:
 
         Raises EngineError where there is no engine for it, and ModelFileError.
         """
-        build, _ = _choose(model, header or _header(model))
+        build, _ = _choose(model, header or _header(model), self._images)
         return self._room(model, gpus_for.found(build, model, TOP))
 
     def footprint(self, model: ModelSettings) -> Footprint:
         header = _header(model)
         build, gpus = None, gpus_for.NONE
         try:
-            build, _ = _choose(model, header)
+            build, _ = _choose(model, header, self._images)
             gpus = gpus_for.found(build, model, TOP)
         except EngineError:
             pass  # planning a start will say what is wrong with the engine
@@ -109,7 +121,8 @@ class LlamaCpp:
 
     def has_gpus(self, model: ModelSettings) -> bool:
         try:
-            return bool(gpus_for.found(_choose(model, _header(model))[0], model, TOP, afresh=True).listed)
+            build, _ = _choose(model, _header(model), self._images)
+            return bool(gpus_for.found(build, model, TOP, afresh=True).listed)
         except (EngineError, ModelFileError):
             return False
 
@@ -154,8 +167,13 @@ def _check_env(model: ModelSettings) -> None:
             )
 
 
-def _candidates(model: ModelSettings) -> Iterator[Callable[[], Build]]:
-    """How to get at the builds that `executable` allows, the preferred one first."""
+def _candidates(model: ModelSettings, images: Images | None) -> Iterator[Callable[[], Build]]:
+    """How to get at the builds that `executable` allows, the preferred one first; in a container there is one."""
+    if model.runner != "process":
+        if images is None:
+            raise EngineMissing(f"there are no containers for {model.name} here", hint="set `runner: process`")
+        yield partial(images, model)
+        return
     if model.executable not in ("auto", "embedded"):
         yield lambda: executables.llama_server(model.executable)
         return
@@ -164,13 +182,13 @@ def _candidates(model: ModelSettings) -> Iterator[Callable[[], Build]]:
     yield executables.embedded
 
 
-def _choose(model: ModelSettings, header: Header) -> tuple[Build, tuple[str, ...]]:
+def _choose(model: ModelSettings, header: Header, images: Images | None) -> tuple[Build, tuple[str, ...]]:
     """The build that will run `model`, and a warning when it is not the preferred one.
 
     Raises the EngineError of the preferred build when none of the candidates will do.
     """
     refusals: list[EngineError] = []
-    for get in _candidates(model):
+    for get in _candidates(model, images):
         try:
             build = get()
             architecture.check(build, header.architecture, model.name, partial(_others, build))
@@ -178,7 +196,8 @@ def _choose(model: ModelSettings, header: Header) -> tuple[Build, tuple[str, ...
         except EngineError as exc:
             refusals.append(exc)
             continue
-        return build, tuple(f"runs on {build} because {refusal.message}" for refusal in refusals)
+        said = build.inside.warnings if build.inside is not None else ()
+        return build, (*said, *(f"runs on {build} because {refusal.message}" for refusal in refusals))
     raise refusals[0]
 
 
@@ -274,7 +293,7 @@ def _served(build: Build) -> tuple[str, ...]:
 
 def _foreign_config(build: Build) -> tuple[str, ...]:
     """llama-server reads a configuration file of its own, below the flags it is given: say so."""
-    if build.kind == "embedded":
+    if build.kind == "embedded" or build.inside is not None:
         return ()
     places = (Path("/etc/llama.cpp/config.ini"), Path("~/.config/llama.cpp/config.ini").expanduser())
     return tuple(f"llama-server also takes flags from {place}" for place in places if place.exists())

@@ -131,6 +131,7 @@ class Daemon:
                     await self._leave(parts, giving)
                 else:
                     await self._close(parts)
+            await parts.runners.aclose()
             for task in background:
                 task.cancel()
         self.events.post("server.ended", "ended")
@@ -165,7 +166,8 @@ class Daemon:
         await kept.open()
         desk = Desk(self.paths.access_file, partial(self._tell, "access.warning"))
         await desk.open()
-        needs = Needs(self.paths, ledger, measures.machine, lambda: kept.folder, runner)
+        say = partial(self._tell, "runner.warning")
+        needs = Needs(self.paths, ledger, measures.machine, lambda: kept.folder, runner, say)
         from_store = FromStore(ByEngine(needs), models.library.ready, self.paths.cache_dir / "templates")
         adapters = dict.fromkeys(ENGINES, from_store)
         await models.open()
@@ -255,7 +257,7 @@ class Daemon:
 
     async def _open(self, parts: Parts) -> None:
         settings = self._settings
-        for departed in await parts.runner.departed():
+        for departed in [each for runner in parts.runners.values() for each in await runner.departed()]:
             name = departed.unit.rpartition(".")[0]
             tail = await asyncio.to_thread(logs.tail, departed.log, 20)
             why = explain(departed.exit, tail, name).text

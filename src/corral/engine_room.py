@@ -7,9 +7,10 @@ model first needs it: a server whose models are GGUF files on plain processes ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
@@ -23,6 +24,10 @@ from corral.ledger.ledger import Ledger
 from corral.runners.process import ProcessRunner
 from corral.runners.runner import Runner
 
+if TYPE_CHECKING:
+    from corral.engines.executables import Build
+    from corral.runners.containers.containers import Containers
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -33,10 +38,15 @@ class Needs:
     machine: Callable[[], Machine]  # this machine's memory; blocks
     slots_dir: Callable[[], Path | None]  # where llama.cpp may save its slots
     process: ProcessRunner
+    say: Callable[[str], None] = lambda text: None  # what whoever runs the server should know; on the loop only
+    made: dict[str, Any] = field(default_factory=dict)  # what adapters and runners share
 
 
 def _llamacpp(needs: Needs) -> Adapter:
-    return FromLedger(LlamaCpp(needs.machine, slots_dir=needs.slots_dir), needs.ledger)
+    def image(model: ModelSettings) -> Build:
+        return _containers(needs, model.runner).images.build(model)
+
+    return FromLedger(LlamaCpp(needs.machine, slots_dir=needs.slots_dir, images=image), needs.ledger)
 
 
 def _detector(needs: Needs) -> Adapter:
@@ -57,7 +67,24 @@ def _process(needs: Needs) -> Runner:
     return needs.process
 
 
-RUNNERS: Final[Mapping[str, Callable[[Needs], Runner]]] = {"process": _process}
+def _container(needs: Needs, kind: str) -> Runner:
+    from corral.runners.containers.runner import ContainerRunner
+
+    return ContainerRunner(_containers(needs, kind), needs.say)
+
+
+def _containers(needs: Needs, kind: str) -> Containers:
+    from corral.runners.containers.containers import ContainersByKind
+
+    found: ContainersByKind = needs.made.setdefault("containers", ContainersByKind(needs.paths))
+    return found(kind)
+
+
+RUNNERS: Final[Mapping[str, Callable[[Needs], Runner]]] = {
+    "process": _process,
+    "podman": lambda needs: _container(needs, "podman"),
+    "docker": lambda needs: _container(needs, "docker"),
+}
 """How each runner is made, by the value of the `runner` key."""
 
 
@@ -83,7 +110,12 @@ class ByEngine:
         room: Room | None = None,
         step: Step = TOP,
     ) -> LaunchPlan:
-        return self.of(model.engine).plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        adapter = self.of(model.engine)
+        if model.runner != "process":
+            from corral.runners.containers.contained import Contained
+
+            adapter = Contained(adapter, partial(_containers, self._needs))
+        return adapter.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
 
     def footprint(self, model: ModelSettings) -> Footprint:
         return self.of(model.engine).footprint(model)
@@ -109,3 +141,8 @@ class Runners(Mapping[str, Runner]):
 
     def __len__(self) -> int:
         return len(RUNNERS)
+
+    async def aclose(self) -> None:
+        """Lets go of what runs on without this server."""
+        for runner in self._made.values():
+            await runner.aclose()

@@ -25,3 +25,13 @@ def engine_environment(plan_env: Mapping[str, str], inherited: Mapping[str, str]
     """The whole environment of an engine: the plan's, over what is allowed of ours."""
     inherited = os.environ if inherited is None else inherited
     return ALWAYS | {name: inherited[name] for name in sorted(ALLOWED) if name in inherited} | dict(plan_env)
+
+
+_PLACES_OF_DRIVERS = {"VK_ICD_FILENAMES", "VK_DRIVER_FILES"}
+
+
+def container_environment(plan_env: Mapping[str, str], inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+    """An engine's environment inside a container, beside its image's: nothing that names places of this machine."""
+    inherited = os.environ if inherited is None else inherited
+    passed = {name: inherited[name] for name in sorted(_DEVICES - _PLACES_OF_DRIVERS) if name in inherited}
+    return {"HOME": "/tmp"} | ALWAYS | passed | dict(plan_env)

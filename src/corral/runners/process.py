@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral import clock
@@ -16,7 +15,7 @@ from corral.runners import memory, nursery
 from corral.runners.environment import engine_environment
 from corral.runners.link import Born, Known, WardenLink, WardenLost, WardenRefused
 from corral.runners.record import dump_plan, load_plan
-from corral.runners.runner import Exit, Running, Survivor
+from corral.runners.runner import Departed, Exit, Preview, Running, Survivor
 
 AFTER_KILL_S = 5.0
 """How long `stop` waits for what KILL should have ended."""
@@ -63,16 +62,6 @@ class ProcessRunning:
                 return await self.wait()
         except TimeoutError:
             return Exit(at_wall_s=clock.wall(), asked=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Departed:
-    """An engine of an earlier daemon that ended before this one came."""
-
-    unit: str
-    plan: LaunchPlan | None  # None when it cannot be read any more
-    log: Path
-    exit: Exit
 
 
 class ProcessRunner:
@@ -161,6 +150,12 @@ class ProcessRunner:
                 found.append(Departed(known.unit, _readable(known), known.log, known.exit))
                 self._link.forget_soon(known.unit)
         return found
+
+    def preview(self, plan: LaunchPlan) -> Preview:
+        return Preview(plan.argv, engine_environment(plan.env))
+
+    async def aclose(self) -> None:
+        """Nothing: whoever made the link closes it."""
 
     def memory_bytes(self, running: Running) -> int | None:
         return None if running.pid is None else memory.resident_bytes(running.pid)

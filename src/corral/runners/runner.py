@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +48,24 @@ class Survivor:
     started_wall_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """An engine of an earlier daemon that ended before this one came."""
+
+    unit: str
+    plan: LaunchPlan | None  # None when it cannot be read any more
+    log: Path
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The command that a start would run, and the environment that it would be given."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+
 class Runner(Protocol):
     """Executes plans. `start` returns as soon as the process exists; readiness is the supervisor's business."""
 
@@ -58,6 +76,18 @@ class Runner(Protocol):
     async def survivors(self) -> Sequence[Survivor]:
         """Engines of an earlier daemon of this state directory that still run. Those that cannot be adopted
         (no readable plan) have been ended."""
+        ...
+
+    async def departed(self) -> Sequence[Departed]:
+        """Engines of an earlier daemon that ended while nobody looked, with how they ended. Told once."""
+        ...
+
+    def preview(self, plan: LaunchPlan) -> Preview:
+        """What `start` would run, for people to read. Blocks for a moment; starts nothing. Raises EngineError."""
+        ...
+
+    async def aclose(self) -> None:
+        """Looks at no engine any more. They go on."""
         ...
 
     def memory_bytes(self, running: Running) -> int | None:

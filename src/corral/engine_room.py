@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
 from corral.engines.adapter import Adapter
+from corral.engines.confined import Confined
 from corral.engines.from_ledger import FromLedger
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.placement import TOP, Room, Step
@@ -56,9 +57,17 @@ def _detector(needs: Needs) -> Adapter:
     return FromLedger(DetectorAdapter(needs.machine, cache, engines), needs.ledger)
 
 
+def _vllm(needs: Needs) -> Adapter:
+    from corral.engines.vllm import Vllm
+    from corral.engines.vllm_builds import installed
+
+    return Vllm(needs.machine, lambda: installed(needs.paths.data_dir), needs.paths.cache_dir / "engines")
+
+
 ENGINES: Final[Mapping[str, Callable[[Needs], Adapter]]] = {
     "llama.cpp": _llamacpp,
     "detector": _detector,
+    "vllm": _vllm,
 }
 """How the adapter of each engine is made, by the value of the `engine` key."""
 
@@ -98,7 +107,7 @@ class ByEngine:
     def of(self, engine: str) -> Adapter:
         """The adapter of `engine`, made when first asked for."""
         if engine not in self._made:  # made twice by two threads at worst: an adapter holds nothing
-            self._made[engine] = ENGINES[engine](self._needs)
+            self._made[engine] = Confined(ENGINES[engine](self._needs))
         return self._made[engine]
 
     def plan(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.engines.placement import RUNGS, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount, Probe
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Limits, Mount, Probe
 from corral.models.memory.predict import Parts
 from corral.runners.record import dump_plan, load_plan
 from support.engines import plan_of
@@ -57,6 +57,12 @@ plans = st.builds(
     placement=texts,
     degraded=texts,
     awaits_gpu=st.booleans(),
+    image=texts,
+    image_id=texts,
+    nodes=st.lists(texts, max_size=2).map(tuple),
+    sleep=st.integers(0, 2),
+    sandbox=st.sampled_from(["", "bubblewrap"]),
+    limits=st.one_of(st.none(), st.builds(Limits, st.integers(1, 1 << 50), st.integers(1, 1 << 20))),
 )
 
 

@@ -11,7 +11,7 @@ from corral.config.paths import Paths
 from corral.engines import embedded_host
 from corral.engines.plan import LaunchPlan
 from corral.errors import EngineMissing, StartFailed
-from corral.runners import memory, nursery
+from corral.runners import confinement, memory, nursery
 from corral.runners.environment import engine_environment
 from corral.runners.link import Born, Known, WardenLink, WardenLost, WardenRefused
 from corral.runners.record import dump_plan, load_plan
@@ -24,9 +24,14 @@ AFTER_KILL_S = 5.0
 class ProcessRunning:
     """One engine of the warden's. Its exit is remembered here, so the warden is told to forget it at once."""
 
-    def __init__(self, link: WardenLink, unit: str, pid: int, born: Born = "exec") -> None:
+    def __init__(
+        self, link: WardenLink, unit: str, pid: int, born: Born = "exec", plan: LaunchPlan | None = None
+    ) -> None:
         self._link, self._unit, self._pid, self.born = link, unit, pid, born
         self._exit = link.exit_of(unit)
+        self._boxed = plan is not None and bool(plan.sandbox)
+        if plan is not None:
+            self._exit.add_done_callback(lambda _: confinement.leave(plan))
         if self._exit.done():
             link.forget_soon(unit)
         else:
@@ -44,7 +49,8 @@ class ProcessRunning:
         return self._pid
 
     async def wait(self) -> Exit:
-        return await asyncio.shield(self._exit)
+        exit = await asyncio.shield(self._exit)
+        return confinement.exit_of(exit) if self._boxed else exit
 
     async def stop(self, grace_s: float) -> Exit:
         """An exit with neither code nor signal means: not even KILL ended it in time (it hangs in the kernel), or the
@@ -80,6 +86,8 @@ class ProcessRunner:
 
     async def start(self, plan: LaunchPlan, log: Path) -> Running:
         link = await self._living_link(plan)
+        if plan.sandbox:
+            await asyncio.to_thread(confinement.prepare, plan)
         try:
             pid, born = await link.spawn(
                 plan.unit,
@@ -101,7 +109,14 @@ class ProcessRunner:
             raise
         if plan.argv[: len(self._embedded)] == self._embedded:
             self._uses_embedded.set()
-        return ProcessRunning(link, plan.unit, pid, born)
+        running = ProcessRunning(link, plan.unit, pid, born, plan)
+        if plan.limits is not None:
+            try:
+                await asyncio.to_thread(confinement.bound, plan, pid)
+            except BaseException:
+                link.stop_soon(plan.unit, 0.0)
+                raise
+        return running
 
     def expect_embedded(self) -> None:
         """Has `keep_nursery` begin before the first embedded engine is started."""
@@ -132,8 +147,8 @@ class ProcessRunner:
         for known in await self._link.list():
             if known.state == "exited":
                 continue
-            running = ProcessRunning(self._link, known.unit, known.pid)
             plan = _readable(known)
+            running = ProcessRunning(self._link, known.unit, known.pid, plan=plan)
             if plan is not None and known.state != "stopping":
                 adopted.append(Survivor(running, plan, known.log, known.started_wall_s))
             else:
@@ -147,7 +162,12 @@ class ProcessRunner:
         found = []
         for known in await self._link.list():
             if known.exit is not None:
-                found.append(Departed(known.unit, _readable(known), known.log, known.exit))
+                plan = _readable(known)
+                boxed = plan is not None and bool(plan.sandbox)
+                exit = confinement.exit_of(known.exit) if boxed else known.exit
+                found.append(Departed(known.unit, plan, known.log, exit))
+                if plan is not None:
+                    confinement.leave(plan)
                 self._link.forget_soon(known.unit)
         return found
 

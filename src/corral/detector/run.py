@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ def run(flags: Flags, say: Say) -> tuple[int, str]:
     """Serves until SIGTERM or SIGINT; the exit code and last words. Raises ModelFileError."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # while it loads, they end it at once
+    warnings.filterwarnings("ignore", module="PIL")  # whoever sends odd pictures should not fill the log
     detector = read_detector(Path(flags.folder))
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags = replace(flags, threads=flags.threads or processors)
@@ -79,7 +81,7 @@ async def _serve(
             ended.set_result((code, words))
 
     def stuck() -> None:
-        say(f"a batch was not done within {flags.stuck_s:.0f} s: the engine ends itself")
+        say(f"a batch was not done within {flags.stuck_s:g} s: the engine ends itself")
         os._exit(exits.REFUSED)
 
     batches = Batches(session.run, largest=largest, window_s=flags.window_ms / 1000, stuck_s=flags.stuck_s, stuck=stuck)

@@ -80,8 +80,13 @@ class DetectorAdapter:
         cache: Path,
         engines: Path | None = None,
         environment: Mapping[str, str] = os.environ,
+        *,
+        library: Callable[[str], Library] | None = None,
+        exports: Callable[[str], bool] | None = None,
     ) -> None:
+        """`library` says what a Python has of onnxruntime, `exports` whether one can export; both ask it themselves."""
         self._machine, self._cache, self._engines, self._environment = machine, cache, engines, environment
+        self._library, self._exports = library or about, exports or can_export
 
     def plan(
         self,
@@ -94,7 +99,7 @@ class DetectorAdapter:
     ) -> LaunchPlan:
         detector = _read(model)
         flags = detector_flags.parse(model.args, FREE)
-        library = about(_python(model))
+        library = self._library(_python(model))
         place, degraded = self._place(model, library, step, flags)
         largest = max(1, flags.max_batch >> step.batch)
         onnx, exporter = exported(detector, self._cache), ""
@@ -142,7 +147,7 @@ class DetectorAdapter:
         place, largest = Place(), Flags().max_batch
         try:
             flags = detector_flags.parse(model.args, FREE)
-            place, largest = self._place(model, about(_python(model)), TOP, flags)[0], flags.max_batch
+            place, largest = self._place(model, self._library(_python(model)), TOP, flags)[0], flags.max_batch
         except EngineError:
             pass  # planning a start will say what is wrong
         return _footprint(detector, place, largest)
@@ -150,7 +155,7 @@ class DetectorAdapter:
     def has_gpus(self, model: ModelSettings) -> bool:
         try:
             flags = detector_flags.parse(model.args, FREE)
-            return self._place(model, about(_python(model)), TOP, flags)[0].gpu is not None
+            return self._place(model, self._library(_python(model)), TOP, flags)[0].gpu is not None
         except EngineError:
             return False
 
@@ -187,7 +192,7 @@ class DetectorAdapter:
         """A Python with torch and transformers: the engine's own, or one of an environment made for it."""
         made = sorted(self._engines.glob(f"{_ENVIRONMENT}*/**/bin/python")) if self._engines is not None else []
         for each in (python, *(str(path) for path in reversed(made))):
-            if executables.kept(Path(each), "exports", partial(_can_export, each)):
+            if self._exports(each):
                 return each
         raise EngineMissing(
             f"{model.source} has no model.onnx, and nothing here can make one of its safetensors",
@@ -215,6 +220,11 @@ def _about(python: str, _: Path) -> Library:
             f"the detector's libraries are not here: {why}",
             hint=f"install them with `{python} -m pip install 'corral[vision]'`",
         ) from exc
+
+
+def can_export(python: str) -> bool:
+    """Whether `python` has what exporting needs. Blocks for a child process, once."""
+    return executables.kept(Path(python), "exports", partial(_can_export, python))
 
 
 def _can_export(python: str, _: Path) -> bool:

@@ -46,7 +46,7 @@ _BOUNDS: Final = {
     "max_pixels": (1024, 1_000_000_000),
     "max_body": (1024, 1 << 40),
     "confidence": (0, 1),
-    "stuck_s": (1, 86400),
+    "stuck_s": (0.001, 86400),
 }
 _KINDS: Final = {each.name: type(each.default) for each in fields(Flags)}
 

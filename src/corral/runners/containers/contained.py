@@ -1,0 +1,86 @@
+"""An adapter whose plans are for a container where the model says so: what it sees of this machine, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from corral.config.settings import ModelSettings
+from corral.engines.adapter import Adapter
+from corral.engines.confined import PIDS, SLACK_BYTES, own_folder
+from corral.engines.placement import TOP, Room, Step
+from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Limits, Mount
+from corral.errors import EngineError
+from corral.models.memory.predict import PROCESSOR
+from corral.runners.containers.containers import Containers
+from corral.runners.containers.host import Host
+from corral.runners.containers.local import readable_by_all
+from corral.runners.containers.spec import doubts, identity
+
+
+class Contained:
+    """Another adapter, for models with `runner: podman` or `docker` too. Thread-safe."""
+
+    def __init__(self, inner: Adapter, containers: Callable[[str], Containers]) -> None:
+        self._inner, self._containers = inner, containers
+
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
+        if model.runner == "process":
+            return self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        _check(model)
+        endpoint = own_folder(endpoint)
+        plan = self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        if not plan.image:
+            raise EngineError(
+                f"engine {model.engine} of {model.name} cannot run in a container", hint="set `runner: process`"
+            )
+        return complete(replace(plan, runner=model.runner), self._containers(model.runner).engine.host())
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        return self._inner.footprint(model)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        return self._inner.has_gpus(model)
+
+
+def complete(plan: LaunchPlan, host: Host) -> LaunchPlan:
+    """`plan` with the files that its arguments name, its limits, and what has to be said. Blocks for a moment."""
+    seen = {mount.target for mount in plan.mounts}
+    named = tuple(Mount(path, str(path)) for path in dict.fromkeys(_named(plan)) if str(path) not in seen)
+    mounts = (*plan.mounts, *named)
+    own = plan.footprint.bytes_by_device.get(PROCESSOR, 0)
+    memory = own + max(SLACK_BYTES, own // 4) if own else 0  # 0: nothing is known, so nothing is bounded
+    readable = readable_by_all(mount.source for mount in mounts)
+    user, namespace = identity(host, readable=readable, devices=bool(plan.nodes))
+    return replace(
+        plan,
+        mounts=mounts,
+        limits=Limits(memory, PIDS),
+        warnings=(*plan.warnings, *doubts(host, user, namespace)),
+    )
+
+
+def _named(plan: LaunchPlan) -> Iterator[Path]:
+    """Files in the engine's arguments: projectors, adapters, templates. Whole folders only where the plan has them."""
+    for word in plan.argv[1:]:
+        value = word.partition("=")[2] if word.startswith("--") else word
+        if value.startswith("/") and (path := Path(value)).is_file():
+            yield path
+
+
+def _check(model: ModelSettings) -> None:
+    if any(each.partition("=")[0] == "--rpc" for each in model.args):
+        raise EngineError(
+            f"--rpc of {model.name} reaches other machines, and its container has no network",
+            hint="take --rpc out of `args`, or set `runner: process`",
+            model=model.name,
+        )

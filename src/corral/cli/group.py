@@ -55,6 +55,8 @@ COMMANDS = {
     "load": "Read models from a tar file.",
     "login": "Keep a registry's credentials.",
     "logout": "Forget a registry's credentials.",
+    "image": "Build, fetch, list and remove the images of engines in containers.",
+    "lock": "Record which digest each image of an engine stands for.",
     "config": "Look at the configuration, check it, or write a first one.",
     "trust": "Allow the models.yaml of a directory to be used.",
     "doctor": "Look over this machine: what is here, what is missing, how to mend it.",

@@ -7,6 +7,10 @@ jobs=$2
 if [ -x /app/llama-server ]; then
   exec /app/llama-server --version
 fi
+# Certificates for a network whose gateway signs by its own; given as a secret, so that they stay out of the image.
+if [ -s /run/secrets/ca ]; then
+  export SSL_CERT_FILE=/run/secrets/ca PIP_CERT=/run/secrets/ca
+fi
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 packages="ca-certificates g++ make python3-venv libssl-dev"
 case "$variant" in

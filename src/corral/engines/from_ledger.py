@@ -74,6 +74,8 @@ def _may_say_more(plan: LaunchPlan, model: ModelSettings) -> bool:
     """Whether the engine can be told how much to say, and nobody else has."""
     if plan.engine != "llama.cpp" or any(flags.has(model.args, name) for name in ("--verbosity", "--verbose")):
         return False
+    if plan.image:
+        return False  # its program is not one of this machine's, to be asked for its flags here
     own = embedded_host.command()
     return plan.argv[: len(own)] == own or WORDY[0] in executables.llama_server(plan.argv[0]).flags
 

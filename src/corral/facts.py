@@ -49,6 +49,7 @@ def spec(model: ModelSettings, footprint: dict[str, int]) -> Spec:
         group=model.group,
         footprint=footprint,
         replicas=model.replicas,
+        sleeps=model.engine == "vllm" and model.sleep > 0,
         schedule=model.schedule,
     )
 

@@ -14,6 +14,12 @@ from support.scheduler_world import World
 NAMES = ["a", "b", "c", "d"]
 
 footprints = st.dictionaries(st.sampled_from(["cpu", "gpu0"]), st.integers(0, 12), max_size=2)
+
+
+def with_sleep(spec: Spec) -> Spec:
+    return replace(spec, asleep={name: size // 3 for name, size in spec.footprint.items()}) if spec.sleeps else spec
+
+
 specs = st.builds(
     Spec,
     name=st.just(""),
@@ -25,7 +31,8 @@ specs = st.builds(
     group=st.sampled_from([None, None, "g"]),
     footprint=footprints,
     replicas=st.sampled_from([1, 1, 2]),
-)
+    sleeps=st.booleans(),
+).map(with_sleep)
 policies = st.builds(
     Policy,
     max_active=st.sampled_from([None, 1, 2]),
@@ -85,6 +92,17 @@ class SchedulerRules(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_ends(self, data: st.DataObject) -> None:
         self.world.gone(self.one(data, "stopping"))
+
+    @precondition(lambda self: self.world.units("dozing"))
+    @rule(data=st.data(), works=st.sampled_from([True, True, False]))
+    def sleep_ends(self, data: st.DataObject, works: bool) -> None:
+        unit = self.one(data, "dozing")
+        self.world.slept(unit) if works else self.world.gone(unit)
+
+    @precondition(lambda self: self.world.units("asleep"))
+    @rule(data=st.data())
+    def dies_asleep(self, data: st.DataObject) -> None:
+        self.world.gone(self.one(data, "asleep"), retry_at=self.world.now + 1.0)
 
     @precondition(lambda self: self.world.units("ready"))
     @rule(data=st.data())

@@ -33,6 +33,8 @@ class Told:
     def unit_ready(self, model: str, generation: int) -> None:
         self.ready.append(model)
 
+    def unit_slept(self, model: str, generation: int) -> None: ...
+
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         self.ended.append(model)
 

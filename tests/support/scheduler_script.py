@@ -14,8 +14,10 @@ from corral.scheduler.messages import (
     Lacks,
     Look,
     Reject,
+    Sleep,
     Start,
     Stop,
+    Wake,
     WakeAt,
 )
 from corral.scheduler.state import Place, Policy, Scheduling, Spec
@@ -53,6 +55,10 @@ class Script:
                 return f"start {model}.{generation}"
             case Stop(model, generation):
                 return f"stop {model}.{generation}"
+            case Sleep(model, generation):
+                return f"sleep {model}.{generation}"
+            case Wake(model, generation):
+                return f"wake {model}.{generation}"
             case Drain(model, generation):
                 return f"drain {model}.{generation}"
             case Look():

@@ -28,10 +28,13 @@ from corral.scheduler.messages import (
     Reject,
     Returned,
     Scheduled,
+    Sleep,
+    Slept,
     Start,
     Stop,
     StopAsked,
     Ticked,
+    Wake,
     WakeAt,
 )
 from corral.scheduler.state import INFINITY, Keep, Phase, Policy, Scheduling, Spec
@@ -42,9 +45,10 @@ class Engine:
     """A unit's process as the world has it."""
 
     generation: int
-    phase: str  # starting, ready, stopping
+    phase: str  # starting, ready, stopping, dozing, asleep
     began_at: float
     ready_at: float = INFINITY
+    waking: bool = False
 
 
 @dataclass
@@ -111,7 +115,7 @@ class World:
     def start_ends(self, unit: str, *, works: bool = True) -> None:
         engine = self.engines[unit]
         if works:
-            engine.phase, engine.ready_at = "ready", self.now
+            engine.phase, engine.ready_at, engine.waking = "ready", self.now, False
             self.post(BecameReady(unit, engine.generation))
         else:
             self.gone(unit, StartFailed("no"), self.now + 3.0)
@@ -119,13 +123,25 @@ class World:
     def gone(self, unit: str, error: StartFailed | None = None, retry_at: float = 0.0) -> None:
         """A process ends, asked or not; what it held comes back a little later."""
         engine = self.engines.pop(unit)
-        footprint = self.state.places[unit].spec.footprint
-        self.ghosts.append((unit, footprint, self.now + self.lag_s))
+        self.ghosts.append((unit, self.held(unit, engine), self.now + self.lag_s))
         self.draining.discard(unit)
         self.going.discard(unit)
         self.keep_of.pop(unit, None)
         self.leases = {waiter: held for waiter, held in self.leases.items() if held != unit}
         self.post(Ended(unit, engine.generation, error, retry_at))
+
+    def slept(self, unit: str) -> None:
+        """It has gone to sleep; what it gave back is there a little later."""
+        engine, spec = self.engines[unit], self.state.places[unit].spec
+        given = {name: size - spec.asleep.get(name, 0) for name, size in spec.footprint.items()}
+        self.ghosts.append((unit, given, self.now + self.lag_s))
+        engine.phase = "asleep"
+        self.post(Slept(unit, engine.generation))
+
+    def held(self, unit: str, engine: Engine) -> Mapping[str, int]:
+        """What counts as its own."""
+        spec = self.state.places[unit].spec
+        return spec.asleep if engine.phase == "asleep" else spec.footprint
 
     def doubt(self, unit: str) -> None:
         self.post(Doubted(unit, self.engines[unit].generation))
@@ -141,8 +157,9 @@ class World:
         self.post(Configured(dict(specs), policy, frozenset(specs)))
 
     def measure(self, model: str, footprint: Mapping[str, int]) -> None:
-        self.specs[model] = replace(self.specs[model], footprint=footprint)
-        self.post(Measured(model, footprint))
+        asleep = {name: size // 3 for name, size in footprint.items()}
+        self.specs[model] = replace(self.specs[model], footprint=footprint, asleep=asleep)
+        self.post(Measured(model, footprint, asleep=asleep))
 
     def schedule(self, kept: dict[str, Keep]) -> None:
         self.kept = kept
@@ -171,8 +188,8 @@ class World:
     def free(self) -> dict[str, int]:
         """What is really free: less than the books say while ends are fresh, more while engines still load."""
         found = {device: total - self.others[device] for device, total in self.total.items()}
-        held = [spec.footprint for unit, engine in self.engines.items() if engine.phase != "starting"
-                for spec in [self.state.places[unit].spec]]  # fmt: skip
+        held = [self.held(unit, engine) for unit, engine in self.engines.items() if engine.phase != "starting"]
+        held += [self.state.places[unit].spec.asleep for unit, engine in self.engines.items() if engine.waking]
         for footprint in held + [ghost[1] for ghost in self.ghosts if ghost[2] > self.now]:
             for device in found:
                 found[device] -= footprint.get(device, 0)
@@ -211,6 +228,15 @@ class World:
                 self._start(unit, generation)
             case Stop(unit, generation, why):
                 self._stop(unit, generation, why)
+            case Sleep(unit, generation, why):
+                assert unit not in self.leases.values() and self.state.places[unit].spec.sleeps
+                self._stop(unit, generation, why)
+                self.engines[unit].phase = "dozing"
+            case Wake(unit, generation):
+                engine = self.engines.pop(unit)
+                assert engine.phase == "asleep" and engine.generation == generation, "only who sleeps is woken"
+                self._start(unit, generation, self.state.places[unit].spec.asleep)
+                self.engines[unit].waking = True
             case Drain(unit):
                 self.draining.add(unit)
             case Look():
@@ -224,7 +250,7 @@ class World:
         self.waiting.pop(waiter, None)
         self.waits[waiter] = self.now - self.asked_at[waiter]
 
-    def _start(self, unit: str, generation: int) -> None:
+    def _start(self, unit: str, generation: int, held: Mapping[str, int] | None = None) -> None:
         assert unit not in self.engines
         self.starts += 1
         spec = self.state.places[unit].spec
@@ -232,19 +258,20 @@ class World:
         for name, other in beside.items():
             assert _model(name) == spec.name or not conflict(spec, other), "never two that exclude each other"
         if self.policy.max_active is not None:
-            assert len(beside) + 1 <= self.policy.max_active, "never more than max_active"
+            awake = [name for name in beside if self.engines[name].phase != "asleep"]
+            assert len(awake) + 1 <= self.policy.max_active, "never more than max_active"
         for device, wanted in spec.footprint.items():
             if wanted <= 0:
                 continue
-            taken = wanted + sum(other.footprint.get(device, 0) for other in beside.values())
+            taken = wanted + sum(self.held(name, engine).get(device, 0) for name, engine in self.engines.items())
             assert taken <= self.policy.budgets.get(device, INFINITY), "never over a budget"
             if device in self.read:
                 assert taken <= self.total[device] - self.policy.headroom_on(device), "never over what there is"
-                self._really_free(unit, device, wanted, beside)
+                self._really_free(unit, device, wanted - (held or {}).get(device, 0), beside)
         self.engines[unit] = Engine(generation, "starting", self.now)
 
     def _really_free(self, unit: str, device: str, wanted: int, beside: dict[str, Spec]) -> None:
-        if not self.total:
+        if not self.total or wanted <= 0:
             return
         assert self.now - self.read_at <= 3.0, "the reading is fresh"
         unseen = [
@@ -258,10 +285,10 @@ class World:
 
     def _stop(self, unit: str, generation: int, why: str) -> None:
         engine = self.engines[unit]
-        assert engine.generation == generation and engine.phase != "stopping"
+        assert engine.generation == generation and engine.phase not in ("stopping", "dozing")
         asked = unit in self.going
         assert asked or unit not in self.leases.values(), f"a busy unit is never stopped unasked ({why})"
-        assert asked or engine.phase == "ready", f"a load is never cut unasked ({why})"
+        assert asked or engine.phase in ("ready", "asleep"), f"a load is never cut unasked ({why})"
         pinned = self.specs[_model(unit)].pin if _model(unit) in self.specs else False
         pinned = pinned or self.kept.get(unit) is Keep.PIN or self.keep_of.get(unit) == INFINITY
         assert asked or not pinned, f"a pinned unit is never stopped unasked ({why})"
@@ -295,6 +322,8 @@ class World:
                 self.start_ends(starting[0])
             elif stopping := self.units("stopping"):
                 self.gone(stopping[0])
+            elif dozing := self.units("dozing"):
+                self.slept(dozing[0])
             elif self.leases:
                 self.give_back(min(self.leases))
             else:

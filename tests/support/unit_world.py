@@ -26,10 +26,15 @@ class Told:
 
     ready: list[tuple[str, int]] = field(default_factory=list)
     ended: list[tuple[str, int, CorralError | None, float]] = field(default_factory=list)
+    slept: list[tuple[str, int]] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def unit_ready(self, model: str, generation: int) -> None:
         self.ready.append((model, generation))
+        self.news.set()
+
+    def unit_slept(self, model: str, generation: int) -> None:
+        self.slept.append((model, generation))
         self.news.set()
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.errors import CorralError
-from corral.scheduler.messages import Command, Drain, Reject, Start, Stop
+from corral.scheduler.messages import Command, Drain, Reject, Sleep, Start, Stop, Wake
 from corral.scheduler.state import Phase, Place, Scheduling, Waiter
 
 
@@ -29,22 +29,30 @@ def reject_all(state: Scheduling, place: Place, error: CorralError, out: list[Co
 
 
 def start(place: Place, now: float, out: list[Command], although: str = "") -> None:
-    place.phase, place.generation = Phase.STARTING, place.generation + 1
+    """Starts what is not there, and wakes what sleeps."""
+    place.waking = place.phase is Phase.SLEEPING
+    place.phase, place.generation = Phase.STARTING, place.generation + (not place.waking)
     place.swap_s = now - place.wanted_at if place.wanted_at is not None else 0.0
     place.started_at, place.load_s, place.wanted_at = now, 0.0, None
     place.error, place.doubted_until, place.short = None, 0.0, {}
     place.lacked, place.lacks = place.lacks, ""
-    out.append(Start(place.name, place.generation, although))
+    out.append(Wake(place.name, place.generation) if place.waking else Start(place.name, place.generation, although))
 
 
 def stop(place: Place, why: str, out: list[Command]) -> None:
-    place.phase, place.stop_by = Phase.STOPPING, None
+    place.phase, place.stop_by, place.dozing, place.waking = Phase.STOPPING, None, False, False
     out.append(Stop(place.name, place.generation, why))
+
+
+def sleep(place: Place, why: str, out: list[Command]) -> None:
+    """Has it give its memory back. Until it has, it counts as one that stops."""
+    place.phase, place.dozing = Phase.STOPPING, True
+    out.append(Sleep(place.name, place.generation, why))
 
 
 def drain(place: Place, stop_by: float, why: str, out: list[Command]) -> None:
     """Has the unit stopped once its leases have ended, or at `stop_by`."""
-    if not place.resident or place.phase is Phase.STOPPING:
+    if not place.resident or (place.phase is Phase.STOPPING and not place.dozing):
         return
     if place.phase is Phase.READY and not place.draining and place.leases:
         out.append(Drain(place.name, place.generation, why))

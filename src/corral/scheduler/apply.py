@@ -23,6 +23,7 @@ from corral.scheduler.messages import (
     Mended,
     Reject,
     Scheduled,
+    Slept,
     StopAsked,
 )
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Spec
@@ -48,16 +49,21 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                 place.idle_since = place.ready_at = now
         case Ended():
             _ended(state, event, now, out)
+        case Slept(model, generation):
+            place = state.places.get(model)
+            if place is not None and place.generation == generation and place.resident and not place.leases:
+                place.phase, place.dozing, place.ended_at = Phase.SLEEPING, False, now
+                memory.freed(state, place, now)
         case MemorySeen():
             memory.see(state, event)
-        case Measured(model, footprint, real, load_s, mapped):
+        case Measured(model, footprint, real, load_s, mapped, asleep):
             if load_s is not None and (place := state.places.get(model)) is not None:
                 for unit in state.units_of(place):
                     unit.usual_load_s = unit.usual_load_s or load_s
             if (place := state.places.get(model)) is not None and (real or _may_be_told(state, place)):
                 for unit in state.units_of(place):
                     if unit is place or not unit.resident:  # what is there keeps what it was seen to take itself
-                        unit.spec = replace(place.spec, footprint=footprint, mapped=mapped)
+                        unit.spec = replace(place.spec, footprint=footprint, mapped=mapped, asleep=asleep)
                         unit.measured, unit.short = real, {}
         case Scheduled(keep):
             for place in state.places.values():
@@ -90,8 +96,9 @@ def _may_be_told(state: Scheduling, place: Place) -> bool:
 
 def _ready(place: Place, now: float) -> None:
     place.phase, place.idle_since, place.ready_at, place.load_s = Phase.READY, now, now, now - place.started_at
-    place.usual_load_s += (0.3 if place.usual_load_s else 1.0) * (place.load_s - place.usual_load_s)
-    place.error = None
+    if not place.waking:  # which takes a part of a load
+        place.usual_load_s += (0.3 if place.usual_load_s else 1.0) * (place.load_s - place.usual_load_s)
+    place.error, place.waking = None, False
 
 
 def _ended(state: Scheduling, event: Ended, now: float, out: list[Command]) -> None:
@@ -102,6 +109,7 @@ def _ended(state: Scheduling, event: Ended, now: float, out: list[Command]) -> N
     if place.load_s > 0 or place.phase is Phase.READY:
         place.ended_at = now
     place.phase, place.stop_by, place.stop_why = Phase.ABSENT, None, ""
+    place.dozing = place.waking = False
     place.leases.clear()
     place.retry_at, place.error, place.keep_s = event.retry_at, event.error, None
     memory.freed(state, place, now)
@@ -143,7 +151,7 @@ def _configured(state: Scheduling, event: Configured, now: float, out: list[Comm
             if known.resident:
                 drain(known, INFINITY, "its configuration changed", out)
         elif known.measured or not spec.footprint:
-            spec = replace(spec, footprint=known.spec.footprint, mapped=known.spec.mapped)
+            spec = replace(spec, footprint=known.spec.footprint, mapped=known.spec.mapped, asleep=known.spec.asleep)
         if spec.name in event.outdated:
             known.measured = False
         known.spec, known.removed, known.short = spec, False, {}

@@ -16,6 +16,14 @@ class Units(Protocol):
 
     async def stop(self, model: str, generation: int, why: str) -> None: ...
 
+    async def sleep(self, model: str, generation: int, why: str) -> None:
+        """Reports through `Scheduler.unit_slept`, or `unit_ended` where it had to be stopped."""
+        ...
+
+    async def wake(self, model: str, generation: int) -> None:
+        """Reports through `Scheduler.unit_ready` or `unit_ended`."""
+        ...
+
     def drain(self, model: str, generation: int, why: str) -> None: ...
 
     def expect(self, model: str, generation: int) -> None:

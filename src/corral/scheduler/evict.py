@@ -39,6 +39,7 @@ class Room:
     never fits, and `hint` what to do about that. `goes` is all of what has to go, by plan."""
 
     evict: tuple[str, ...] = ()
+    sleep: frozenset[str] = frozenset()  # those of `evict` that need only sleep for it
     waits_for: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()
     impossible: str = ""
@@ -94,7 +95,30 @@ def make_room(
     if held or later:
         return Room(blocked_by=(*held, *later), goes=goes, again_at=min(later.values(), default=INFINITY))
     waits_for = tuple(p.name for p in must + chosen if p.phase is Phase.STOPPING)
-    return Room(evict=tuple(name for name in times if name in goes), waits_for=waits_for, goes=goes)
+    evict = tuple(name for name in times if name in goes)
+    return Room(evict=evict, sleep=_may_sleep(chosen, needs), waits_for=waits_for, goes=goes)
+
+
+def _may_sleep(chosen: Sequence[Place], needs: Sequence[_Need]) -> frozenset[str]:
+    """Which of `chosen` need not end, because what they give back asleep is enough too."""
+    frees = {p.name: [_freed(p, need) for need in needs] for p in chosen}
+    found = set()
+    for p in chosen:
+        if not p.spec.sleeps or not p.spec.asleep or p.phase is not Phase.READY:
+            continue
+        before = frees[p.name]
+        frees[p.name] = [_freed_asleep(p, need) for need in needs]
+        if all(sum(each[i] for each in frees.values()) >= need.missing for i, need in enumerate(needs)):
+            found.add(p.name)
+        else:
+            frees[p.name] = before
+    return frozenset(found)
+
+
+def _freed_asleep(place: Place, need: _Need) -> float:
+    if need.device is None or place.name in need.gone:
+        return _freed(place, need)
+    return float(place.spec.footprint.get(need.device, 0) - place.spec.asleep.get(need.device, 0))
 
 
 def conflict(one: Spec, other: Spec) -> bool:
@@ -133,16 +157,17 @@ def _needs(state: Scheduling, place: Place, rest: list[Place], claims: Sequence[
         back = frozenset(claim.place.name for claim in claims)  # those that stop will stand again
         worlds.append(([p for p in rest if p.name not in leaving] + ahead, leaving | back))
     for world, gone in worlds:
-        if most is not None and len(world) >= most:
-            needs.append(_Need(len(world) + 1 - most, None, gone))
+        count = sum(p.phase is not Phase.SLEEPING for p in world)
+        if most is not None and count >= most:
+            needs.append(_Need(count + 1 - most, None, gone))
         for device, wanted in spec.footprint.items():
             if wanted <= 0 or (limit := budget(state, device)) == INFINITY:
                 continue
             least = firm(state, spec, device)
             if least < wanted:  # the whole of it where that is possible at all, else as much as there can be
-                fixed = sum(p.spec.footprint.get(device, 0) for p in world if _stays(p))
+                fixed = sum(p.holds.get(device, 0) for p in world if _stays(p))
                 wanted = max(least, min(wanted, int(limit) - fixed))
-            if (over := wanted + sum(p.spec.footprint.get(device, 0) for p in world) - limit) > 0:
+            if (over := wanted + sum(p.holds.get(device, 0) for p in world) - limit) > 0:
                 needs.append(_Need(over, device, gone))
     return needs
 
@@ -186,7 +211,9 @@ def _choose(able: list[Place], needs: list[_Need], times: Mapping[str, float], n
 def _freed(place: Place, need: _Need) -> float:
     if place.name in need.gone:
         return 0.0
-    return 1.0 if need.device is None else float(place.spec.footprint.get(need.device, 0))
+    if need.device is None:
+        return float(place.phase is not Phase.SLEEPING)
+    return float(place.holds.get(need.device, 0))
 
 
 def _rank(place: Place, movable: bool) -> tuple[int, int]:
@@ -216,7 +243,7 @@ def _never(state: Scheduling, place: Place) -> tuple[str, str] | None:
         if least > limit:
             may = f"it needs {show_bytes(wanted)} on {device}, and {show_bytes(int(limit))} may be used there"
             return f"{may} ({_bound(state, device)})", _smaller(state, device, least)
-        if least > 0 and least + sum(p.spec.footprint.get(device, 0) for p in fixed) > limit:
+        if least > 0 and least + sum(p.holds.get(device, 0) for p in fixed) > limit:
             why = f"there is no room on {device} beside what is pinned ({names})"
             return why, f"stop or unpin a model, or {_smaller(state, device, least)}"
     if fixed and (most := policy.max_active) is not None and len(fixed) + 1 > most:
@@ -258,6 +285,8 @@ def _movable_at(state: Scheduling, place: Place, asked_at: float) -> float:
     A unit just loaded stays for a moment where that request came while it loaded or worked: otherwise two clients
     would have their models swapped with every request. A request that finds it idle does not wait.
     """
+    if place.phase is Phase.SLEEPING and not place.line:
+        return -INFINITY
     if place.phase is not Phase.READY or place.leases:
         return INFINITY
     if asked_at >= place.idle_since:

@@ -1,8 +1,8 @@
-"""Units that were idle for long enough. Pure."""
+"""Units that were idle for long enough: they go to sleep or end. Pure."""
 
 from __future__ import annotations
 
-from corral.scheduler.acts import stop
+from corral.scheduler.acts import sleep, stop
 from corral.scheduler.messages import Command
 from corral.scheduler.state import INFINITY, Phase, Scheduling
 
@@ -19,5 +19,5 @@ def rest(state: Scheduling, now: float, out: list[Command]) -> float:
         if (due := place.idle_since + rest_s) > now:
             wake = min(wake, due)
         else:
-            stop(place, "it was idle", out)
+            (sleep if place.spec.rests else stop)(place, "it was idle", out)
     return wake

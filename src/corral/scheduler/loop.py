@@ -42,10 +42,13 @@ from corral.scheduler.messages import (
     Mended,
     Reject,
     Scheduled,
+    Sleep,
+    Slept,
     Start,
     Stop,
     StopAsked,
     Ticked,
+    Wake,
     WakeAt,
 )
 from corral.scheduler.state import Keep, Phase, Place, Policy, Scheduling, Spec
@@ -168,15 +171,20 @@ class Scheduler:
     def measured(self, model: str, footprint: Footprint, *, real: bool = True) -> None:
         """What `model` takes: seen in a load of it, or (not `real`) predicted where nothing is
         known yet."""
-        self._post(Measured(model, footprint.bytes_by_device, real, footprint.load_s, footprint.mapped))
+        more = footprint.load_s, footprint.mapped, footprint.asleep
+        self._post(Measured(model, footprint.bytes_by_device, real, *more))
 
     def planned(self, unit: str, footprint: Footprint) -> None:
         """What `unit` would take if it were started now. That may be less than what it took before: what is chosen for
         it, such as the length of its context, depends on the room there is."""
         place = self._state.places.get(unit)
-        sizes, mapped = footprint.bytes_by_device, footprint.mapped
-        if place is not None and sizes and (place.spec.footprint != sizes or place.spec.mapped != mapped):
-            self._post(Measured(unit, sizes, mapped=mapped))
+        sizes, more = footprint.bytes_by_device, (footprint.mapped, footprint.asleep)
+        if (
+            place is not None
+            and sizes
+            and (place.spec.footprint, place.spec.mapped, place.spec.asleep) != (sizes, *more)
+        ):
+            self._post(Measured(unit, sizes, True, None, *more))
 
     def keep_hours(self) -> None:
         """Has schedules kept from now on: they are held against the time of day at once and every few seconds."""
@@ -254,6 +262,9 @@ class Scheduler:
 
     def unit_ready(self, model: str, generation: int) -> None:
         self._post(BecameReady(model, generation))
+
+    def unit_slept(self, model: str, generation: int) -> None:
+        self._post(Slept(model, generation))
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         self._post(Ended(model, generation, error, retry_at))
@@ -335,7 +346,7 @@ class Scheduler:
             else:
                 self._carry_out(command)  # type: ignore[arg-type]
 
-    def _carry_out(self, command: Start | Stop | Drain | Reject | Lacks | Foretell) -> None:
+    def _carry_out(self, command: Start | Stop | Sleep | Wake | Drain | Reject | Lacks | Foretell) -> None:
         match command:
             case Reject(waiter, error):
                 if (future := self._waiting.get(waiter)) is not None and not future.done():
@@ -347,12 +358,17 @@ class Scheduler:
                     "scheduler.start", f"start {model}{although}", model=model, generation=generation, **facts
                 )
                 self._spawn(model, generation, self._units.start(model, generation))
-            case Stop(model, generation, why):
+            case Wake(model, generation):
+                self._events.post("scheduler.wake", f"wake {model}", model=model, generation=generation)
+                self._spawn(model, generation, self._units.wake(model, generation))
+            case Stop(model, generation, why) | Sleep(model, generation, why):
                 rival = why.removeprefix(_MAKING_ROOM) if why.startswith(_MAKING_ROOM) else None
                 facts = {"generation": generation, "why": why}
                 facts |= telling.of_stop(self._state, model, rival, clock.monotonic())
-                self._events.post("scheduler.stop", f"stop {model}: {why}", model=model, **facts)
-                self._spawn(model, generation, self._units.stop(model, generation, why))
+                act = self._units.stop if type(command) is Stop else self._units.sleep
+                word = "stop" if type(command) is Stop else "sleep"
+                self._events.post(f"scheduler.{word}", f"{word} {model}: {why}", model=model, **facts)
+                self._spawn(model, generation, act(model, generation, why))
             case Drain(model, generation, why):
                 self._units.drain(model, generation, why)
             case Lacks(model, why, short):

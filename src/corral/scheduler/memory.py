@@ -6,6 +6,8 @@ may still be on its way back: it is looked for again, in growing intervals; only
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from corral.scheduler.messages import Command, Look, MemorySeen
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Spec
 from corral.units import show_bytes
@@ -77,7 +79,7 @@ def confirmed(state: Scheduling, place: Place, now: float, out: list[Command]) -
     if seen.at < since:
         place.short = {}  # that was before something ended
     if now - seen.at <= FRESH_S:
-        short = lacking(state, place.spec)
+        short = lacking(state, place.spec, place.holds if place.phase is Phase.SLEEPING else None)
         if not short:
             place.short = {}
             return True, INFINITY  # an older reading only knows of less
@@ -105,11 +107,12 @@ def look(state: Scheduling, out: list[Command]) -> None:
         out.append(Look())
 
 
-def lacking(state: Scheduling, spec: Spec) -> dict[str, int]:
-    """What `spec` needs beyond what is free, by device; a device that was not read lacks nothing."""
+def lacking(state: Scheduling, spec: Spec, held: Mapping[str, int] | None = None) -> dict[str, int]:
+    """What `spec` needs beyond what is free and `held` already, by device; a device that was not read lacks nothing."""
     found = {}
-    for device, wanted in spec.footprint.items():
+    for device, whole in spec.footprint.items():
         free = state.seen.free.get(device)
+        wanted = whole - (held or {}).get(device, 0)
         if free is None or wanted <= 0:
             continue
         left = free - state.policy.headroom_on(device) - pending(state, device)
@@ -137,7 +140,7 @@ def _in_words(state: Scheduling, spec: Spec, short: dict[str, int]) -> str:
     words = []
     for device in short:
         free, total = state.seen.free[device], state.seen.total.get(device)
-        ours = sum(p.spec.footprint.get(device, 0) for p in state.places.values() if p.resident)
+        ours = sum(p.holds.get(device, 0) for p in state.places.values() if p.resident)
         others = "" if total is None else f", {show_bytes(max(0, total - free - ours))} used by others"
         wanted, kept = spec.footprint[device], ""
         if wanted <= free:  # else it need not be said why that is too little

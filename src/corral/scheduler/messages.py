@@ -61,6 +61,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Slept:
+    """A unit gave its memory back and keeps its process."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Doubted:
     """A unit dropped a connection; whether its process ended is known in a moment."""
 
@@ -130,6 +138,7 @@ class Measured:
     real: bool = True
     load_s: float | None = None  # how long its newest load took, if that is known
     mapped: int = 0  # see `Spec.mapped`
+    asleep: Mapping[str, int] = field(default_factory=dict)  # see `Spec.asleep`
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,7 @@ Event = (
     | Returned
     | BecameReady
     | Ended
+    | Slept
     | Doubted
     | Adopted
     | StopAsked
@@ -183,6 +193,23 @@ class Stop:
     model: str
     generation: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Have the unit give its memory back; it ends where it cannot."""
+
+    model: str
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Have a sleeping unit serve again; it ends where it cannot."""
+
+    model: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,4 +265,4 @@ class Foretell:
     model: str
 
 
-Command = Start | Stop | Drain | Grant | Reject | WakeAt | Look | Lacks | Foretell
+Command = Start | Stop | Sleep | Wake | Drain | Grant | Reject | WakeAt | Look | Lacks | Foretell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.scheduler import refusals
-from corral.scheduler.acts import reject_all, start, stop
+from corral.scheduler.acts import reject_all, sleep, start, stop
 from corral.scheduler.evict import Claim, Room, make_room
 from corral.scheduler.memory import confirmed, foresee, suffices_mapped
 from corral.scheduler.messages import Command, Foretell, Lacks
@@ -28,14 +28,14 @@ def start_wanted(state: Scheduling, now: float, out: list[Command]) -> tuple[flo
     for asked_at, first in _wanted(state):
         units = state.units_of(first)
         alive = [unit for unit in units if unit.phase in (Phase.STARTING, Phase.READY) and not unit.draining]
-        absent = [unit for unit in units if unit.phase is Phase.ABSENT]
+        absent = [unit for unit in units if unit.away and not unit.draining]
         if alive or not absent:
             # What starts, or stops to come back, keeps its room.
             claims += [Claim(unit) for unit in units if unit.resident]
             if alive and absent:
                 crowded += _one_more(first, alive, absent, now)
             continue
-        place = min(absent, key=lambda unit: unit.retry_at)
+        place = min(absent, key=lambda unit: (unit.retry_at, unit.phase is Phase.ABSENT))  # who sleeps is there sooner
         if place.retry_at > now:
             if place.error is not None:
                 reject_all(state, first, refusals.again(place.error, place.retry_at - now), out)
@@ -68,7 +68,7 @@ def _start_one(
                     place, now, out, f", although it {place.short_why}: what is missing is read from its file each time"
                 )
     claims.append(Claim(place, room.goes))
-    if place.phase is Phase.ABSENT:
+    if place.away:
         if not (room.blocked_by or room.short):
             _evict(state, place, room, now, out)
         elif place.short:
@@ -92,7 +92,7 @@ def start_spare(
     """
     wake = _start_spare(state, place, claims, now, out, idle_s)
     only_looked_for = state.seen.looking
-    if place.phase is Phase.ABSENT and not only_looked_for and now - place.foretold_at >= FORETOLD_S:
+    if place.away and not only_looked_for and now - place.foretold_at >= FORETOLD_S:
         place.foretold_at = now
         out.append(Foretell(place.name))
     return wake
@@ -129,7 +129,8 @@ def _evict(state: Scheduling, place: Place, room: Room, now: float, out: list[Co
     if room.evict:
         foresee(state, place, now, out)
     for victim in room.evict:
-        stop(state.places[victim], f"making room for {place.name}", out)
+        end = sleep if victim in room.sleep else stop
+        end(state.places[victim], f"making room for {place.name}", out)
 
 
 def _one_more(first: Place, alive: list[Place], absent: list[Place], now: float) -> list[Place]:

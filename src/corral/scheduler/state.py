@@ -20,6 +20,7 @@ class Phase(StrEnum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
+    SLEEPING = "sleeping"  # its process is there, most of its memory is not
 
 
 class Keep(StrEnum):
@@ -44,6 +45,14 @@ class Spec:
     mapped: int = 0  # of its bytes on "cpu": weights in a mapped file, which the system reads again when it must
     replicas: int = 1  # units of it at once, at most
     schedule: tuple[Window, ...] = ()
+    sleeps: bool = False  # it is put to sleep instead of being stopped, where that frees enough
+    asleep: Mapping[str, int] = field(default_factory=dict)  # bytes by device while it sleeps; empty = it cannot
+
+    @property
+    def rests(self) -> bool:
+        """Whether sleeping gives anything back."""
+        kept = sum(self.asleep.values())
+        return self.sleeps and bool(self.asleep) and kept < sum(self.footprint.values())
 
     @property
     def capacity(self) -> int:
@@ -105,6 +114,8 @@ class Place:
     keep_s: float | None = None  # what requests said of its idle timeout; inf = pinned; None = as configured
     kept: Keep | None = None  # by its schedule, now
     dismissed: bool = False  # somebody stopped it: it does not come back by itself before it is asked for
+    dozing: bool = False  # while STOPPING: it goes to sleep
+    waking: bool = False  # while STARTING: it wakes up
 
     def __post_init__(self) -> None:
         self.name = self.name or self.spec.name
@@ -125,6 +136,16 @@ class Place:
     @property
     def resident(self) -> bool:
         return self.phase is not Phase.ABSENT
+
+    @property
+    def away(self) -> bool:
+        """Whether it serves nobody before something was done for that: started, or woken."""
+        return self.phase is Phase.ABSENT or self.phase is Phase.SLEEPING
+
+    @property
+    def holds(self) -> Mapping[str, int]:
+        """What it counts for on each device, being there."""
+        return self.spec.asleep if self.phase is Phase.SLEEPING else self.spec.footprint
 
     @property
     def pinned(self) -> bool:

@@ -21,7 +21,7 @@ def start_wished(state: Scheduling, claims: list[Claim], now: float, out: list[C
     """Starts what is wished for and has room; when to look again."""
     wake = INFINITY
     for place in sorted(_wished(state), key=lambda each: (each.kept is not Keep.PIN, -each.spec.priority)):
-        if place.phase is not Phase.ABSENT or place.dismissed or place.removed or place.line:
+        if not place.away or place.draining or place.dismissed or place.removed or place.line:
             continue
         retry_at = place.retry_at + RETRY_S if place.error is not None else place.retry_at
         if retry_at > now:
@@ -39,7 +39,7 @@ def _return(state: Scheduling, claims: list[Claim], now: float, out: list[Comman
     """The default model, once nothing was asked of anybody for long enough."""
     policy = state.policy
     place = state.places.get(policy.default_model) if policy.default_model is not None else None
-    if policy.return_s is None or place is None or place.resident or place.dismissed or place.removed:
+    if policy.return_s is None or place is None or not place.away or place.dismissed or place.removed:
         return INFINITY
     if state.waiters or any(each.leases or each.phase is Phase.STARTING for each in state.places.values()):
         return INFINITY  # that ends in an event

@@ -15,7 +15,9 @@ from corral.errors import CorralError
 from corral.events import EventLog
 from corral.runners.runner import Survivor
 from corral.supervisor.fleet import Fleet
+from corral.supervisor.machine import Event, State
 from corral.supervisor.probe import check
+from corral.supervisor.rest import asleep
 
 
 async def adopt_survivors(
@@ -44,6 +46,8 @@ async def adopt_survivors(
         assert unit is not None  # _why_not looked
         unit.adopt(survivor.plan, survivor.running, survivor.log, survivor.started_wall_s)
         on_adopted(survivor.plan.model, unit.generation)
+        if survivor.plan.sleep and await asleep(survivor.plan.endpoint) and unit.state is State.READY:
+            unit.shows(Event.SLEPT, "it was asleep already")
         adopted.append(survivor.plan.model)
     await asyncio.gather(*endings)
     return adopted
@@ -81,4 +85,4 @@ async def _why_not(survivor: Survivor, fleet: Fleet, adapters: Mapping[str, Adap
 def same_launch(one: LaunchPlan, other: LaunchPlan) -> bool:
     """Whether the two would run the same: what is only predicted or said about them does not count."""
     one, other = replace(one, argv=plain(one.argv)), replace(other, argv=plain(other.argv))
-    return replace(one, footprint=other.footprint, warnings=other.warnings) == other
+    return replace(one, footprint=other.footprint, warnings=other.warnings, limits=other.limits) == other

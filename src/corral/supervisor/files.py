@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from corral.config.settings import ModelSettings
@@ -19,6 +20,12 @@ def identity(model: ModelSettings) -> Identity:
         return ()
     named = [Path(arg) for arg in model.args if arg.startswith("/")]  # adapters, projectors, draft models
     return tuple(_one(path) for path in (*all_shards(model.source), *named))
+
+
+def short(name: str) -> str:
+    """A file name for `name`'s sockets: readable, without separators, and short enough for a socket's path."""
+    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:16]
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _one(path: Path) -> tuple[int, int, int, int] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from corral.config.settings import ModelSettings, Settings
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import CorralError, UnknownModel
+from corral.supervisor import rest
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Listener, Means, Unit
 
@@ -109,6 +110,15 @@ class Fleet:
             await unit.stop(why)
         self._drop_removed()
 
+    async def sleep(self, model: str, generation: int, why: str) -> None:
+        if (unit := self._units.get(model)) is not None and unit.generation == generation:
+            await rest.sleep(unit, why)
+        self._drop_removed()
+
+    async def wake(self, model: str, generation: int) -> None:
+        if (unit := self._units.get(model)) is not None and unit.generation == generation:
+            await rest.wake(unit)
+
     def drain(self, model: str, generation: int, why: str) -> None:
         if (unit := self._units.get(model)) is not None and unit.generation == generation:
             unit.drain(why)
@@ -157,6 +167,10 @@ class Relay(Listener):
         if self.to is not None:
             self.to.unit_ready(model, generation)
         self._on_ready(model, generation)
+
+    def unit_slept(self, model: str, generation: int) -> None:
+        if self.to is not None:
+            self.to.unit_slept(model, generation)
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         self._on_ended(model)

@@ -39,6 +39,9 @@ class Keeper(Listener):
         self._forget(model)
         self._to.unit_ready(model, generation)
 
+    def unit_slept(self, model: str, generation: int) -> None:
+        self._to.unit_slept(model, generation)
+
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         self._to.unit_ended(model, generation, error, retry_at)
         self._forget(model)

@@ -6,7 +6,6 @@ A unit decides nothing about when to run; its owner, the scheduler, does. It rep
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -28,7 +27,7 @@ from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
 from corral.supervisor.ends import Ends, how, in_a_row, oom_kills
 from corral.supervisor.fallback import Fallback
-from corral.supervisor.files import Identity, identity
+from corral.supervisor.files import Identity, identity, short
 from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.probe import wait_ready
 from corral.supervisor.stuck import until_stuck
@@ -49,6 +48,8 @@ class Listener(Protocol):
     """Who is told what becomes of a unit. Called on the event loop; must not block."""
 
     def unit_ready(self, model: str, generation: int) -> None: ...
+
+    def unit_slept(self, model: str, generation: int) -> None: ...
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         """The process is gone. `error` only when it never came up and trying again at once is in vain; `retry_at` is on
@@ -199,8 +200,7 @@ class Unit:
             async with asyncio.timeout(grace_s):
                 await self._ended.wait()
         except TimeoutError:
-            text = f"{self.name} has not ended, although it was killed"
-            self._means.events.post("unit.warning", text, model=self.model.name, unit=self.name)
+            self.warn(f"{self.name} has not ended, although it was killed")
 
     async def end_hung(self, evidence: str) -> None:
         """Kills a process that hangs: what follows is what follows a crash. `evidence` says in words what was seen.
@@ -248,6 +248,15 @@ class Unit:
         """Returns once there is no process."""
         await self._ended.wait()
 
+    def shows(self, event: Event, why: str) -> None:
+        """Takes up that it has gone to sleep or woken (`rest`), and tells."""
+        self._move(event, why)
+        told = self._means.listener.unit_slept if event is Event.SLEPT else self._means.listener.unit_ready
+        told(self.model.name, self.generation)
+
+    def warn(self, text: str) -> None:
+        self._means.events.post("unit.warning", text, model=self.model.name, unit=self.name)
+
     def drain(self, why: str) -> None:
         """Shows that no new work comes; what runs goes on."""
         if self.machine.allows(Event.DRAIN_ASKED):
@@ -268,7 +277,7 @@ class Unit:
             raise StartFailed(f"{model.name} was stopped before it started")
         self.fallback.gpu_missed(self.plan, clock.monotonic())
         for warning in self.plan.warnings:
-            self._means.events.post("unit.warning", warning, model=model.name, unit=self.name)
+            self.warn(warning)
         self.running = await self._means.runners[self.plan.runner].start(self.plan, self.log)
         self._oom_kills = await asyncio.to_thread(oom_kills)
         if self._stop_asked:  # asked while it was being spawned
@@ -292,7 +301,7 @@ class Unit:
 
     def _make(self, model: ModelSettings, generation: int, step: Step) -> tuple[LaunchPlan, Path]:
         self._files = identity(model)
-        socket = self._means.paths.units_dir / f"{_short(model.name)}.{generation}.sock"
+        socket = self._means.paths.units_dir / f"{short(model.name)}.{generation}.sock"
         socket.unlink(missing_ok=True)
         adapter = self._means.adapters[model.engine]
         plan = adapter.plan(model, generation=generation, endpoint=Endpoint(socket=socket), step=step)
@@ -433,9 +442,3 @@ class Unit:
             why=why,
             **facts,
         )
-
-
-def _short(name: str) -> str:
-    """A file name for `name`'s sockets: readable, without separators, and short enough for a socket's path."""
-    plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:16]
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -8,12 +8,15 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from corral.cli import check_machine, check_programs
+from corral.cli import check_machine, check_programs, check_sandbox
 from corral.config.paths import Paths
+from corral.config.settings import ModelSettings, Settings
+from corral.hardware import cgroups
 from corral.hardware.cpu import Cpu
 from corral.hardware.gpus import Gpu
 from corral.hardware.memory import Memory
@@ -49,6 +52,22 @@ def test_blockers(corral: Corral, paths: Paths) -> None:
     run = corral("doctor")
     assert run.returncode == 1
     assert "models.yaml:1" in run.stdout
+
+
+def test_a_sandbox_that_models_want(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without bubblewrap, the finding is as bad as the configuration needs it, and names the package."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(cgroups, "find", partial(cgroups.find, tmp_path, tmp_path / "none"))
+    for settings, levels in (
+        (None, ("missing", "missing")),
+        (Settings({}), ("missing", "missing")),
+        (Settings({}, sandbox="auto", limits=True), ("warn", "warn")),
+        (Settings({"m": ModelSettings("m", tmp_path, sandbox="bubblewrap")}), ("error", "missing")),
+    ):
+        box, limits = check_sandbox.sandbox(settings)
+        assert (box.level, limits.level) == levels
+        assert "bwrap is not on PATH" in box.text and "bubblewrap" in box.fix
+        assert "limits not enforced (this system has no control groups)" in limits.text
 
 
 def test_engine_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

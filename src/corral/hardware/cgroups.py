@@ -117,8 +117,8 @@ class Group:
             raise NotPermitted(f"{folder}/cgroup.procs: {error.strerror}") from error
 
 
-def find(mount: Path = MOUNT, own: Path = OWN) -> Tree:
-    """Where this process may make groups with limits: tried by making one. Raises NotPermitted."""
+def find(mount: Path = MOUNT, own: Path = OWN, *, trying: bool = True) -> Tree:
+    """Where this process may make groups with limits: tried by making one, or only looked at. Raises NotPermitted."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError as error:
@@ -128,12 +128,17 @@ def find(mount: Path = MOUNT, own: Path = OWN) -> Tree:
     if set(CONTROLLERS) <= paths.keys():
         tree = Tree(1, {name: _folder(mount / name, paths[name]) for name in CONTROLLERS})
     elif unified is not None:
-        tree = Tree(2, dict.fromkeys(CONTROLLERS, _delegated(_folder(mount, unified.removesuffix(f"/{_SERVER}")))))
+        tree = Tree(
+            2, dict.fromkeys(CONTROLLERS, _delegated(_folder(mount, unified.removesuffix(f"/{_SERVER}")), trying))
+        )
     else:
         raise NotPermitted("the kernel has no memory and pids controllers for this process")
-    trial = tree.group(f"trial-{os.getpid()}")
-    trial.make(1 << 30, 100)
-    trial.remove()
+    if closed := [each for each in tree.folders.values() if not os.access(each, os.W_OK)]:
+        raise NotPermitted(f"{closed[0]} belongs to somebody else")
+    if trying:
+        trial = tree.group(f"trial-{os.getpid()}")
+        trial.make(1 << 30, 100)
+        trial.remove()
     return tree
 
 
@@ -148,7 +153,7 @@ def _folder(mount: Path, path: str) -> Path:
     return folder if folder.is_dir() else mount
 
 
-def _delegated(folder: Path) -> Path:
+def _delegated(folder: Path, changing: bool) -> Path:
     """`folder` once groups in it have the controllers. Only then may it have processes of its own no longer, so they
     are moved into a group of their own if they are all this user's to move: of this session or service alone."""
     try:
@@ -166,6 +171,8 @@ def _delegated(folder: Path) -> Path:
             f"{folder} has processes that are not Corral's; run Corral as a service with Delegate=yes, or by "
             "`systemd-run --user --scope -p Delegate=yes corral serve`"
         )
+    if not changing:
+        return folder
     try:
         server = folder / _SERVER
         server.mkdir(exist_ok=True)

@@ -33,6 +33,11 @@ class Paths:
         return self.data_dir / "models"
 
     @property
+    def engines_dir(self) -> Path:
+        """Environments of engines, by engine and identity: see `environments`."""
+        return self.data_dir / "engines"
+
+    @property
     def access_file(self) -> Path:
         """Keys, what is spent of their budgets, and usage."""
         return self.state_dir / "access.db"

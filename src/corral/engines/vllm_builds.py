@@ -20,6 +20,7 @@ from typing import Final, Literal
 
 from corral.config.atomic import replace_file
 from corral.engines.flags import canonical, unknown
+from corral.environments.shelf import Shelf
 from corral.errors import EngineError, EngineFlagError, EngineMissing
 
 ASK_WITHIN_S: Final = 300.0
@@ -82,8 +83,9 @@ def build_in(path: Path) -> VllmBuild:
 
 
 def installed(data: Path) -> Path | None:
-    """The environment that `corral engine install vllm` made last, below the data directory; None where none did."""
-    return None
+    """The current environment of `corral engine install vllm`, below the data directory; None where there is none."""
+    found = Shelf(data / "engines", "vllm").current()
+    return None if found is None else found.path
 
 
 def missing() -> EngineMissing:

@@ -275,6 +275,12 @@ class EngineMissing(EngineError):
     code, status = "engine_missing", 501
 
 
+class InstallFailed(EngineError):
+    """An engine's environment could not be made, or is not what it should be; `details['log_tail']` has pip's words."""
+
+    code, status = "install_failed", 502
+
+
 class EngineFlagError(EngineError):
     """A flag this engine build does not know, found before anything was started."""
 

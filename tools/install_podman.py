@@ -3,8 +3,8 @@
 - Debian packages through apt as root, else their names;
 - the user `corral-test` with ranges of subordinate ids, a runtime directory and Podman's configuration for what this
   machine has; in its home a Python environment, because those of other users may not be read by it;
-- a base system by mmdebstrap, and on it llama.cpp's image from the Containerfile that Corral ships. Both are kept in
-  the cache directory, so that a machine that has only that makes the rest in a minute.
+- a base system by mmdebstrap, and on it llama.cpp's and the detector's image from the Containerfiles that Corral ships.
+  What takes minutes is kept in the cache directory, so that a machine that has only that makes the rest sooner.
 
 What is there already is found again: the second call takes seconds.
 """
@@ -26,6 +26,8 @@ from tools.install_podman_user import USER, Failed, environment, make_user, run_
 from tools.python_for_user import make_python
 
 from corral.config.paths import find_paths
+from corral.images import recipe
+from corral.images.recipe import Order
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ROOT / "src" / "corral" / "images" / "files"
@@ -78,7 +80,9 @@ def stamp(*parts: str | bytes) -> str:
 
 
 def stamp_of(folder: Path) -> str:
-    return stamp(*[part for file in sorted(folder.iterdir()) for part in (file.name, file.read_bytes())])
+    return stamp(
+        *[part for file in sorted(folder.iterdir()) if file.is_file() for part in (file.name, file.read_bytes())]
+    )
 
 
 class Images:
@@ -124,10 +128,12 @@ class Images:
                 run_as(["podman", "load"], stdin=data)
             return name
         compiled = self._compiled(version)
-        if compiled is not None and self._build(name, folder, made_of, BUILD_BASE=compiled):
-            return name
+        if compiled is not None:
+            order = self._order("llama.cpp", name, made_of, compiled)
+            if self._build(order, self._context(folder), "--version"):
+                return name
         print("  compiling llama.cpp (ten minutes and more)", flush=True)
-        if not self._build(name, folder, made_of, JOBS=str(len(os.sched_getaffinity(0)))):
+        if not self._build(self._order("llama.cpp", name, made_of), self._context(folder), "--version"):
             raise Failed(f"{name} was not built (its words are above)", "it needs to reach Debian's mirror and PyPI")
         with archive.open("wb") as out:
             run_as(["podman", "save", "--quiet", name], stdout=out)
@@ -148,6 +154,21 @@ class Images:
         run_as(["podman", "build", "--quiet", "--tag", name, str(context)])
         return name
 
+    def detector(self, base: str) -> str:
+        """The detector with this checkout's sources. Returns the image's name."""
+        name = "localhost/corral/detector:cpu"
+        sources = sorted((FILES.parents[1] / "detector").glob("*.py"))
+        sources += sorted((FILES.parents[1] / "engines").glob("detector*.py"))
+        made_of = stamp(stamp_of(FILES / "detector"), base, *(file.read_bytes() for file in sources))
+        if self.has(name, made_of):
+            return name
+        context = self._context(FILES / "detector")
+        left_out = shutil.ignore_patterns("__pycache__", "files")
+        shutil.copytree(FILES.parents[1], context / "corral", ignore=left_out)
+        if not self._build(self._order("detector", name, made_of), context, "--about"):
+            raise Failed(f"{name} was not built (its words are above)", "it needs to reach Debian's mirror and PyPI")
+        return name
+
     def _context(self, folder: Path | None = None) -> Path:
         """An empty folder where the user can read it, or one with a copy of `folder`."""
         context = self._home / "context"
@@ -158,19 +179,22 @@ class Images:
             shutil.copytree(folder, context)
         return context
 
-    def _build(self, name: str, folder: Path, made_of: str, **arguments: str) -> bool:
-        """Builds `name`, and sees that what is in it runs."""
-        context = self._context(folder)
-        words = ["podman", "build", "--quiet", "--format", "docker", "--network", "host"]
-        words += ["--label", f"made-of={made_of}"]
-        for key, value in {"BASE": BASE, "VARIANT": "cpu", **arguments}.items():
-            words += ["--build-arg", f"{key}={value}"]
-        print(f"  {name}", flush=True)
-        built = run_as([*words, "--tag", name, str(context)], check=False)
+    def _order(self, engine: str, name: str, made_of: str, build_base: str = "") -> Order:
+        found = recipe.recipe_for(engine, "cpu")
+        assert found is not None
+        jobs = len(os.sched_getaffinity(0))
+        given = os.environ.get("SSL_CERT_FILE")
+        certificates = None if given is None else Path(given)
+        return Order(found, name, BASE, build_base, jobs, "host", certificates, {"made-of": made_of})
+
+    def _build(self, order: Order, context: Path, *ask: str) -> bool:
+        """Builds an image as `corral image build` does, and sees that what is in it runs."""
+        print(f"  {order.name}", flush=True)
+        built = run_as([*recipe.command("podman", "podman", order, context)], check=False)
         if built.returncode:
             print(built.stdout, built.stderr, sep="\n", file=sys.stderr)
             return False
-        return run_as(["podman", "run", "--rm", "--network", "none", name, "--version"], check=False).returncode == 0
+        return run_as(["podman", "run", "--rm", "--network", "none", order.name, *ask], check=False).returncode == 0
 
 
 def _roots(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -198,8 +222,9 @@ def main() -> int:
             images = Images(cache, home)
             base = images.base()
             llamacpp = images.llamacpp(llamacpp_version(), base)
-            run_as(["podman", "image", "prune", "--force"], check=False)
-            found = {"python": str(python), "env": environment(), "images": {"base": BASE, "llama.cpp": llamacpp}}
+            detector = images.detector(base)
+            names = {"base": BASE, "llama.cpp": llamacpp, "detector": detector}
+            found = {"python": str(python), "env": environment(), "images": names}
             (home / "corral-tests.json").write_text(json.dumps(found, indent=1))
         print(f"Podman is ready for the user {USER} ({time.monotonic() - began:.0f} s)")
         return 0

@@ -44,8 +44,8 @@ def test_finds(detector: Program) -> None:
     """Most shapes of pictures never seen are found with the right label, where they are, in pictures of any size."""
     right = there = 0
     for seed in range(20):
-        picture = scene(seed, 100 + 10 * seed, 100 + 10 * seed)
-        reply = detector.ask(encoded(picture.image), "image/png")
+        picture = scene(seed, 60 + 10 * seed, 60 + 10 * seed)
+        reply = detector.ask(encoded(picture.image), "image/png", "/detect?confidence=0.4")
         assert reply.status == 200, reply.body
         (image,) = reply.json["images"]
         assert (image["width"], image["height"]) == picture.image.size

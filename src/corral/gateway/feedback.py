@@ -75,7 +75,9 @@ class Feedback:
         units = [unit for unit in self._host.units() if unit.model == self._model]
         state = "answering" if pulse is not None else units[0].state if units else "stopped"
         if self._progress:
-            facts: dict[str, float] = {}
+            facts: dict[str, float | str] = {}
+            if state == "loading" and units[0].reason:
+                facts["doing"] = units[0].reason
             if units and units[0].expected_wait_s is not None:
                 facts["expected_s"] = round(units[0].expected_wait_s, 1)
             if units and units[0].queued:
@@ -86,7 +88,7 @@ class Feedback:
             exchange.comment(b": waiting (%b)\n\n" % state.encode())
             self._later(self._every_s)
 
-    def _event(self, state: str, **facts: float) -> bytes:
+    def _event(self, state: str, **facts: float | str) -> bytes:
         waited_s = round(clock.monotonic() - self._began, 1)
         said = {"model": self._model, "state": state, "waited_s": waited_s, **facts}
         return sse.event(json.dumps(said), name="corral.progress")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -10,10 +11,11 @@ from pathlib import Path
 from corral import clock
 from corral.errors import CorralError, StartFailed
 from corral.runners.runner import Exit
-from corral.supervisor import reasons
+from corral.supervisor import logs, reasons
 from corral.supervisor.machine import Event, Transition
 
 _REMEMBERED = 16  # generations
+_SHOWN_LINES = 20
 
 _OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NOBODYS = ("stopped", "hang", "file", "unseen", "address")
@@ -65,6 +67,19 @@ def in_a_row(history: Iterable[Transition], failures: int, error: CorralError, m
     text = reasons.in_a_row([step.why for step in steps], model, took_s)
     details = {**error.details, "story": [f"{clock.iso(step.at_wall_s)} {step.why}" for step in steps]}
     return StartFailed(text, hint=f"`corral story {model}` has all of it; {error.hint}", **details)
+
+
+async def last_words(log: Path | None, engine: str) -> str:
+    """The end of an engine's log: so much of it that its reason to end is in there."""
+    if log is None:
+        return ""
+    lines, most = (3000, 1 << 19) if engine == "vllm" else (_SHOWN_LINES, 1 << 16)
+    return await asyncio.to_thread(logs.tail, log, lines, most)
+
+
+def shown(log_tail: str) -> str:
+    """What of it is shown."""
+    return "".join(log_tail.splitlines(keepends=True)[-_SHOWN_LINES:])
 
 
 def oom_kills() -> int | None:

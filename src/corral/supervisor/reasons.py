@@ -11,6 +11,7 @@ from typing import Literal
 
 from corral.engines import exits
 from corral.runners.runner import Exit
+from corral.supervisor import reasons_vllm
 from corral.units import show_duration
 
 Kind = Literal[
@@ -216,7 +217,9 @@ _SIGNALS: dict[int, tuple[Kind, str, str]] = {
 }
 
 
-def explain(exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = None) -> Reason:
+def explain(
+    exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = None, engine: str = "llama.cpp"
+) -> Reason:
     """Why `model`'s engine ended.
 
     `oom_kills` is how many processes the kernel killed for want of memory while it ran (the growth of `oom_kills_in`),
@@ -229,6 +232,11 @@ def explain(exit_: Exit, log_tail: str, model: str, *, oom_kills: int | None = N
         return Reason(f"{model} was stopped ({how})", "stopped", "", last)
     if exit_.signal == signal.SIGKILL:
         return _killed(model, last, oom_kills)
+    if engine == "vllm":
+        if oom_kills:  # one of its workers, and then the rest went by themselves
+            return _killed(model, last, oom_kills)
+        if (cause := reasons_vllm.explain(log_tail)) is not None:
+            return Reason(f"{model} ended: {cause.text}", cause.kind, cause.hint, last)
     own = next((line.removeprefix(_OWN_LINE) for line in reversed(lines) if line.startswith(_OWN_LINE)), None)
     if own is not None and exit_.code in _OWN_CODES:
         kind, hint = _OWN_CODES[exit_.code]

@@ -25,7 +25,7 @@ from corral.events import EventLog
 from corral.runners.runner import Exit, Runner, Running
 from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
-from corral.supervisor.ends import Ends, how, in_a_row, oom_kills
+from corral.supervisor.ends import Ends, how, in_a_row, last_words, oom_kills, shown
 from corral.supervisor.fallback import Fallback
 from corral.supervisor.files import Identity, identity, short
 from corral.supervisor.machine import Event, Machine, State
@@ -35,7 +35,6 @@ from corral.supervisor.stuck import until_stuck
 MAKING_ROOM = "making room"
 """How the reason of a stop begins that is made for another model's sake."""
 _SERVING = (State.READY, State.DRAINING)
-_LOG_TAIL_LINES = 20
 _PASSING_TRIES = 3
 """Failures in a row from which on a start that was broken off from outside counts as one that failed."""
 _STOP_GRACE_S = 6.0
@@ -254,6 +253,12 @@ class Unit:
         told = self._means.listener.unit_slept if event is Event.SLEPT else self._means.listener.unit_ready
         told(self.model.name, self.generation)
 
+    def loads(self, progress: str) -> None:
+        """How far its load is, as far as its log tells."""
+        if self.state is State.LOADING and progress and progress != self.reason:
+            self.reason = progress
+            self._means.events.post("unit.progress", f"{self.name} {progress}", model=self.model.name, unit=self.name)
+
     def warn(self, text: str) -> None:
         self._means.events.post("unit.warning", text, model=self.model.name, unit=self.name)
 
@@ -323,7 +328,7 @@ class Unit:
                     f"{plan.model} was not ready within {self.timeouts.start_s:.0f} s",
                     hint="raise timeouts.start, or see `corral logs` for what it is doing",
                     model=plan.model,
-                    log_tail=await self._log_tail(),
+                    log_tail=shown(await last_words(self.log, self.model.engine)),
                 )
         finally:
             for task in (probing, dying, sticking):
@@ -391,18 +396,14 @@ class Unit:
         return True
 
     async def _why_ended(self, exit_: Exit) -> CorralError:
-        tail = await self._log_tail()
+        tail = await last_words(self.log, self.model.engine)
         if (known := self.ends.known(self.model.name, tail)) is not None:
             return known
         before, after = self._oom_kills, await asyncio.to_thread(oom_kills)
         killed = None if before is None or after is None else after - before
-        reason = reasons.explain(exit_, tail, self.model.name, oom_kills=killed)
+        reason = reasons.explain(exit_, tail, self.model.name, oom_kills=killed, engine=self.model.engine)
+        tail = shown(tail)
         return StartFailed(reason.text, hint=reason.hint, model=self.model.name, kind=reason.kind, log_tail=tail)
-
-    async def _log_tail(self) -> str:
-        if self.log is None:
-            return ""
-        return await asyncio.to_thread(logs.tail, self.log, _LOG_TAIL_LINES)
 
     def _failed(self, why: str, error: CorralError, *, at_once: bool, **seen: float) -> float:
         """Moves to backoff or failed and returns when the next try may be made."""

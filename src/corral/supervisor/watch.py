@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from corral import clock
 from corral.engines.plan import LaunchPlan
-from corral.supervisor import looks
+from corral.supervisor import logs, looks, progress
 from corral.supervisor.liveness import Liveness, Request, Verdict, look_every_s
 from corral.supervisor.machine import State
 from corral.supervisor.pulse import Pulses
@@ -21,6 +22,8 @@ _SPARE_THREADS = 4
 """Beyond its slots: two more requests that wait in it, and two for small questions."""
 
 _LOOKED_AT = (State.READY, State.DRAINING)
+_TELL = ("vllm",)  # whose loads take long enough to be told about
+_PROGRESS_LINES = 300
 
 
 class Watch:
@@ -43,11 +46,16 @@ class Watch:
                 for unit in self._units():
                     if unit.state is State.LOADING and (evidence := self._frozen_load(unit, began)):
                         group.create_task(unit.end_hung(evidence), name=f"end {unit.name}")
+                    elif unit.state is State.LOADING and unit.log is not None and unit.model.engine in _TELL:
+                        group.create_task(self._progress(unit, unit.log), name=f"progress of {unit.name}")
                 for unit in looked_at:
                     if unit.name not in self._looking:
                         self._looking.add(unit.name)
                         group.create_task(self._look(unit, unit.name), name=f"look at {unit.name}")
                 await asyncio.sleep(max(0.0, began + every_s - clock.monotonic()))
+
+    async def _progress(self, unit: Unit, log: Path) -> None:
+        unit.loads(progress.said(await asyncio.to_thread(logs.tail, log, _PROGRESS_LINES)))
 
     def _frozen_load(self, unit: Unit, now: float) -> str:
         """What shows that a load stands still for good; empty while nothing does. A slow load shows nothing like it."""

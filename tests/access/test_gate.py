@@ -143,7 +143,7 @@ async def test_public_routes_are_read_by_any_page_and_changed_by_none(world: Wor
 async def test_tickets_bound_what_has_no_bound(world: World) -> None:
     """Only where tokens are counted; the model's context bounds prompt and answer."""
     open_, counted = Request(), Request(headers=[await world.key(tokens_per_day=150)])
-    for request, body in ((open_, b"{}"), (counted, b'{"max_tokens": 50}')):
+    for request, body in ((open_, None), (counted, b'{"max_tokens": 50}')):
         request.caller = world.enter(request)
         ticket = world.gate().admit(request, "big", b"{}")
         assert ticket is not None and ticket.body == body

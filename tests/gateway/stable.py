@@ -11,7 +11,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,6 +53,16 @@ class Unit:
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+
+class Lent(Held):
+    """A lease that `back` takes back."""
+
+    def __init__(self, lease: Lease, back: Callable[[], None]) -> None:
+        self.lease, self._back = lease, back
+
+    def give_back(self) -> None:
+        self._back()
 
 
 class Stable:
@@ -167,7 +177,7 @@ class Stable:
         self.granted += 1
         self.at_once += 1
         name = f"{model}.{unit.generation}"
-        return Held(Lease(model, name, unit.generation, Endpoint(unit.socket)), partial(self._give_back, unit))
+        return Lent(Lease(model, name, unit.generation, Endpoint(unit.socket)), partial(self._give_back, unit))
 
     def _give_back(self, unit: Unit) -> None:
         self.held -= 1

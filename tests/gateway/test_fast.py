@@ -26,7 +26,7 @@ from corral.gateway.passage import Passage
 from corral.gateway.peek import glance, peek
 from corral.scheduler.lease import Held, Lease
 from corral.tasks import loop_factory
-from gateway.stable import Stable
+from gateway.stable import Lent, Stable
 from gateway.wire import Answer, ask, connected, until
 
 loop_factory()().close()  # it makes a pipe of its own, once in a process: no test is to find it left behind
@@ -102,7 +102,7 @@ class Ready(Stable):
     def try_lease(self, model: str) -> Held | None:
         self.at_once += 1
         self.held += 1
-        return Held(self._lease(), self._back)
+        return Lent(self._lease(), self._back)
 
     def _back(self) -> None:
         self.held -= 1
@@ -326,7 +326,6 @@ def test_a_passage_gives_whole_events_however_they_come(
         got += found
     assert got == whole
     assert passage.done
-    assert whole.endswith(passage.tail)
 
 
 def unframed(out: bytes) -> bytes:
@@ -389,7 +388,7 @@ def test_a_glance_sees_what_peeking_does(text: str) -> None:
     seen = glance(body)
     if seen is not None:
         found = peek(body)
-        assert seen == (found.model, found.stream)
+        assert seen[:2] == (found.model, found.stream)
     else:
         with contextlib.suppress(CallerError):
             assert peek(body).inside > 1 or body[:1] != b"{"

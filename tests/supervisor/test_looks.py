@@ -162,6 +162,6 @@ async def test_a_pulse_teaches_rates() -> None:
     pulses.learn(pulse, b"no timings")
     assert rates.prompt_per_s == 550.0
     assert not pulses.begin("m.1", 9, judged=True).learns, "not with every answer"
-    pulse.whole = True
+    pulse.answered = True
     pulses.end(pulse)
     assert pulses.answered("m.1") == 1 and pulses.answered("m.2") == 0

@@ -150,7 +150,8 @@ class Desk:
 
     def used(self, key: str, model: str, prompt: int, completion: int) -> None:
         """Counts one request that has ended."""
-        counts = self._counts((self._day(), key, model))
+        where = (self._day(), key, model)
+        counts = self._used.get(where) or self._counts(where)
         counts[0] += 1
         counts[1] += prompt
         counts[2] += completion

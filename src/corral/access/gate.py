@@ -25,6 +25,7 @@ _WATCHED = frozenset(
      b"x-forwarded-proto")
 )  # fmt: skip
 _HOSTS = 256
+_MODELS = 1000
 _HINT = "send it as `Authorization: Bearer ck_…`, to commands in CORRAL_KEY; `corral keys create` makes one"
 
 
@@ -68,13 +69,14 @@ class Caller:
 
 
 class Unbounded:
-    """One request of somebody who needs no key: it is only counted."""
+    """The requests for a model of those who need no key: they are only counted, and so all have the same."""
 
-    __slots__ = ("_desk", "_model", "_tokens", "body")
+    __slots__ = ("_desk", "_model", "_tokens")
     saved: asyncio.Future[None] | None = None
+    body: bytes | None = None
 
-    def __init__(self, desk: Desk, model: str, body: bytes, tokens: bool) -> None:
-        self._desk, self._model, self._tokens, self.body = desk, model, tokens, body
+    def __init__(self, desk: Desk, model: str, tokens: bool) -> None:
+        self._desk, self._model, self._tokens = desk, model, tokens
 
     def settle(self, usage: Took | None, events: int) -> None:
         """Ends it, see `corral.gateway.gate.Ticket`."""
@@ -89,15 +91,16 @@ class Ticket:
 
     __slots__ = ("_account", "_admission", "_desk", "_key", "_model", "_tokens", "body", "saved")
 
-    def __init__(self, desk: Desk, key: Key, model: str, body: bytes, tokens: bool) -> None:
+    def __init__(self, desk: Desk, key: Key, model: str, tokens: bool) -> None:
         self._desk = desk
         self._key = key
         self._model = model
         self._tokens = tokens  # it makes the model read or write
         self._account: Account | None = None
         self._admission: Admission | None = None
-        self.body = body
-        """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none."""
+        self.body: bytes | None = None
+        """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none. None:
+        as it came."""
         self.saved: asyncio.Future[None] | None = None
         """To be awaited, where it is there, before anything is sent: what this may spend is not written down yet."""
 
@@ -156,6 +159,7 @@ class AccessGate:
         self._insecure = insecure
         self.recorder = recorder or Recorder()
         self._known = _Known(None)
+        self._free: tuple[dict[str, Unbounded], dict[str, Unbounded]] = ({}, {})  # by model; those that take tokens
 
     # Who it is.
 
@@ -274,8 +278,8 @@ class AccessGate:
         tokens = sizes.takes_tokens(exchange.method, exchange.path)
         key = caller.key
         if key is None:
-            return Unbounded(self._desk, model, body, tokens) if tokens or not exchange.inner else None
-        ticket = Ticket(self._desk, key, model, body, tokens)
+            return self._unbounded(model, tokens) if tokens or not exchange.inner else None
+        ticket = Ticket(self._desk, key, model, tokens)
         known = self._settings().models.get(model)
         if not key.may_use((model, *known.aliases) if known is not None else (model,)):
             raise Forbidden(
@@ -290,6 +294,14 @@ class AccessGate:
         if (each := ticket._admission.each) is not None:
             ticket.body = sizes.limited(body, each)
         return ticket
+
+    def _unbounded(self, model: str, tokens: bool) -> Unbounded:
+        of_kind = self._free[tokens]
+        if (found := of_kind.get(model)) is None:
+            if len(of_kind) >= _MODELS:  # many that were asked for once
+                of_kind.clear()
+            found = of_kind[model] = Unbounded(self._desk, model, tokens)
+        return found
 
 
 class Admitted(Recordable, Protocol):

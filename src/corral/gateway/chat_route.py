@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from corral.config.settings import ModelSettings
 from corral.errors import NotJson, Unparsed
 from corral.gateway import request_ids
-from corral.gateway.dialects import chat
+from corral.gateway.dialects import chat, for_vllm
 from corral.gateway.dialects.chain import Chain, Unchanged
 from corral.gateway.dialects.dialect import Translate, Translation
 from corral.gateway.dialects.prepare import Prepared, bare, is_plain, prepared
@@ -36,10 +36,10 @@ class Chat:
     def __init__(self, host: Host, proxy: Proxy, traits: Traits) -> None:
         self._host, self._proxy, self._traits = host, proxy, traits
 
-    def relays(self, model: ModelSettings, body: bytes) -> bool:
-        """Whether a request and its answer go through as they are."""
+    def relays(self, model: ModelSettings, body: bytes, members: Collection[str] | None = None) -> bool:
+        """Whether a request and its answer go through as they are. `members` are the body's keys, where known."""
         style = self._traits.known(model)
-        return style is not None and style.cleaner == "none" and is_plain(body)
+        return style is not None and style.cleaner == "none" and is_plain(body, members)
 
     async def answer(self, exchange: Exchange, body: bytes) -> None:
         """OpenAI's route. Raises as `Proxy.infer` does."""
@@ -83,6 +83,9 @@ class Chat:
     async def count(self, exchange: Exchange, model: ModelSettings, request: dict[str, Any]) -> int:
         """How many tokens the prompt of a chat request has, as its own engine counts them. Raises as `ask` does."""
         ready = prepared({**request, "model": model.name}, await self._traits.of(model), model.parallel)
+        if model.engine == "vllm":
+            counted = await self._question(exchange, model, b"/tokenize", for_vllm.counting(ready.request))
+            return int(counted.get("count") or 0)
         rendered = await self._question(exchange, model, b"/apply-template", ready.request)
         prompt = {"content": rendered.get("prompt", ""), "add_special": True, "parse_special": True}
         found = await self._question(exchange, model, b"/tokenize", prompt)
@@ -109,6 +112,11 @@ class Chat:
     ) -> None:
         """`same`: the request's own bytes, where nothing in it is to be changed."""
         exchange.extra = [*exchange.extra, *ready.headers]
+        if model.engine == "vllm" and not same:
+            shaped, ignored = for_vllm.shaped(ready.request)
+            ready = ready._replace(request=shaped)
+            if ignored:
+                exchange.extra = [*exchange.extra, (b"x-corral-ignored-options", ", ".join(ignored).encode())]
 
         async def send(request: dict[str, Any], body: bytes = b"") -> None:
             await self._proxy.forward(

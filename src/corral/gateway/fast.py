@@ -83,14 +83,14 @@ class Listening(Protocol):
 class Plan:
     """What is the same for all requests with one head."""
 
-    __slots__ = ("callers", "fast", "path", "request_id", "request_lines", "resumes", "route", "target")
+    __slots__ = ("callers", "fast", "means", "path", "request_id", "request_lines", "resumes", "route", "target")
 
     def __init__(self, fast: Fast, route: Route, head: Head) -> None:
-        self.fast, self.route, self.path = fast, route, head.path
+        self.fast, self.means, self.route, self.path = fast, fast.means, route, head.path
         self.callers: dict[str, tuple[object, Caller | None]] = {}  # those let in with this head, by their address
         self.target = head.raw_path + b"?" + head.query if head.query else head.raw_path
         self.resumes = self.target in TARGETS
-        self.request_id = fields.sane_id(fields.first(head.fields, b"x-request-id"))
+        self.request_id = fields.sane_id(fields.first(head.fields, b"x-request-id")) or b""
         up = fields.upward(head.fields, b"", identity=True)[:-1]  # without the request's id
         self.request_lines = b"POST %b HTTP/1.1\r\nhost: localhost\r\n%b" % (self.target, as_lines(up))
 

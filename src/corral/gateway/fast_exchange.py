@@ -16,6 +16,7 @@ from corral.gateway.begun import Begun
 from corral.gateway.count import asking
 from corral.gateway.fast import MOST_ADDRESSES, Plan
 from corral.gateway.fast_heads import Answer, as_lines
+from corral.gateway.fast_stream import FastStream
 from corral.gateway.gate import Gate, Ticket
 from corral.gateway.head import Head
 from corral.gateway.link import Link, connect_now
@@ -23,7 +24,6 @@ from corral.gateway.passage import Passage, chunks_without_count
 from corral.gateway.peek import glance, peek, splice
 from corral.gateway.relay import HELD_BYTES
 from corral.gateway.request_ids import new_request_id
-from corral.gateway.sent import Sent
 from corral.gateway.usage import usage_of
 from corral.gateway.wire import Link as Client
 from corral.gateway.wire import WireExchange, Work
@@ -39,37 +39,35 @@ _CLOSES = b"connection: close\r\n\r\n"
 log = logging.getLogger("corral.gateway")
 
 
-class FastExchange(WireExchange):
-    """One request on one connection. It has no task as long as it is on the fast path."""
+class FastExchange(WireExchange, Pulse):
+    """One request on one connection, which is its own pulse. It has no task as long as it is on the fast path."""
 
     # What is set for each request, also of what it inherits: in a slot that costs a tenth of what it does elsewhere.
     __slots__ = (
         "_answer", "_body", "_chunked", "_engine", "_filled", "_got", "_head_read", "_held", "_hides", "_kept", "_link",
-        "_missing", "_model", "_passage", "_pieces", "_plan", "_pulse", "_request_id", "_sent", "_stream", "_ticket",
-        "caller", "ended", "entered", "events", "gone", "path", "started", "task", "watched",
+        "_missing", "_model", "_pieces", "_plan", "_request_id", "_streaming", "_ticket", "caller", "ended", "entered",
+        "events", "gone", "path", "started", "task", "watched",
     )  # fmt: skip
     method = "POST"
     whole = True
-    _pulse: Pulse
     _pieces: list[bytes]
 
     def __init__(self, link: Client, head: Head, plan: Plan) -> None:
         self._link, self._head_read, self._plan = link, head, plan
         self.task = self.watched = self.caller = None
         self.ended = self.started = self.entered = self.events = self.gone = self._chunked = self._filled = False
-        self._held: Held | None = None  # while an engine works for it, and so are the next three
+        self._held: Held | None = None  # while an engine works for it, and so are the next two
         self._engine: Link | None = None
         self._ticket: Ticket | None = None
-        self._kept = False  # the engine's connection had a request before
         self._answer: Answer | None = None
-        self._passage: Passage | None = None  # of a stream that has begun to go out
-        self._sent: Sent | None = None  # what of it has
+        self._streaming: FastStream | None = None  # once a stream has begun to go out
+        self._body = self._got = b""  # the latter: of the answer, as long as nothing was made of it
+        self._request_id = plan.request_id
+        self._kept = False  # the engine's connection had a request before
         self._hides = False  # the engine was asked for its count, and the client did not ask
-        self._stream = False
-        self._got = b""  # of the answer, as long as nothing was made of it
-        self._missing = 0  # of a plain answer
-        self._body = self._request_id = b""
-        self._model = ""
+        self._missing = self.chunks = 0  # the former: of a plain answer
+        self.judged = True
+        self.held = self.answered = False
 
     def fill(self, length: int) -> None:
         """Makes it an exchange like any other: whoever has the whole body in hand mostly needs nothing of that."""
@@ -80,7 +78,7 @@ class FastExchange(WireExchange):
             self.dialect = self._plan.route.dialect
 
     def _id(self) -> bytes:
-        found = self._request_id = self._request_id or self._plan.request_id or new_request_id()
+        found = self._request_id = self._request_id or new_request_id()
         return found
 
     # The request.
@@ -95,9 +93,9 @@ class FastExchange(WireExchange):
         try:
             sent = self._send_up(body)
         except CorralError as error:
-            self._fail(error)
+            self.failed(error)
         except Exception as error:  # noqa: BLE001 - its client must hear of it
-            self._bug(error)
+            self.bug(error)
         else:
             if not sent:
                 self._run()
@@ -105,45 +103,45 @@ class FastExchange(WireExchange):
     def _send_up(self, body: bytes) -> bool:
         """False when it has to take the other way, and nothing is held. Raises CorralError."""
         plan = self._plan
-        fast = plan.fast
-        means = fast.means
+        fast, means, route = plan.fast, plan.means, plan.route
         gate = means.gate
         if gate is not None:
             self._enter(gate)
         if (seen := glance(body)) is None:
             return False
-        named, stream = seen
+        named, stream, members = seen
         if (found := fast.resolve(named)) is None or len(body) > fast.most_bytes:
             return False
-        if plan.route.plain is not None and not plan.route.plain(found, body):
+        if route.plain is not None and not route.plain(found, body, members):
             return False
         model = found.name
-        held = means.leases.try_lease(model)
-        if held is None:
+        if (held := means.leases.try_lease(model)) is None:
             return False
         lease = held.lease
-        engine = None
-        if means.conversations is None or not means.conversations.wanted(lease):
-            engine = means.pool.take(lease.endpoint)
-            if engine is not None:
-                self._kept = True
-            else:
-                engine = connect_now(lease.endpoint)
-        if engine is None:
+        if means.conversations is not None and means.conversations.wanted(lease):
             held.give_back()
             return False
-        self._held, self._engine, self._model, self._stream = held, engine, model, stream
-        self._pulse = means.pulses.begin(lease.unit, len(body), judged=True, stream=stream)
+        if (engine := means.pool.take(lease.endpoint)) is not None:
+            self._kept = True
+        elif (engine := connect_now(lease.endpoint)) is None:
+            held.give_back()
+            return False
+        self._held, self._engine, self._model = held, engine, model
+        self.unit, self.prompt_bytes, self.stream = lease.unit, len(body), stream
+        means.pulses.begins(self)
         if model != named:
-            body = self._body = splice(body, peek(body), model)
+            body = splice(body, peek(body), model)
         if gate is not None and (ticket := gate.admit(self, model, body)) is not None:
             self._ticket = ticket
-            body = self._body = ticket.body
+            if ticket.body is not None:
+                body = ticket.body
             if stream and model in means.silent and (asked := asking(body)) is not None:
-                self._hides, self._body = True, asked
+                self._hides, body = True, asked
             if ticket.saved is not None:
+                self._body = body
                 self._later(engine)
                 return True
+        self._body = body
         engine.receiver = self
         engine.send(*self._request())
         if not self._kept:
@@ -177,50 +175,40 @@ class FastExchange(WireExchange):
 
     def received(self, data: bytes) -> None:
         try:
-            if (passage := self._passage) is not None:
-                self._pulse.chunks += 1
-                out = passage.feed(data)
-                if self._hides:
-                    out = chunks_without_count(out)
-                if out and (sent := self._sent) is not None:
-                    sent.keep(out)
-                if passage.done or (out and not self._link.transmit(out)):
-                    self._pass(passage, out)
-            elif self._missing:
+            if self._missing:
                 self._more(data)
             elif self._got:
                 self._begins(self._got + data)
             else:
-                answer, length, end = self._plan.fast.means.answers.find(data)
+                answer, length, end = self._plan.means.answers.find(data)
                 if answer is not None and not answer.events and len(data) - end == length:
-                    self._pulse.chunks += 1
+                    self.chunks += 1
                     self._whole(answer, data[end:], False)
                 else:
                     self._begins(data)
         except CorralError as error:
-            self._fail(error)
+            self.failed(error)
         except Exception as error:  # noqa: BLE001 - its client must hear of it
-            self._bug(error)
+            self.bug(error)
 
     def lost(self, *, broken: bool) -> None:
-        head_came = self._answer is not None
+        head_came, streaming = self._answer is not None, self._streaming
         if head_came:
             error = upstream.gone("the engine's connection ended before its answer did", sent_any=True)
         else:
             error = upstream.gone("the engine closed the connection without an answer")
-        if self.started and self._sent is None:
-            self._fail(error)
+        if streaming is not None and streaming.sent is None:
+            self.failed(error)
         elif self._kept and not head_came:
             assert self._held is not None
-            request = self._request()
-            self._go_on(upstream.anew(self._held.lease.endpoint, request, self._plan.fast.means.pool))
+            self._go_on(upstream.anew(self._held.lease.endpoint, self._request(), self._plan.means.pool))
         else:
             self._go_on(upstream.failed(error))
 
     # The answer.
 
     def _begins(self, data: bytes) -> None:
-        answer, length, end = self._plan.fast.means.answers.find(data)
+        answer, length, end = self._plan.means.answers.find(data)
         if end < 0:
             self._got = data
             return
@@ -233,51 +221,70 @@ class FastExchange(WireExchange):
             self._missing = length
             if end < len(data) or not length:
                 self._more(data[end:])
-            return
-        if end == len(data):
-            self._got = data
-            return
-        # As long as no event is whole, all of it is looked at again.
-        passage = Passage()
-        self._pulse.chunks += 1
-        out = passage.feed(data[end:])
-        if b'"error"' in out[:80]:
-            self._adopt(data)  # perhaps it says that the engine has to be replaced
-        elif not (out := chunks_without_count(out) if self._hides else out):
+        elif end == len(data):
             self._got = data
         else:
-            self._got = b""
-            self._pulse.stream = True
-            self.started = self.events = self._chunked = True
-            self._passage = passage
-            if self._plan.resumes:
-                self._sent = Sent(framed=True)
-                self._sent.keep(out)
-            last = _LAST if self._link.keep_alive else _CLOSES
-            out = b"%b%btransfer-encoding: chunked\r\n%b%b" % (*self._head(answer), last, out)
-            if passage.done or not self._link.transmit(out):
-                self._pass(passage, out)
+            self._streams(answer, data, end)
 
-    def _pass(self, passage: Passage, out: bytes) -> None:
-        """`out` is the last piece, and not sent yet; or it was, and the client is behind."""
+    def _streams(self, answer: Answer, data: bytes, end: int) -> None:
+        """An event stream, of which the first event may be there. As long as none is, all of it is looked at again."""
+        passage = Passage()
+        self.chunks += 1
+        first = passage.feed(data[end:])
+        if b'"error"' in first[:80]:
+            self._adopt(data)  # perhaps it says that the engine has to be replaced
+            return
+        out = chunks_without_count(first) if self._hides else first
+        if not out:
+            self._got = data
+            return
+        self._got = b""
+        self.stream = self.started = self.events = self._chunked = True
+        link, engine = self._link, self._engine
+        assert engine is not None
+        streaming = FastStream(self, link, passage, hides=self._hides, resumes=self._plan.resumes)
+        self._streaming = engine.receiver = streaming
+        streaming.keep(first)
+        last = _LAST if link.keep_alive else _CLOSES
+        out = b"%b%btransfer-encoding: chunked\r\n%b%b" % (*self._head(answer), last, out)
         if passage.done:
-            self._link.transmit(out)
-            self.ended = True
-            self._over(passage.tail if self._pulse.learns or self._ticket is not None else b"", passage.surplus)
-        else:
-            self._pulse.held = True
-            assert self._engine is not None
-            self._engine.pause()
+            self.stream_ended(streaming, out)
+        elif not link.transmit(out):
+            self.hold()
+
+    def hold(self) -> None:
+        """The client is behind: the engine has to wait."""
+        self.held = True
+        assert self._engine is not None
+        self._engine.pause()
 
     def resumed(self) -> None:
         """The client takes more again."""
         if self._engine is not None and self._held is not None:
-            self._pulse.held = False
+            self.held = False
             self._engine.listen()
+
+    def stream_ended(self, streaming: FastStream, out: bytes) -> None:
+        """`out` is the last piece, and not sent yet."""
+        if out:
+            self._link.transmit(out)
+        self.ended = True
+        held, means = self._held, self._plan.means
+        ticket, self._ticket = self._ticket, None
+        assert held is not None
+        usage, end, failed = streaming.took()
+        if failed:
+            Tries(means.leases, True).ended(held.lease, streaming.end)
+        if ticket is not None:
+            if not self._hides and not failed:
+                means.silent.ended(self._model, told=usage is not None)
+            said = sent.read().tokens if usage is None and (sent := streaming.told()) is not None else 0
+            ticket.settle(usage, max(said, self.chunks))
+        self._over(end, streaming.surplus)
 
     def _more(self, data: bytes) -> None:
         """A piece of a plain answer, which goes out as a whole."""
-        self._pulse.chunks += 1
+        self.chunks += 1
         left = self._missing - len(data)
         if left > 0:
             self._pieces.append(data)
@@ -295,57 +302,52 @@ class FastExchange(WireExchange):
         last = _LAST if link.keep_alive else _CLOSES
         link.transmit(b"%bcontent-length: %d\r\n%b%b%b" % (before, len(body), own, last, body))
         self.ended = True
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.settle(usage_of(body), self.chunks)
         self._over(body, surplus)
 
     def _head(self, answer: Answer) -> tuple[bytes, bytes]:
         """The head of the answer but for its last lines: our own fields come after a length, as everywhere."""
         assert self._held is not None
-        before = self._plan.fast.means.before(answer, self._link.standing_fields(), self._held.lease)
+        before = self._plan.means.before(answer, self._link.standing_fields(), self._held.lease)
         return before, as_lines(self.extra) if self._filled else b"x-request-id: %b\r\n" % self._request_id
 
     def _over(self, end: bytes, surplus: bool) -> None:
-        """The answer went out as a whole; `end` is that of the engine's."""
-        engine, held, pulse, answer = self._engine, self._held, self._pulse, self._answer
+        """The answer went out as a whole, and is settled; `end` is that of the engine's."""
+        engine, held, answer, means = self._engine, self._held, self._answer, self._plan.means
         assert engine is not None and held is not None and answer is not None
-        means, endpoint = self._plan.fast.means, held.lease.endpoint
         self._engine = self._held = None
-        pulse.whole = True
-        if pulse.learns:
-            means.pulses.learn(pulse, end)
-        if (passage := self._passage) is not None and passage.says(b'"error"'):
-            Tries(means.leases, True).ended(held.lease, passage.tail)
         if surplus or not answer.keeps or engine.sending:
             engine.close()
         elif answer.events:
-            means.pool.give_streamed(endpoint, engine)
+            means.pool.give_streamed(held.lease.endpoint, engine)
         else:
-            means.pool.give(endpoint, engine)
-        means.pulses.end(pulse)
-        if self._ticket is not None:
-            usage = usage_of(end)
-            if passage is not None and not self._hides and not passage.says(b'"error"'):
-                means.silent.ended(self._model, told=usage is not None)
-            said = self._sent.read().tokens if usage is None and self._sent is not None else 0
-            self._ticket.settle(usage, max(said, pulse.chunks))
+            means.pool.give(held.lease.endpoint, engine)
+        self.answered = True
+        if self.learns:
+            means.pulses.learn(self, end)
+        means.pulses.end(self)
         held.give_back()
         self._link.done(self)
 
     # What ends it early.
 
     def _release(self) -> None:
-        held = self._held
-        if self._engine is not None:
-            self._engine.close()
+        held, engine = self._held, self._engine
+        if engine is not None:
+            engine.close()
         self._engine = self._held = None
         if held is None:
             return
-        self._plan.fast.means.pulses.end(self._pulse)
+        self._plan.means.pulses.end(self)
         if self._ticket is not None:
-            passage = self._passage
+            usage, said = None, 0
+            if (streaming := self._streaming) is not None:
+                usage, _, _ = streaming.took()
+                said = sent.read().tokens if (sent := streaming.told()) is not None else 0
             # The engine may have read all of the prompt, even where nothing came of it.
-            usage = usage_of(passage.tail) if passage is not None else None
-            said = self._sent.read().tokens if self._sent is not None else 0
-            self._ticket.settle(usage, max(said, self._pulse.chunks, 1))
+            self._ticket.settle(usage, max(said, self.chunks, 1))
         held.give_back()
 
     def client_left(self) -> None:
@@ -361,22 +363,24 @@ class FastExchange(WireExchange):
             super().interrupt(error)
         elif not self.ended and not self.gone and self.interruption is None:
             self.interruption = error
-            self._fail(error)
+            self.failed(error)
 
     def fail(self, error: CorralError, *, broken: bool = False) -> None:
         super().fail(error, broken=broken)
         if self.task is None:
             self._link.run(self)  # it has begun to come, and so is filled
 
-    def _fail(self, error: CorralError) -> None:
+    def failed(self, error: CorralError) -> None:
+        """It ends with `error`, as far as its client can still be told."""
         error = error.with_traceback(None)  # its frames hold the body
         self._release()
         if not self.gone and not self.ended:
             self._run(lambda exchange: self._plan.fast.app.refuse(exchange, error))
 
-    def _bug(self, error: Exception) -> None:
+    def bug(self, error: Exception) -> None:
+        """As `failed`, for what should not have happened."""
         log.error("%s %s failed", self.method, self.path, exc_info=error)
-        self._fail(Bug(f"an internal error: {type(error).__name__}", hint="please report it, with Corral's log"))
+        self.failed(Bug(f"an internal error: {type(error).__name__}", hint="please report it, with Corral's log"))
 
     # What goes on in a task.
 
@@ -389,7 +393,7 @@ class FastExchange(WireExchange):
     def _later(self, engine: Link) -> None:
         """It has to wait before it may be sent."""
         assert self._held is not None
-        endpoint, pool = self._held.lease.endpoint, self._plan.fast.means.pool
+        endpoint, pool = self._held.lease.endpoint, self._plan.means.pool
         pool.give(endpoint, engine)
         self._go_on(upstream.ask(endpoint, self._request(), pool))
 
@@ -397,14 +401,15 @@ class FastExchange(WireExchange):
         """The answer is not plain."""
         engine, held = self._engine, self._held
         assert engine is not None and held is not None
-        self._go_on(upstream.adopt(held.lease.endpoint, engine, data, self._plan.fast.means.pool), engine)
+        self._go_on(upstream.adopt(held.lease.endpoint, engine, data, self._plan.means.pool), engine)
 
     def _go_on(self, asking: AbstractAsyncContextManager[upstream.Response], engine: Link | None = None) -> None:
-        held, ticket = self._held, self._ticket
+        held, ticket, streaming = self._held, self._ticket, self._streaming
         assert held is not None
+        sent = streaming.told() if streaming is not None else None
         self.begun = Begun(
-            self._model, self._plan.target, self._body, self._stream, held, self._pulse, ticket, asking, engine,
-            self._sent, self._hides,
+            self._model, self._plan.target, self._body, self.stream, held, self, ticket, asking, engine, sent,
+            self._hides,
         )  # fmt: skip
         self._held = self._engine = self._ticket = None
         self._got = b""
@@ -414,4 +419,4 @@ class FastExchange(WireExchange):
         """The task has ended."""
         if (begun := self.begun) is not None:  # before it began
             self.begun = None
-            begun.drop(self._plan.fast.means.pulses)
+            begun.drop(self._plan.means.pulses)

@@ -40,10 +40,11 @@ class Caller(Protocol):
 
 
 class Ticket(Protocol):
-    """One admitted request: what was set aside for it, until `settle` says what it took."""
+    """What was set aside for an admitted request, until `settle` says what it took."""
 
-    body: bytes
-    """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none."""
+    body: bytes | None
+    """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none. None:
+    as it came."""
     saved: asyncio.Future[None] | None
     """To be awaited before anything is sent, where it is there: what this may spend is not written down yet. Raises
     StoreError."""

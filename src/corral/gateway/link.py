@@ -37,10 +37,11 @@ class Receiver(Protocol):
 class Link:
     """A connected socket. Everything runs in the event loop in which it was made."""
 
-    __slots__ = ("_fd", "_listening", "_loop", "_sock", "_unsent", "closed", "idle_since", "receiver")
+    __slots__ = ("_fd", "_listening", "_loop", "_recv", "_sock", "_unsent", "closed", "idle_since", "receiver")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._recv = sock.recv
         self._fd = sock.fileno()
         self._loop = asyncio.get_running_loop()
         self._listening = False
@@ -94,14 +95,14 @@ class Link:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(_READ_BYTES)
+            data = self._recv(_READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             self._ended(broken=True)
             return
-        if data and self.receiver is not None:
-            self.receiver.received(data)
+        if data and (receiver := self.receiver) is not None:
+            receiver.received(data)
         else:
             self._ended(broken=bool(data))
 
@@ -132,31 +133,42 @@ class Link:
 class _Idle:
     """Listens to a connection that had a stream."""
 
-    __slots__ = ("_key", "_link", "_pool")
+    __slots__ = ("_kept", "_link", "_pool")
 
-    def __init__(self, pool: Pool, key: str, link: Link) -> None:
-        self._pool, self._key, self._link = pool, key, link
+    def __init__(self, pool: Pool, kept: _Kept, link: Link) -> None:
+        self._pool, self._kept, self._link = pool, kept, link
 
     def received(self, data: bytes) -> None:
         """Nobody asked: the next request would take it for its answer."""
         self._link.close()
 
     def lost(self, *, broken: bool) -> None:
-        self._pool.distrust(self._key)
+        self._pool.distrust(self._kept)
+
+
+class _Kept:
+    """The connections to one engine that wait."""
+
+    __slots__ = ("key", "links")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.links: list[Link] = []
 
 
 class Pool:
     """Links without a request, by engine, the one used last first."""
 
     def __init__(self) -> None:
-        self._idle: dict[str, list[Link]] = {}
+        self._idle: dict[str, _Kept] = {}
         self._closers: dict[str, None] = {}  # engines that close connections after streams
-        self._last: tuple[Endpoint | None, str] = (None, "")  # the endpoint looked for last, and its key
+        self._last: tuple[Endpoint | None, _Kept] = (None, _Kept(""))  # the endpoint looked for last, and what it has
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, endpoint: Endpoint) -> Link | None:
         """A link that was open when it was last heard of; the engine may close it at any time."""
-        links = self._idle.get(self._key(endpoint))
+        last = self._last
+        links = (last[1] if last[0] is endpoint else self._of(endpoint)).links
         while links:
             link = links.pop()
             if not link.closed:
@@ -165,10 +177,9 @@ class Pool:
 
     def give(self, endpoint: Endpoint, link: Link) -> None:
         """Keeps `link` for a while. It is ours from now on."""
+        last = self._last
+        links = (last[1] if last[0] is endpoint else self._of(endpoint)).links
         link.receiver = None
-        key = self._key(endpoint)
-        if (links := self._idle.get(key)) is None:
-            links = self._idle[key] = []
         if link.closed or len(links) >= MAX_IDLE:
             link.close()
             return
@@ -181,56 +192,61 @@ class Pool:
     def give_streamed(self, endpoint: Endpoint, link: Link) -> None:
         """As `give`, after a stream. An engine that closes such a connection although it said it would keep it is not
         believed a second time: a fresh one is made ready instead, as long as none is."""
-        key = _key(endpoint)
-        if key in self._closers:
+        kept = self._of(endpoint)
+        if kept.key in self._closers:
             link.close()
             self.make_ready(endpoint)
             return
         self.give(endpoint, link)
         if not link.closed:
-            link.receiver = _Idle(self, key, link)
+            link.receiver = _Idle(self, kept, link)
 
     def make_ready(self, endpoint: Endpoint) -> None:
         """Opens a connection for the next request, unless one waits for it already."""
-        if any(not link.closed for link in self._idle.get(_key(endpoint), ())):
+        if any(not link.closed for link in self._of(endpoint).links):
             return
         if (link := connect_now(endpoint)) is not None:
             self.give(endpoint, link)
 
-    def distrust(self, key: str) -> None:
-        self._closers[key] = None
+    def distrust(self, kept: _Kept) -> None:
+        self._closers[kept.key] = None
         if len(self._closers) > MAX_CLOSERS:
             del self._closers[next(iter(self._closers))]
 
     def close(self) -> None:
         """Closes what is idle; what is in use may still be given back, and is kept as before."""
-        for links in self._idle.values():
-            for link in links:
+        for kept in self._idle.values():
+            for link in kept.links:
                 link.close()
-        self._idle.clear()
+            kept.links.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _key(self, endpoint: Endpoint) -> str:
+    def _of(self, endpoint: Endpoint) -> _Kept:
+        """What is kept for `endpoint`. Requests of one lease, which are most in a row, all have the same object."""
         last = self._last
         if last[0] is endpoint:
             return last[1]
         key = _key(endpoint)
-        self._last = endpoint, key
-        return key
+        if (kept := self._idle.get(key)) is None:
+            kept = self._idle[key] = _Kept(key)
+        self._last = endpoint, kept
+        return kept
 
     def _look(self) -> None:
         self._timer = None
         oldest = clock.monotonic() - IDLE_S
-        for key, links in list(self._idle.items()):
-            for link in links:
+        some = False
+        for key, kept in list(self._idle.items()):
+            for link in kept.links:
                 if link.idle_since < oldest:
                     link.close()
-            self._idle[key] = left = [link for link in links if not link.closed]
-            if not left:
+            kept.links[:] = [link for link in kept.links if not link.closed]
+            some = some or bool(kept.links)
+            if not kept.links and kept is not self._last[1]:
                 del self._idle[key]
-        if self._idle:
+        if some:
             self._timer = asyncio.get_running_loop().call_later(IDLE_S / 2, self._look)
 
 

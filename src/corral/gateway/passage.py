@@ -8,8 +8,6 @@ and put into chunks of our own, so that the client never has a part of an event 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable
 
 from corral.errors import CallerError, EngineError
 from corral.gateway.chunks import Chunks
@@ -18,20 +16,18 @@ from corral.gateway.sse import Splitter
 
 LAST_CHUNK = b"0\r\n\r\n"
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
-_KEPT = 4
 
 
 class Passage:
     """Give it the body's bytes with `feed`; `done` once the body is whole."""
 
-    __slots__ = ("_chunks", "_splitter", "_tail", "done", "surplus")
+    __slots__ = ("_chunks", "_splitter", "done", "surplus")
 
     def __init__(self) -> None:
         self.done = False
         self.surplus = False  # more came than belongs to the body
         self._chunks: Chunks | None = None  # while something has to be taken apart
         self._splitter: Splitter | None = None
-        self._tail: deque[bytes] = deque(maxlen=_KEPT)  # the last pieces that went out, whole chunks each
 
     def feed(self, data: bytes) -> bytes:
         """What may go out now, in chunks; empty when no event is whole yet.
@@ -39,23 +35,13 @@ class Passage:
         Raises EngineError for what is no chunk, and when an event grows beyond the bound.
         """
         if self._chunks is None:
-            if _is_one(data) or self._is_whole(data):
-                self._tail.append(data)
+            # Mostly one chunk that ends where an event does, its size written plainly.
+            if data.endswith(b"\n\n\r\n") and data.startswith(b"%x\r\n" % (len(data) - data.find(b"\r", 0, 9) - 4)):
+                return data
+            if self._is_whole(data):
                 return data
             self._chunks, self._splitter = Chunks(), self._splitter or Splitter(tail_bytes=0)
-        out = self._apart(data)
-        if out:
-            self._tail.append(out)
-        return out
-
-    def says(self, words: bytes) -> bool:
-        """Whether `words` may be in the end of what went out."""
-        return any(words in piece for piece in self._tail)
-
-    @property
-    def tail(self) -> bytes:
-        """The end of the events that went out."""
-        return _unframed(self._tail)
+        return self._apart(data)
 
     def _is_whole(self, data: bytes) -> bool:
         """Whether `data` is whole chunks that end where an event does."""
@@ -94,28 +80,18 @@ class Passage:
         return in_chunk(whole)
 
 
-def _is_one(data: bytes) -> bool:
-    """Whether `data` is one chunk that ends where an event does, its size written plainly: what mostly comes."""
-    end = data.find(b"\r", 0, 9)
-    if end <= 0 or not data.endswith(b"\n\n\r\n"):
-        return False
-    size = len(data) - end - 4
-    return data.startswith(b"%x\r\n" % size)
-
-
 def chunks_without_count(data: bytes) -> bytes:
     """What `Passage.feed` gave, without the event that is there because we asked for it; mostly it is not there."""
     if b'"usage"' not in data:
         return data
     last = LAST_CHUNK if data.endswith(LAST_CHUNK) else b""
-    return in_chunk(without_count(_unframed((data,)))) + last
+    return in_chunk(without_count(unframed(data))) + last
 
 
-def _unframed(chunked: Iterable[bytes]) -> bytes:
+def unframed(chunked: bytes) -> bytes:
+    """What is in whole chunks, such as `Passage.feed` gives."""
     pieces: list[bytes] = []
-    chunks = Chunks()
-    for piece in chunked:
-        chunks.feed(piece, pieces)
+    Chunks().feed(chunked, pieces)
     return b"".join(pieces)
 
 

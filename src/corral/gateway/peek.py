@@ -92,9 +92,9 @@ def peek(body: bytes) -> Peeked:
         raise NotJson(f"the body is not JSON: {exc}", hint="use null, or a number") from exc
 
 
-def glance(body: bytes) -> tuple[str | None, bool] | None:
-    """The model that a small body names, and whether it wants a stream; None when it is anything but plain, and `peek`
-    has to tell what it is."""
+def glance(body: bytes) -> tuple[str | None, bool, dict[str, Any]] | None:
+    """The model that a small body names, whether it wants a stream, and its members (what their values are made of is
+    of no use); None when it is anything but plain, and `peek` has to tell what it is."""
     try:
         text = body.decode()
         pairs, end = _scan_pairs(text, 0)
@@ -106,7 +106,7 @@ def glance(body: bytes) -> tuple[str | None, bool] | None:
     model = members.get("model")
     if len(members) != len(pairs) or not (model is None or type(model) is str):
         return None
-    return model, members.get("stream") is True
+    return model, members.get("stream") is True, members
 
 
 def _quick(body: bytes) -> Peeked | None:

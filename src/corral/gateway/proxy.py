@@ -118,7 +118,7 @@ class Proxy:
             ticket, hides = begun.ticket, begun.hides
         else:
             ticket = self._gate.admit(exchange, model, body) if self._gate is not None else None
-            if ticket is not None:
+            if ticket is not None and ticket.body is not None:
                 body = ticket.body
         try:
             if stream and ticket is not None and begun is None and model in self.silent:
@@ -161,7 +161,7 @@ class Proxy:
                                 told = going.told_by(told)
                             passing = Passing(lease, going, waiting, hides=hides)
                             end = await Relay(exchange, lease, tries, response, pulse, told, passing).run()
-                            pulse.whole = True
+                            pulse.answered = True
                             if stream:
                                 tries.ended(lease, end)
                             if pulse.learns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -59,7 +59,7 @@ class Route:
     large: bool = False  # takes bodies up to the configured bound, not only small ones
     piecewise: bool = False  # its handler reads the body itself, as it comes
     direct: bool = False  # its body goes to an engine of the model that it names, under the same path
-    plain: Callable[[ModelSettings, bytes], bool] | None = None  # which bodies for which models; None = all
+    plain: Callable[[ModelSettings, bytes, Collection[str]], bool] | None = None  # which bodies, with their keys
     local: bool = False  # answers on unix sockets only
     scope: Scope | None = "admin"  # what a key must be good for; None = nothing
     dialect: Dialect = OPENAI

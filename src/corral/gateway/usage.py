@@ -19,6 +19,9 @@ _PLAIN = re.compile(
     rb',"total_tokens":%b(?:,"prompt_tokens_details":\{"cached_tokens":%b\})?\}' % ((_COUNT,) * 6)
 )
 """As llama.cpp and others write it: read without a reader of JSON, which takes four times as long."""
+_PLAIN_TIMINGS = re.compile(
+    rb'"timings":\{"cache_n":%b,"prompt_n":%b,(?:"prompt_[a-z_]+":[0-9.eE+-]+,)*"predicted_n":%b[,}]' % ((_COUNT,) * 3)
+)
 
 
 class Usage(NamedTuple):
@@ -38,7 +41,10 @@ def usage_of(end: bytes) -> Usage | None:
         details = found.get("prompt_tokens_details")
         cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
         return Usage(_count(found.get("prompt_tokens")), _count(found.get("completion_tokens")), cached)
-    if (found := _last(end, b'"timings"')) is not None:
+    if (at := end.rfind(b'"timings"')) >= 0 and (plain := _PLAIN_TIMINGS.match(end, at)) is not None:
+        cached, prompt, completion = map(int, plain.groups())
+        return Usage(prompt + cached, completion, cached)
+    if at >= 0 and (found := _last(end, b'"timings"')) is not None:
         cached = _count(found.get("cache_n"))
         return Usage(_count(found.get("prompt_n")) + cached, _count(found.get("predicted_n")), cached)
     return None

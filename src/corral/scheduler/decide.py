@@ -26,7 +26,7 @@ def step(state: Scheduling, event: Event, now: float) -> list[Command]:
     if type(event) is Asked:
         return _asked(state, event, now)
     if type(event) is Returned:
-        return give_back(state, event.waiter, event.model, now)
+        return [] if (held := state.places.get(event.model)) is None else give_back(state, event.waiter, held, now)
     out: list[Command] = []
     apply(state, event, now, out)
     _settle(state, now, out)
@@ -90,10 +90,9 @@ def _waits(state: Scheduling, place: Place, event: Asked, now: float) -> list[Co
     return out
 
 
-def give_back(state: Scheduling, waiter: int, unit: str, now: float) -> list[Command]:
-    """`step` of `Returned`."""
-    place = state.places.get(unit)
-    if place is None or (granted_at := place.leases.pop(waiter, None)) is None:
+def give_back(state: Scheduling, waiter: int, place: Place, now: float) -> list[Command]:
+    """`step` of `Returned`. `place` need not be one of the state's any more."""
+    if (granted_at := place.leases.pop(waiter, None)) is None:
         return []  # of a generation that ended meanwhile
     place.mean_hold_s += 0.2 * (now - granted_at - place.mean_hold_s)
     if not place.leases:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -25,12 +24,14 @@ class Lease(NamedTuple):
 
 
 class Held:
-    """A lease that was there at once. Whoever has it ends it with `give_back()`, exactly once."""
+    """A lease that was there at once."""
 
-    __slots__ = ("give_back", "lease")
+    __slots__ = ("lease",)
+    lease: Lease
 
-    def __init__(self, lease: Lease, give_back: Callable[[], None]) -> None:
-        self.lease, self.give_back = lease, give_back
+    def give_back(self) -> None:
+        """Ends it. Whoever has it calls this exactly once."""
+        raise NotImplementedError
 
 
 class Leases(Protocol):

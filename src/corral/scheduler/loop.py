@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -119,7 +118,7 @@ class Scheduler:
             unit, endpoint = self._units.endpoint(place.name)
             lease = Lease(model, unit, place.generation, endpoint, degraded=self.degraded(place.name))
             self._at_once[place.name] = lease
-        return Held(lease, partial(self._returned, waiter, place.name))
+        return _AtOnce(self, lease, place, waiter)
 
     def unit_gone(self, lease: Lease, why: str) -> None:
         """Notes that a unit dropped a connection. It gets no new work until the supervisor, which is told of its
@@ -414,14 +413,30 @@ class Scheduler:
         self._post(Ticked())
 
     def _returned(self, waiter: int, model: str) -> None:
-        if commands := give_back(self._state, waiter, model, clock.monotonic()):
+        if (place := self._state.places.get(model)) is not None:
+            self._given_back(waiter, place)
+
+    def _given_back(self, waiter: int, place: Place) -> None:
+        if commands := give_back(self._state, waiter, place, clock.monotonic()):
             self._obey(commands)
-        if self.on_idle is not None and (place := self._state.places.get(model)) is not None and not place.leases:
-            self.on_idle(model, place.generation)
+        if not place.leases and self.on_idle is not None and self._state.places.get(place.name) is place:
+            self.on_idle(place.name, place.generation)
 
 
 def _place_of(lease: Lease) -> str:
     return lease.unit.rpartition(".")[0] or lease.model
+
+
+class _AtOnce(Held):
+    """One that nobody had to wait for."""
+
+    __slots__ = ("_place", "_scheduler", "_waiter")
+
+    def __init__(self, scheduler: Scheduler, lease: Lease, place: Place, waiter: int) -> None:
+        self._scheduler, self.lease, self._place, self._waiter = scheduler, lease, place, waiter
+
+    def give_back(self) -> None:
+        self._scheduler._given_back(self._waiter, self._place)
 
 
 class _Held(AbstractAsyncContextManager[Lease]):

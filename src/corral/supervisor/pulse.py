@@ -25,17 +25,17 @@ _TIMINGS = re.compile(
 class Pulse:
     """One request at an engine. Whoever relays counts `chunks`, and says when it is the client that is slow."""
 
-    __slots__ = ("chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit", "whole")
+    __slots__ = ("answered", "chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit")
 
-    def __init__(self, unit: str, prompt_bytes: int, judged: bool, stream: bool, learns: bool) -> None:
+    def __init__(self, unit: str, prompt_bytes: int, judged: bool, stream: bool) -> None:
         self.unit = unit
         self.prompt_bytes = prompt_bytes
         self.judged = judged  # it should make progress; what goes to an engine's own routes may last as it likes
         self.stream = stream  # each token is a chunk; a plain answer comes in one piece at its end
-        self.learns = learns  # the end of its answer is wanted for `Pulses.learn`
+        self.learns = False  # the end of its answer is wanted for `Pulses.learn`
         self.chunks = 0  # pieces of the answer that came so far
         self.held = False  # the client takes no more for now
-        self.whole = False  # the answer has come to its end
+        self.answered = False  # the answer has come to its end
 
 
 class Rates:
@@ -81,17 +81,21 @@ class Pulses:
 
     def begin(self, unit: str, prompt_bytes: int, *, judged: bool, stream: bool = False) -> Pulse:
         """A request of `prompt_bytes` goes to `unit` now."""
-        traffic = self._by_unit.get(unit) or self.of(unit)
-        learns = judged and clock.monotonic() - traffic.rates.learned_at > LEARN_EVERY_S
-        pulse = Pulse(unit, prompt_bytes, judged, stream, learns)
-        traffic.running.add(pulse)
+        pulse = Pulse(unit, prompt_bytes, judged, stream)
+        self.begins(pulse)
         return pulse
+
+    def begins(self, pulse: Pulse) -> None:
+        """As `begin`, for who brings its own."""
+        traffic = self._by_unit.get(pulse.unit) or self.of(pulse.unit)
+        pulse.learns = pulse.judged and clock.monotonic() - traffic.rates.learned_at > LEARN_EVERY_S
+        traffic.running.add(pulse)
 
     def end(self, pulse: Pulse) -> None:
         """That request is over, however it ended."""
         if (traffic := self._by_unit.get(pulse.unit)) is not None:
             traffic.running.discard(pulse)
-            traffic.answered += pulse.whole
+            traffic.answered += pulse.answered
 
     def learn(self, pulse: Pulse, answer: bytes) -> None:
         """Takes the engine's own timings from the end of an answer. Nothing where there are none."""

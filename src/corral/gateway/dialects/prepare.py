@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from corral.errors import CallerError
@@ -14,12 +14,16 @@ from corral.gateway.dialects.reasoning.style import Style
 from corral.gateway.dialects.reasoning.tags import Cleaner
 from corral.gateway.dialects.reasoning.think import Think
 
-_SPECIAL = re.compile(rb'"(?:reasoning_effort|num_ctx|tool_choice|n|chat_template_kwargs)"\s*:')
+_SPECIAL = frozenset(("reasoning_effort", "num_ctx", "tool_choice", "n", "chat_template_kwargs"))
+_AS_KEY = re.compile(rb'"(?:%b)"\s*:' % "|".join(sorted(_SPECIAL)).encode())
 
 
-def is_plain(body: bytes) -> bool:
-    """Whether nothing in a request's JSON is `prepared`'s business: it can go to the engine as it is."""
-    return _SPECIAL.search(body) is None and b"|channel|" not in body
+def is_plain(body: bytes, members: Collection[str] | None = None) -> bool:
+    """Whether nothing in a request's JSON is `prepared`'s business: it can go to the engine as it is. `members` are the
+    keys of its object, where they are known; else it is what looks like one, however deep."""
+    if b"|channel|" in body:
+        return False
+    return _AS_KEY.search(body) is None if members is None else _SPECIAL.isdisjoint(members)
 
 
 class Prepared(NamedTuple):

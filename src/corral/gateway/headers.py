@@ -41,6 +41,7 @@ _NOT_UP = _HOP | {
 _NOT_DOWN = _HOP | {b"content-length", b"date", b"server", b"proxy-authenticate"}
 # llama.cpp lets every web page read its answers; who may read Corral's is not for an engine to say.
 _CORS = b"access-control-"
+_FORM = b"application/x-www-form-urlencoded"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 
 
@@ -63,6 +64,8 @@ def upward(fields: Sequence[tuple[bytes, bytes]], request_id: bytes, *, identity
     else:
         kept = [field for field in fields if field[0] not in skipped]
     kept.append((b"x-request-id", request_id))
+    if (b"content-type", _FORM) in kept:  # what curl says of any body; vLLM takes none that is not called JSON
+        kept = of_json(kept)
     return kept
 
 

@@ -103,6 +103,11 @@ class Ollama:
             await self._load(exchange, model, wanted, name, times, chat=chat)
             return
         await self._check(model, name, wanted, "chat" if chat else "generate")
+        if model.engine != "llama.cpp" and (wanted.path != PATH or wanted.render_only):
+            raise NotOffered(
+                f"{name} is served by {model.engine}, which takes no raw prompts, templates or gaps to fill here",
+                hint="leave raw, template and suffix out, or use /v1/completions",
+            )
         if wanted.render_only:
             await self._render(exchange, model, wanted, name, times)
             return
@@ -208,7 +213,7 @@ class Ollama:
         )
         found = []
         for each in inputs:
-            wants = {"content": each, "add_special": True, "parse_special": False}
+            wants = {"content": each, "prompt": each, "add_special": True, "parse_special": False}
             status, answer = await ask(b"/tokenize", json.dumps(wants).encode())
             found.append(embed.cut(status, answer, limit))
         return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 from corral import clock
 from corral.config.settings import ModelSettings
@@ -37,7 +39,9 @@ class Traits:
             return known
         template, architecture, until = "", "", math.inf
         try:
-            if model.ref is None:
+            if model.engine == "vllm" and model.ref is None:
+                template, architecture = await asyncio.to_thread(_of_folder, model.source)
+            elif model.ref is None:
                 header = await asyncio.to_thread(read_model, model.source)
                 template, architecture = header.chat_template or "", header.architecture
             elif self._models is not None:
@@ -50,6 +54,25 @@ class Traits:
         style = style_of(template, architecture, model.args, model.reasoning)
         self._known[model.name] = (model, style, until)
         return style
+
+
+def _of_folder(folder: Path) -> tuple[str, str]:
+    """Template and architecture of a model in Hugging Face's layout. Raises OSError."""
+    config = _json(folder / "config.json")
+    family = config.get("model_type")
+    jinja = folder / "chat_template.jinja"
+    template = jinja.read_text(encoding="utf-8", errors="replace") if jinja.is_file() else None
+    if template is None and (folder / "tokenizer_config.json").is_file():
+        template = _json(folder / "tokenizer_config.json").get("chat_template")
+    return template if isinstance(template, str) else "", family if isinstance(family, str) else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _own(model: ModelSettings) -> str:

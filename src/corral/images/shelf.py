@@ -153,22 +153,23 @@ def _own_certificates() -> Path | None:
 
 def build(program: Program, wanted: Order, say: Callable[[str], None]) -> tuple[Image, tuple[str, ...]]:
     """Builds an image and gives it with the warnings of its build. Raises EngineError."""
-    with _context(wanted.recipe) as folder:
+    with context(wanted.recipe) as folder:
         lines = program.build(recipe.command(program.path, program.kind, wanted, folder), say)
     image = program.held([wanted.name])[wanted.name]
     return image, tuple(recipe.warnings_in(list(lines)))
 
 
 @contextmanager
-def _context(wanted: Recipe) -> Iterator[Path]:
-    """A folder with the Containerfile and what it copies; for the detector Corral itself too, as it is installed."""
-    with tempfile.TemporaryDirectory(prefix="corral-build-") as made:
+def context(wanted: Recipe) -> Iterator[Path]:
+    """A folder with the Containerfile and what it copies: for llama.cpp the lock that `corral engine install` goes by
+    too, for the detector Corral itself as it is installed."""
+    with tempfile.TemporaryDirectory(prefix="corral-build-") as made, as_file(files("corral")) as package:
         target = Path(made) / "context"
-        with as_file(files("corral.images").joinpath("files", wanted.engine)) as folder:
-            shutil.copytree(folder, target)
+        shutil.copytree(package / "images" / "files" / wanted.engine, target)
+        if wanted.engine == "llama.cpp":
+            shutil.copy(package / "environments" / "locks" / "llama.cpp.txt", target / "requirements.txt")
         if wanted.engine == "detector":
-            with as_file(files("corral")) as package:
-                shutil.copytree(package, target / "corral", ignore=shutil.ignore_patterns("__pycache__", "files"))
+            shutil.copytree(package, target / "corral", ignore=shutil.ignore_patterns("__pycache__", "files"))
         yield target
 
 

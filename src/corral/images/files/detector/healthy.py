@@ -1,12 +1,13 @@
-"""Whether this container's detector answers: exit code 0 or 1. Where it listens is on the first process's command line."""
+"""Whether this container's detector answers: exit code 0 or 1. Where it listens, the first process's arguments say."""
 
 import http.client
+import itertools
 import socket
 import sys
 from pathlib import Path
 
 words = Path("/proc/1/cmdline").read_bytes().decode().split("\0")
-given = dict(zip(words, words[1:], strict=False))
+given = dict(itertools.pairwise(words))
 host, port = given.get("--host", "127.0.0.1"), int(given.get("--port", "8080"))
 connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=4)
 try:

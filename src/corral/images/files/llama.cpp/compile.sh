@@ -26,8 +26,8 @@ rocm) flags="-DGGML_HIP=ON" ;;
   exit 2
   ;;
 esac
-# A cache that may be shared by machines with different processors: a library for each level, chosen when it runs.
-flags="$flags -DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_RPC=ON"
+# An image may be used by machines with other processors than this one: those with AVX2, on x86.
+flags="$flags -DGGML_NATIVE=OFF -DGGML_RPC=ON"
 flags="$flags -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF"
 
 apt-get update -qq

@@ -63,9 +63,9 @@ def upward(fields: Sequence[tuple[bytes, bytes]], request_id: bytes, *, identity
         kept = [field for field in fields if field[0] not in skipped and field[0] != b"accept-encoding"]
     else:
         kept = [field for field in fields if field[0] not in skipped]
-    kept.append((b"x-request-id", request_id))
     if (b"content-type", _FORM) in kept:  # what curl says of any body; vLLM takes none that is not called JSON
         kept = of_json(kept)
+    kept.append((b"x-request-id", request_id))
     return kept
 
 

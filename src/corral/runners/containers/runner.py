@@ -87,7 +87,7 @@ class ContainerRunner:
         return Preview(command.argv, command.env)
 
     async def aclose(self) -> None:
-        """Looks at no container any more; they go on."""
+        """Looks at no container any more; they go on. What has ended is removed first."""
         for running in list(self._running):
             await running.let_go()
 
@@ -120,6 +120,9 @@ class ContainerRunner:
             # Nobody else gets to it: the folder above is this user's alone.
             folder.chmod(0o777 if spec.open_sockets else 0o700)
             plan.endpoint.socket.unlink(missing_ok=True)
+        # What runs a container gives its output to the container's user: ours reads it by its group.
+        log.touch()
+        log.chmod(0o660)
         self._containers.records.write(spec.name, plan, log, clock.wall())
         return spec
 

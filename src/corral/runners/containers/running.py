@@ -16,7 +16,7 @@ from corral.runners.containers.containers import Containers
 from corral.runners.containers.host import ended_as
 from corral.runners.runner import Exit
 
-AFTER_KILL_S = 10.0
+AFTER_KILL_S = 20.0
 """How long `stop` waits for what KILL should have ended."""
 TOLD_WITHIN_S = 20.0
 """How long a container engine may take to notice an end that the kernel has told us of."""
@@ -79,10 +79,7 @@ class ContainerRunning:
         if not self._exit.done():
             await self._signal("KILL")
             await self._ended_within(AFTER_KILL_S)
-        if not self._exit.done():
-            return Exit(at_wall_s=clock.wall(), asked=True)
-        await asyncio.shield(self._watching)
-        return self._exit.result()
+        return self._exit.result() if self._exit.done() else Exit(at_wall_s=clock.wall(), asked=True)
 
     async def let_go(self) -> None:
         """Looks no more; the container goes on."""
@@ -101,17 +98,19 @@ class ContainerRunning:
                 await self.wait()
 
     async def _watch(self) -> None:
+        exit_: Exit | None = None
         try:
             await self._until_ended()
             exit_ = await self._told(clock.wall())
-        except asyncio.CancelledError:
-            if not self._exit.done():
+            if not self._asked:  # who did not expect it is told at once; who stops it, when nothing is left
+                self._exit.set_result(exit_)
+            with suppress(CorralError, OSError):  # its record stays then, and the next start sees to it
+                await whole(asyncio.to_thread(self._clean))
+        finally:
+            if exit_ is None:
                 self._exit.cancel()
-            raise
-        if not self._exit.done():
-            self._exit.set_result(exit_)
-        with suppress(CorralError, OSError):  # its record stays then, and the next start sees to it
-            await whole(asyncio.to_thread(self._clean))
+            elif not self._exit.done():
+                self._exit.set_result(exit_)
 
     async def _until_ended(self) -> None:
         if self._pid is None or not await _gone(self._pid):

@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines vulkan clients peers registry podman chaos fuzz soak bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines vulkan clients peers registry podman vision chaos fuzz soak bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
 KILLS := 200
@@ -27,6 +27,7 @@ help:
 	@echo "make peers      install other gateways that \`make bench NAME=gateway\` measures beside Corral"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
 	@echo "make podman     rootless Podman for the tests: its packages, a user, images made here (Debian, as root)"
+	@echo "make vision     install torch and transformers, which the detector is compared with, into the cache directory"
 	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: up to"
 	@echo "                MINUTES=30; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
 	@echo "make fuzz       RUNS=1000000 executions of the fuzzer's targets, within SECONDS=1800 (Linux on x86-64; ARGS= names some)"
@@ -71,6 +72,9 @@ registry:
 
 podman: setup-dev
 	@$(BIN)/python -m tools.install_podman
+
+vision: setup-dev
+	@$(BIN)/python tools/install_vision.py
 
 chaos: setup-dev
 	@CORRAL_TEST_KILLS=$(KILLS) CORRAL_TEST_FAULTS=$(FAULTS) CORRAL_TEST_MINUTES=$(MINUTES) CORRAL_TEST_SEED=$(SEED) \

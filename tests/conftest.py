@@ -25,11 +25,17 @@ TIERS = {
     "registry": "the programs docker-registry and openssl, and for some tests skopeo (Debian packages them)",
     "podman": "rootless Podman, a user for it and images made here: `make podman` makes them",
     "long": "a few minutes more: it waits for real hangs, fills real caches, and lives very long random lives",
+    "vision": "torch and transformers: `make vision` installs them",
     "chaos": "minutes: `make chaos` runs them",
 }
 """Markers of tests that need more than Python packages, and what each needs. `make test-all` runs them too."""
 
-KEPT_VARIABLES = {"CORRAL_TEST_LLAMA_SERVER", "CORRAL_TEST_NODE_CLIENTS", "CORRAL_TEST_CLIENTS_PYTHON"}
+KEPT_VARIABLES = {
+    "CORRAL_TEST_LLAMA_SERVER",
+    "CORRAL_TEST_NODE_CLIENTS",
+    "CORRAL_TEST_CLIENTS_PYTHON",
+    "CORRAL_TEST_VISION_PYTHON",
+}
 """CORRAL_* variables that are about the tests themselves."""
 
 TERMINAL_VARIABLES = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"}
@@ -52,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CORRAL_TEST_NODE_CLIENTS"] = str(clients)
     if "CORRAL_TEST_CLIENTS_PYTHON" not in os.environ and (python := _python_of_clients()) is not None:
         os.environ["CORRAL_TEST_CLIENTS_PYTHON"] = str(python)
+    if "CORRAL_TEST_VISION_PYTHON" not in os.environ and (python := _python_of_vision()) is not None:
+        os.environ["CORRAL_TEST_VISION_PYTHON"] = str(python)
 
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -95,6 +103,12 @@ def _python_of_clients() -> Path | None:
     if not lock.exists():
         return None
     place = find_paths().cache_dir / "clients" / f"py-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    return place / "bin" / "python" if (place / "whole").is_file() else None
+
+
+def _python_of_vision() -> Path | None:
+    """The Python that has torch and transformers."""
+    place = find_paths().cache_dir / "vision" / "py"
     return place / "bin" / "python" if (place / "whole").is_file() else None
 
 

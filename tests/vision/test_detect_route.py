@@ -30,7 +30,7 @@ GIB = 1 << 30
 
 
 def post(server: Server, body: bytes, kind: str, target: str = "/detect", **headers: str) -> tuple[Reply, Any]:
-    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=500)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("POST", target, body, {"content-type": kind, **named})

@@ -1,0 +1,123 @@
+"""Agreement with transformers' own image processor, post-processing and pipeline, and its export, for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from corral.config.paths import Paths
+from support.detecting import TINY, encoded, iou, running, scene
+from support.server import Server
+from vision.test_detect_route import picture
+
+pytestmark = [pytest.mark.vision, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def python() -> Path:
+    found = os.environ.get("CORRAL_TEST_VISION_PYTHON")
+    if found is None:
+        pytest.skip("there is no torch and transformers here: `make vision` makes them")
+    return Path(found)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Pictures of different sizes, proportions and kinds."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {
+        "wide.png": encoded(scene(1, 320, 120).image),
+        "high.png": encoded(scene(2, 90, 240).image),
+        "large.jpg": encoded(scene(3, 900, 700).image, "JPEG", quality=92),
+        "turned.jpg": encoded(scene(4, 200, 150).image, "JPEG", exif=exif),
+        "grey.png": encoded(scene(5).image.convert("L")),
+        "palette.png": encoded(scene(6).image.convert("P", palette=Image.Palette.ADAPTIVE)),
+        "print.jpg": encoded(scene(7).image.convert("CMYK"), "JPEG"),
+        "alpha.webp": encoded(scene(8).image.convert("RGBA"), "WEBP", lossless=True),
+        "exact.png": encoded(scene(9, 96, 96).image),
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in files]
+
+
+def said_by_transformers(python: Path, files: list[Path]) -> dict[str, Any]:
+    command: list[str | Path] = [python, "-W", "ignore", Path(__file__).with_name("reference.py"), TINY, *files]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_agreement(python: Path, short_tmp: Path) -> None:
+    """Scores agree to 1e-3 and boxes to a thousandth of the picture's side with its post-processing; the pipeline, which
+    cuts boxes down to whole pixels, has the same labels, scores and boxes."""
+    files = pictures(short_tmp)
+    theirs = said_by_transformers(python, files)
+    compared = 0
+    with running(TINY, short_tmp) as ours:
+        for file, told in zip(files, theirs["pictures"], strict=True):
+            reply = ours.ask(file.read_bytes(), "application/octet-stream", "/detect?confidence=0.05")
+            (image,) = reply.json["images"]
+            width, height = told["size"]
+            assert (image["width"], image["height"]) == (width, height)
+            near = [each for each in image["detections"] if each["score"] > 0.051]
+            wanted = list(zip(told["scores"], told["labels"], told["boxes"], strict=True))
+            assert len(wanted) >= len(near) >= sum(score > 0.052 for score in told["scores"])
+            for each in near:
+                score, label, box = min(wanted, key=lambda one: _far(one, each, (width, height)))
+                assert label == each["label_id"]
+                assert each["score"] == pytest.approx(score, abs=1e-3)
+                assert each["box"][0::2] == pytest.approx(box[0::2], abs=1e-3 * width)
+                assert each["box"][1::2] == pytest.approx(box[1::2], abs=1e-3 * height)
+                compared += 1
+            for one in told["pipeline"]:
+                box = [one["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
+                best = min(near, key=lambda each: (each["label"] != one["label"], abs(each["score"] - one["score"])))
+                assert best["label"] == one["label"]
+                assert best["score"] == pytest.approx(one["score"], abs=1e-3)
+                assert best["box"] == pytest.approx(box, abs=1.01)
+    assert compared > 40
+
+
+def _far(one: Any, each: dict[str, Any], size: tuple[int, int]) -> tuple[bool, float]:
+    score, label, box = one
+    sides = zip(box, each["box"], (*size, *size), strict=True)
+    return label != each["label_id"], abs(score - each["score"]) + sum(abs(a - b) / side for a, b, side in sides)
+
+
+def test_export(python: Path, paths: Paths, tmp_path: Path) -> None:
+    """A published folder without ONNX is exported at its first start, by an environment made for it, and found again at
+    the next; what the export finds is what the file made before finds."""
+    folder = tmp_path / "published"
+    shutil.copytree(TINY, folder)
+    (folder / "model.onnx").unlink()
+    other = paths.data_dir / "engines" / "detector-export" / "test" / "bin" / "python"
+    other.parent.mkdir(parents=True)
+    other.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
+    other.chmod(0o755)
+    config = f"timeouts: {{start: 500}}\nmodels: [{{name: shapes, source: {folder}, engine: detector}}]"
+    with Server(paths, config) as server:
+        first = picture(server)
+        assert first.status == 200, first.body
+        (made,) = (paths.cache_dir / "detector").iterdir()
+        assert made.suffix == ".onnx"
+        assert any("exporting" in line for line in server.client.logs("shapes", 200))
+        server.client.restart("shapes")
+        second = picture(server)
+        assert second.json["images"] == first.json["images"]
+        assert server.client.units()[0].generation == 2
+        server.write(config.replace(str(folder), str(TINY)))
+        server.client.reload()
+        before = picture(server).json["images"][0]["detections"]
+    for one, two in zip(first.json["images"][0]["detections"], before, strict=True):
+        assert one["label"] == two["label"]
+        assert one["score"] == pytest.approx(two["score"], abs=1e-4)
+        assert iou(one["box"], two["box"]) > 0.999

@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from corral.cli.finding import Finding, install
+from corral.hardware.backends import backends_in
 
 DEADLINE_S = 20.0
 # In a child: an engine's libraries may crash or hang when they meet a broken driver.
@@ -58,7 +60,9 @@ def _llama_server() -> Finding:
         text = f"{path} does not tell its version: {last}"
         return Finding("engines", "llama-server", "warn", text, f"{path} --version")
     version = next((line for line in (out + err).splitlines() if line.startswith("version")), "version unknown")
-    return Finding("engines", "llama-server", "ok", f"{path}, {version}")
+    through = backends_in({Path(path).resolve().parent})
+    gpus = f"; reaches GPUs through {', '.join(through)}" if through else ""
+    return Finding("engines", "llama-server", "ok", f"{path}, {version}{gpus}")
 
 
 _TOOLS = (

@@ -26,13 +26,14 @@ def command(app: App) -> int:
     Example:
       corral doctor
     """
-    from corral.cli import check_machine, check_programs, check_sandbox, check_server
+    from corral.cli import check_gpus, check_machine, check_programs, check_sandbox, check_server
     from corral.cli.spinner import Spinner
 
     with Spinner("looking around", quiet=app.json):
         config, settings = check_server.configuration(app)
         findings = [
             *check_machine.machine(),
+            *check_gpus.drivers(),
             *check_programs.engines(),
             *check_programs.tools(),
             *check_sandbox.sandbox(settings),

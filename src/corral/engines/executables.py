@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from corral.errors import EngineError, EngineMissing
+from corral.hardware.backends import backends_in
 from corral.hardware.devices import Listed, parse_listing
+from corral.hardware.vulkan import signs
 
 ASK_WITHIN_S = 20.0
 """How long a build may take to say its version, flags or devices: a GPU driver's first start takes seconds."""
@@ -102,15 +104,18 @@ def listing(
 ) -> tuple[Listed, ...]:
     """The GPUs that `build` can use under `environment`, in its own order; none for a build without.
 
-    `args` are those that add devices (`--rpc`). What was said is remembered as long as the machine's device nodes stay
-    the same; `afresh` asks again. Raises EngineError when the build cannot be asked.
+    `args` are those that add devices (`--rpc`). What was said, and that nothing was, is remembered as long as the
+    machine's device nodes and drivers' manifests stay the same; `afresh` asks again. Raises EngineError when the build
+    cannot be asked: a driver that hangs is waited for once, not at each start.
     """
     asked = _asked_so(build, environment, args)
     if build.inside is not None:
         return _listed_inside(build.inside, asked, environment or {}, args, afresh)
     environment = _environment(environment or {})
-    key = repr(("devices", asked, _device_nodes()))
-    found = kept(build.path, key, lambda _: _ask_devices(build, environment, args), afresh=afresh)
+    key = repr(("devices", asked, signs(environment)))
+    found = kept(build.path, key, lambda _: _answered(build, environment, args), afresh=afresh)
+    if isinstance(found, EngineError):
+        raise found.with_traceback(None)
     if found:
         _had_devices.add(asked)
     return found
@@ -137,6 +142,11 @@ _had_devices: set[str] = set()
 def had_devices(build: Build, environment: Mapping[str, str] | None = None, args: Sequence[str] = ()) -> bool:
     """Whether `listing` has ever found a GPU for these."""
     return _asked_so(build, environment, args) in _had_devices
+
+
+def environment_of(more: Mapping[str, str]) -> dict[str, str]:
+    """What a build is asked in: our own environment, and `more`."""
+    return _environment(more)
 
 
 def _asked_so(build: Build, environment: Mapping[str, str] | None, args: Sequence[str]) -> str:
@@ -168,12 +178,16 @@ def _ask_devices(build: Build, environment: Mapping[str, str], args: Sequence[st
     return tuple(parse_listing(text))
 
 
-def _device_nodes() -> tuple[str, ...]:
-    """The files through which GPUs are opened here: they come and go with the GPUs."""
-    found = []
-    for folder, pattern in (("/dev/dri", "renderD*"), ("/dev", "nvidia[0-9]*"), ("/dev", "kfd"), ("/dev", "dxg")):
-        found += [str(path) for path in Path(folder).glob(pattern)]
-    return tuple(sorted(found))
+def _answered(build: Build, environment: Mapping[str, str], args: Sequence[str]) -> tuple[Listed, ...] | EngineError:
+    try:
+        return _ask_devices(build, environment, args)
+    except EngineError as error:
+        return error
+
+
+def backends(build: Build) -> tuple[str, ...]:
+    """The GPU backends that lie as libraries beside `build`."""
+    return backends_in({path.parent for path in (build.path, *build.libraries)})
 
 
 def _read(path: Path) -> Build:
@@ -259,7 +273,8 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")} | dict(more)
 
 
-_lock = threading.RLock()  # held while a build is asked, so that it is asked once
+_lock = threading.RLock()
+_asking: dict[tuple[Stamp, str], threading.RLock] = {}  # one of them held while a build is asked, so that it is once
 _memory: dict[tuple[Stamp, str], object] = {}
 
 
@@ -268,6 +283,8 @@ def kept(path: Path, what: str, make: Callable[[Path], T], *, afresh: bool = Fal
     status = path.stat()
     key = ((str(path), status.st_mtime_ns, status.st_size), what)
     with _lock:
+        asking = _asking.setdefault(key, threading.RLock())
+    with asking:  # who asks something else does not wait for a driver that hangs
         if afresh or key not in _memory:
             _memory[key] = make(path)
         return _memory[key]  # type: ignore[return-value]

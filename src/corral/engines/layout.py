@@ -71,6 +71,11 @@ def own_layout(model: ModelSettings) -> bool:
     return any(flags.has(model.args, name) for name in _OWN_LAYOUT) or any(each in _OWN_DEVICES for each in written)
 
 
+def spread(model: ModelSettings) -> bool:
+    """Whether it is to be on all of its GPUs, even where one would hold it."""
+    return model.split in ("layer", "row") or (bool(model.tensor_split) and model.split is None)
+
+
 def wanted_context(model: ModelSettings, header: Header) -> tuple[int, tuple[str, ...]]:
     """Tokens per slot that are asked for, and a warning when that is not what the model was made for."""
     trained = header.context_length
@@ -100,6 +105,7 @@ def best(model: ModelSettings, header: Header, room: Room, *, longest: int | Non
         shortest=min(asked, SHORTEST) if model.context is None else None,
         at=lambda context: prediction.resized(model, header, made, context),
         shared=room.shared,
+        spread=spread(model),
     )
     if key is not None:
         if len(_known) >= _MOST_KNOWN:
@@ -118,7 +124,7 @@ def _key(model: ModelSettings, header: Header, room: Room, longest: int | None) 
     """What `best` depends on; None where further files have a say."""
     if any(flags.has(model.args, name) for name in _FURTHER_FILES):
         return None
-    asked = (model.context, model.gpu_layers, model.parallel, model.args, longest)
+    asked = (model.context, model.gpu_layers, model.parallel, model.args, model.split, model.tensor_split, longest)
     told = tuple((name, _brief(value)) for name, value in header.metadata.items())
     return header.architecture, header.tensors, told, asked, tuple(room.bytes_by_device.items()), room.shared
 

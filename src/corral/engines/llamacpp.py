@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from corral.config.settings import ModelSettings
 from corral.config.sources import check_inside
-from corral.engines import architecture, embedded_host, executables, flags, gpus_for, purpose
+from corral.engines import architecture, embedded_host, executables, flags, gpu_choice, gpus_for, purpose
 from corral.engines import layout as layouts
 from corral.engines.executables import Build
 from corral.engines.layout import Layout
@@ -62,10 +61,12 @@ class LlamaCpp:
         gpus = gpus_for.found(build, model, step)
         if room is None:
             room = self._room(model, gpus)
+        gpus, room, said = gpus_for.chosen(model, build, gpus, room)
         layout = _layout(model, header, room, gpus, step)
         prompts = _prompts(model, header, build, layout.footprint, room)
         if gpus.degraded:
             warnings = (*warnings, f"degraded: {gpus.degraded}")
+        env = {**model.env, **gpu_choice.HIDDEN} if gpus.degraded else gpus_for.variables(model)
         return LaunchPlan(
             unit=f"{model.name}.{generation}",
             model=model.name,
@@ -74,20 +75,18 @@ class LlamaCpp:
             engine_version=build.version,
             argv=(
                 *_program(build),
-                *_arguments(model, header, build, endpoint, layout, room, step, prompts),
+                *_arguments(model, header, build, endpoint, layout, room, step, prompts, gpus),
                 *(() if inside is not None else _kept(build, model, self._slots_dir())),
             ),
             endpoint=endpoint,
             footprint=prompts.counted(mapped(model, layout.footprint)),
-            env=MappingProxyType(
-                {**(inside.env if inside else {}), **model.env, **(gpus_for.HIDDEN if step.cpu else {})}
-            ),
+            env=MappingProxyType({**(inside.env if inside else {}), **env}),
             mounts=tuple(Mount(file, str(file)) for file in _files(model, header)),
             devices=layout.devices,
             context=layout.context,
             slots=model.parallel,
             runner=model.runner,
-            warnings=(*warnings, *layout.warnings, *prompts.warnings, *_foreign_config(build)),
+            warnings=(*warnings, *said, *layout.warnings, *prompts.warnings, *_foreign_config(build)),
             room=room,
             step=step,
             left=layout.left,
@@ -105,7 +104,8 @@ class LlamaCpp:
         Raises EngineError where there is no engine for it, and ModelFileError.
         """
         build, _ = _choose(model, header or _header(model), self._images)
-        return self._room(model, gpus_for.found(build, model, TOP))
+        gpus = gpus_for.found(build, model, TOP)
+        return gpus_for.chosen(model, build, gpus, self._room(model, gpus))[1]
 
     def footprint(self, model: ModelSettings) -> Footprint:
         header = _header(model)
@@ -113,16 +113,17 @@ class LlamaCpp:
         try:
             build, _ = _choose(model, header, self._images)
             gpus = gpus_for.found(build, model, TOP)
-        except EngineError:
-            pass  # planning a start will say what is wrong with the engine
-        room = self._room(model, gpus)
+            gpus, room, _ = gpus_for.chosen(model, build, gpus, self._room(model, gpus))
+        except EngineError:  # planning a start will say what is wrong with the engine
+            room = self._room(model, gpus)
         predicted = mapped(model, layouts.predicted(model, header, room, gpus.names))
         return predicted if build is None else _prompts(model, header, build, predicted, room).counted(predicted)
 
     def has_gpus(self, model: ModelSettings) -> bool:
         try:
             build, _ = _choose(model, _header(model), self._images)
-            return bool(gpus_for.found(build, model, TOP, afresh=True).listed)
+            gpus = gpus_for.found(build, model, TOP, afresh=True)
+            return bool(gpus_for.chosen(model, build, gpus, self._room(model, gpus))[0].listed)
         except (EngineError, ModelFileError):
             return False
 
@@ -134,8 +135,6 @@ class LlamaCpp:
 
 def _layout(model: ModelSettings, header: Header, room: Room, gpus: gpus_for.Gpus, step: Step) -> Layout:
     if room:
-        if step.cpu:  # a room that was found before the GPUs were lost
-            room = replace(room, bytes_by_device={"cpu": room.bytes_by_device["cpu"]}, engine_names=())
         return layouts.lay_out(model, header, room, step)
     return layouts.left_to_engine(model, header, gpus.names, step)
 
@@ -240,6 +239,7 @@ def _arguments(
     room: Room,
     step: Step,
     prompts: Prompts,
+    gpus: gpus_for.Gpus,
 ) -> tuple[str, ...]:
     where = (str(endpoint.socket),) if endpoint.socket is not None else (endpoint.host, "--port", str(endpoint.port))
     return (
@@ -253,11 +253,11 @@ def _arguments(
         str(layout.context * model.parallel),
         "--parallel",
         str(model.parallel),
-        *gpus_for.arguments(model, build, layout, room, step),
+        *gpus_for.arguments(model, build, layout, room, step, gpus),
         *_served(build),
         *prompts.arguments,
         *purpose.arguments(header, model.args, layout.context),
-        *(_without_remotes(model) if step.cpu else model.args),
+        *(_without_remotes(model) if gpus.degraded else model.args),
         *(("--batch-size", str(layout.batch), "--ubatch-size", str(layout.batch)) if layout.batch is not None else ()),
     )
 

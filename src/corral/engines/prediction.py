@@ -77,7 +77,7 @@ def run_of(model: ModelSettings, header: Header, context: int, gpus: Sequence[st
         pooling=flags.last_value(args, "--pooling") or ("rank" if kind == "rerank" else ""),
         gpus=tuple(gpus),
         layers_on_gpus=None if model.gpu_layers == "auto" else model.gpu_layers,
-        split=_split(flags.last_value(args, "--tensor-split")),
+        split=_split(flags.last_value(args, "--tensor-split")) or model.tensor_split,
         cache_on_gpus=not _switched_off(args, "--kv-offload"),
         adapters=tuple(_adapters(args)),
     )

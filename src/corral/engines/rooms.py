@@ -56,7 +56,7 @@ def room_of(machine: Machine, listed: Sequence[Listed]) -> Room:
             total = min(total, device.total_bytes)
         found[name] = _usable(machine, name, total, _others(machine, device) if device is not None else 0)
         names.append(one.name)
-        if device is not None and device.shared:
+        if one.software or (device is not None and device.shared):
             shared.append(name)
         words.append(f"{name} {_words(machine, name)}")
     return Room(MappingProxyType(found), tuple(names), tuple(shared), ", ".join(words))

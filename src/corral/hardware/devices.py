@@ -46,6 +46,11 @@ class Listed:
     total_bytes: int | None = None
     free_bytes: int | None = None
 
+    @property
+    def software(self) -> bool:
+        """Whether it is the processor that computes, behind a GPU's interface: its memory is the machine's own."""
+        return any(word in self.words.casefold() for word in ("llvmpipe", "lavapipe", "swiftshader"))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -50,6 +50,11 @@ def read_gpus(root: Path = Path("/")) -> list[Gpu]:
     return found
 
 
+def contained(root: Path = Path("/")) -> bool:
+    """Whether this is a container, by the files that Docker and Podman leave in theirs."""
+    return any((root / name).exists() for name in (".dockerenv", "run/.containerenv"))
+
+
 def _nvidia(root: Path) -> dict[str, Gpu]:
     gpus = {}
     for directory in _sorted(root / "proc/driver/nvidia/gpus"):

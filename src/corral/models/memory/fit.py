@@ -69,6 +69,7 @@ def fit(
     shortest: int | None = None,
     at: Callable[[int], Run] | None = None,
     shared: Collection[str] = (),
+    spread: bool = False,
 ) -> Fit:
     """The best place for `run` on devices with `room` bytes; `room` has `"cpu"` and the GPUs that can be used.
 
@@ -77,7 +78,8 @@ def fit(
     per slot: on GPUs the longest wins that they hold whole, and only where they do not, layers are left out.
     `longest` is the most tokens per slot to look for beyond what was asked; None does not look. `count` predicts a run,
     `at` makes one for so many tokens per slot; the defaults are the header's own prediction, and `run` with another
-    context. What GPUs of `shared` take, the processor's room must hold too. Pure.
+    context. What GPUs of `shared` take, the processor's room must hold too. With `spread`, one GPU alone is no way
+    where there are several. Pure.
     """
     search = _Search(
         room,
@@ -86,6 +88,7 @@ def fit(
         at or (lambda context: replace(run, context=context * run.slots)),
         run,
         shared,
+        spread,
     )
     asked = run.context // run.slots
     tried = tuple(search.tried(asked) if shortest is None else search.shortened(asked, shortest))
@@ -105,6 +108,7 @@ class _Search:
     at: Callable[[int], Run]
     asked: Run
     shared: Collection[str]
+    spread: bool
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -123,7 +127,7 @@ class _Search:
         """The same where the context may be shorter: first each way that is as fast as any at full length, and last
         the place that is taken."""
         mixed = self._auto and bool(self.gpus)
-        ways = [self._on_one, self._over_all][: len(self.gpus)] if mixed else list(self._ways())
+        ways = list(self._whole()) if mixed else list(self._ways())
         for make in ways:
             if (place := make(asked)) is not None:
                 yield place
@@ -155,11 +159,17 @@ class _Search:
                 yield lambda context: self._some(context, wanted)
                 return
         elif gpus:
-            yield self._on_one
-            if len(gpus) > 1:
-                yield self._over_all
+            yield from self._whole()
             yield self._most
         yield self._on_processor
+
+    def _whole(self) -> Iterator[Callable[[int], Place]]:
+        """The ways in which GPUs have all of it."""
+        several = len(self.gpus) > 1
+        if not (several and self.spread):
+            yield self._on_one
+        if several:
+            yield self._over_all
 
     def _place(self, words: str, context: int, **changes: object) -> Place:
         one = replace(self.at(context), **changes)  # type: ignore[arg-type]
@@ -191,7 +201,9 @@ class _Search:
         return self._place("on the processor", context, gpus=(), layers_on_gpus=0, split=())
 
     def _split(self) -> tuple[float, ...]:
-        return self.asked.split or (tuple(float(self.room[name]) for name in self.gpus) if len(self.gpus) > 1 else ())
+        if self.asked.split and len(self.asked.split) == len(self.gpus):
+            return self.asked.split
+        return tuple(float(self.room[name]) for name in self.gpus) if len(self.gpus) > 1 else ()
 
     def _partly(self, asked: int, shortest: int) -> Place | None:
         """Some layers on the GPUs, and the longest context with so many."""

@@ -159,6 +159,44 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
+class MountInfo:
+    """A file or folder of this machine that an engine sees."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInfo:
+    """What the next start of a model would run. Nothing of it runs yet."""
+
+    model: str
+    unit: str
+    engine: str
+    engine_version: str
+    runner: str
+    argv: list[str]  # the engine's own command line; in a container: inside it
+    command: list[str]  # what is run on this machine for it
+    env: dict[str, str]  # in which it is run
+    endpoint: str
+    mounts: list[MountInfo]
+    devices: list[str]  # where its memory is: "cpu", "gpu0" …
+    nodes: list[str]  # devices that a container is given
+    image: str | None
+    image_id: str | None
+    footprint: dict[str, int]  # bytes by device
+    footprint_origin: str
+    memory_limit_bytes: int | None
+    pids_limit: int | None
+    context: int
+    slots: int
+    placement: str = ""
+    degraded: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAction:
     """Body of `start`, `stop` and `restart`."""
 

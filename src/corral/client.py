@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from corral.access_client import AccessClient
-from corral.api import ActionResult, DeviceInfo, EventInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, EventInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
 from corral.calls import understood
 from corral.config.paths import Paths
 from corral.connection import Address, error_from, parse_address, request
@@ -114,6 +114,10 @@ class Client(StoreClient, AccessClient):
 
     def start(self, model: str, *, wait: bool = True) -> ActionResult:
         return self._act("start", model, wait)
+
+    def plan(self, model: str) -> PlanInfo:
+        """What the next start of the model would run."""
+        return self._one(PlanInfo, "GET", f"/control/plan/{quote(model, safe='')}", timeout_s=None)
 
     def stop(self, model: str, *, wait: bool = True) -> ActionResult:
         return self._act("stop", model, wait)

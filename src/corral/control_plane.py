@@ -10,13 +10,14 @@ from pathlib import Path
 
 from corral import __version__, clock, journal, story, views
 from corral.access.desk import Desk
-from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.diff import changes, differing
 from corral.config.load import Loaded
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
 from corral.config.tuning import Tuning, Tunings
 from corral.conversations.keeper import KeptConversations
+from corral.engines.adapter import Adapter
 from corral.errors import CorralError, Stopping, UnknownModel
 from corral.events import EventLog
 from corral.facts import Adapters, one_spec, policy, specs
@@ -65,6 +66,7 @@ class ControlPlane:
         self.give_over: Callable[[], str] | None = None  # set by the daemon
         self.conversations: KeptConversations | None = None
         self.desk: Desk | None = None
+        self.planner: Adapter | None = None  # of plans that are only shown
         self._load_again = load_again
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
         self._spawn = spawn
@@ -344,6 +346,11 @@ class ControlPlane:
         if self._state(model) is not State.STOPPED:  # else nothing runs, and those who wait for it go on waiting
             await self.stop(model)
         return await self._ask(model)
+
+    async def preview(self, name: str) -> PlanInfo:
+        model = await self.known(name)
+        adapter = self._adapters[model.engine] if self.planner is None else self.planner
+        return views.plan_info(*await self._fleet.preview(model, adapter))
 
     async def hand_over(self) -> str:
         if not self.ready or self.give_over is None:

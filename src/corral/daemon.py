@@ -210,7 +210,7 @@ class Daemon:
         models.users = plane
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
         watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
-        plane.desk = desk
+        plane.desk, plane.planner = desk, from_store.preview()
         gate = AccessGate(desk, lambda: plane.settings, insecure=self.options.insecure)
         access = AccessPlane(desk, gate, self.events)
         app = build(plane, scheduler, models=models, pulses=pulses, conversations=kept, gate=gate, access=access)

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from corral import __version__, clock
-from corral.api import ModelInfo, UnitInfo
+from corral.api import ModelInfo, MountInfo, PlanInfo, UnitInfo
 from corral.config.settings import ModelSettings, Settings
+from corral.engines.plan import LaunchPlan
 from corral.models.library import Library
+from corral.runners.runner import Preview
 from corral.scheduler.state import Place
 from corral.serve_options import ServeOptions
 from corral.supervisor.fleet import Fleet
@@ -103,6 +105,35 @@ def unit_info(
         gpu_bytes=sum(size for device, size in footprint.bytes_by_device.items() if device != "cpu")
         if footprint.total_bytes
         else None,
+    )
+
+
+def plan_info(plan: LaunchPlan, preview: Preview) -> PlanInfo:
+    footprint, limits = plan.footprint, plan.limits
+    return PlanInfo(
+        model=plan.model,
+        unit=plan.unit,
+        engine=plan.engine,
+        engine_version=plan.engine_version,
+        runner=plan.runner,
+        argv=list(plan.argv),
+        command=list(preview.argv),
+        env=dict(preview.env),
+        endpoint=str(plan.endpoint),
+        mounts=[MountInfo(str(each.source), each.target, each.read_only) for each in plan.mounts],
+        devices=list(plan.devices),
+        nodes=list(plan.nodes),
+        image=plan.image or None,
+        image_id=plan.image_id or None,
+        footprint=dict(footprint.bytes_by_device),
+        footprint_origin=footprint.origin,
+        memory_limit_bytes=limits.memory_bytes or None if limits is not None else None,
+        pids_limit=limits.pids if limits is not None else None,
+        context=plan.context,
+        slots=plan.slots,
+        placement=plan.placement,
+        degraded=plan.degraded or None,
+        warnings=list(plan.warnings),
     )
 
 

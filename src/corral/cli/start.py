@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.command("start")
 @model_argument(required=False)
 @click.option("--no-wait", is_flag=True, help="Return at once instead of when the model is ready.")
+@click.option("--dry-run", is_flag=True, help="Start nothing; show exactly what would run.")
 @click.pass_obj
-def command(app: App, model: str | None, no_wait: bool) -> None:
+def command(app: App, model: str | None, no_wait: bool, dry_run: bool) -> None:
     """Start a model's engine now. Without a name, a terminal offers the list to choose from.
 
     Starts a server first when none is up; it ends when it has been idle for 5 minutes.
@@ -27,6 +28,7 @@ def command(app: App, model: str | None, no_wait: bool) -> None:
     \b
     Example:
       corral start demo
+      corral start demo --dry-run
     """
     from corral.cli.own_server import ensure
     from corral.cli.spinner import Spinner
@@ -38,6 +40,13 @@ def command(app: App, model: str | None, no_wait: bool) -> None:
     client = ensure(app)
     if model is None:
         model = _pick(app, client)
+    if dry_run:
+        from corral.cli.planned import show
+
+        with Spinner(f"planning {model}", quiet=app.json):
+            planned = client.plan(model)
+        show(app, planned)
+        return
     with Spinner(f"starting {model}", quiet=app.json):
         result = client.start(model, wait=not no_wait)
     if app.json:

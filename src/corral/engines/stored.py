@@ -52,6 +52,22 @@ class FromStore:
         self._keep(model.name, ready.stored.digest, ready.hold)
         return replace(plan, warnings=(*plan.warnings, *wanted.warnings))
 
+    def preview(self) -> Adapter:
+        """The same for plans that nobody carries out: nothing is held for them."""
+        return _Preview(self)
+
+    def plan_unheld(
+        self, model: ModelSettings, *, generation: int, endpoint: Endpoint, room: Room | None, step: Step
+    ) -> LaunchPlan:
+        """As `plan`, but the model is held only while it is planned."""
+        if model.ref is None:
+            return self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        ready = self._ready(model.ref)
+        with ready.hold:
+            wanted = self._wanted(model, ready)
+            plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint, room=room, step=step)
+            return replace(plan, warnings=(*plan.warnings, *wanted.warnings))
+
     def footprint(self, model: ModelSettings) -> Footprint:
         if model.ref is None:
             return self._inner.footprint(model)
@@ -91,3 +107,25 @@ class FromStore:
         """The digests that engines use, by model."""
         with self._lock:
             return {model: digest for model, (digest, _) in self._held.items()}
+
+
+class _Preview:
+    def __init__(self, of: FromStore) -> None:
+        self._of = of
+
+    def plan(
+        self,
+        model: ModelSettings,
+        *,
+        generation: int,
+        endpoint: Endpoint,
+        room: Room | None = None,
+        step: Step = TOP,
+    ) -> LaunchPlan:
+        return self._of.plan_unheld(model, generation=generation, endpoint=endpoint, room=room, step=step)
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        return self._of.footprint(model)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        return self._of.has_gpus(model)

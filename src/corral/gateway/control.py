@@ -12,6 +12,7 @@ from corral.api import (
     EventInfo,
     ModelAction,
     ModelInfo,
+    PlanInfo,
     ReloadResult,
     Status,
     Story,
@@ -57,10 +58,8 @@ _THREAD_ENTRIES = 500
 
 _ACTION_HINTS = {"model": "GET /control/models lists them", "wait": "leave it out to wait"}
 _ACTION_ERRORS = (NotJson, CallerError, UnknownModel, TooLarge, Stopping)
-_START_ERRORS = (
-    *_ACTION_ERRORS, QueueFull, DeadlinePassed, CannotFit, StartFailed,
-    ModelFileError, UnknownArchitecture, EngineMissing, EngineFlagError,
-)  # fmt: skip
+_PLAN_ERRORS = (CannotFit, StartFailed, ModelFileError, UnknownArchitecture, EngineMissing, EngineFlagError)
+_START_ERRORS = (*_ACTION_ERRORS, QueueFull, DeadlinePassed, *_PLAN_ERRORS)
 
 
 class Control:
@@ -82,6 +81,12 @@ class Control:
                 Doc("Every device with its memory, and whose that is", list[DeviceInfo]),
             ),
             _action("start", self._host.start, "Start a model's engine and wait until it is ready", _START_ERRORS),
+            Route(
+                "GET", "/control/plan/{model}", self._plan,
+                Doc("What a model's next start would run, on unix sockets only", PlanInfo,
+                    errors=(CallerError, UnknownModel, LocalOnly, *_PLAN_ERRORS)),
+                local=True,
+            ),
             _action("stop", self._host.stop, "Stop a model's engine once its requests are done", _ACTION_ERRORS),
             _action("restart", self._host.restart, "Stop a model's engine and start it anew", _START_ERRORS),
             Route(
@@ -146,6 +151,10 @@ class Control:
     async def _devices(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())
         await send_json(exchange, await self._host.devices())
+
+    async def _plan(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, await self._host.preview(match.rest))
 
     async def _reload(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import ModelSettings, Settings
 from corral.config.tuning import Tuning
 from corral.events import EventLog
@@ -68,6 +68,10 @@ class Host(Protocol):
     async def start(self, name: str, *, wait: bool = True) -> ActionResult: ...
 
     async def stop(self, name: str, *, wait: bool = True) -> ActionResult: ...
+
+    async def preview(self, name: str) -> PlanInfo:
+        """What the next start of the model would run. Raises what planning raises."""
+        ...
 
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult: ...
 

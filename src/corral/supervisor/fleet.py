@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from corral.config.settings import ModelSettings, Settings
+from corral.engines.adapter import Adapter
+from corral.engines.placement import TOP
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import CorralError, UnknownModel
+from corral.runners.runner import Preview
 from corral.supervisor import rest
 from corral.supervisor.machine import State
+from corral.supervisor.planning import plan_start
 from corral.supervisor.unit import Listener, Means, Unit
 
 
@@ -78,6 +82,13 @@ class Fleet:
             self._means.listener.unit_ended(model, generation, gone, 0.0)
             return
         await self._units[model].start(settings, generation)
+
+    async def preview(self, model: ModelSettings, adapter: Adapter) -> tuple[LaunchPlan, Preview]:
+        """What the next start of `model` would run, planned by `adapter`. Raises what planning raises."""
+        unit = self._units.get(model.name)
+        step, generation = (TOP, 1) if unit is None else (unit.fallback.step, unit.generation + 1)
+        plan = await asyncio.to_thread(plan_start, self._means.paths, adapter, model, generation, step)
+        return plan, await asyncio.to_thread(self._means.runners[plan.runner].preview, plan)
 
     def expect(self, model: str, generation: int) -> None:
         """Has prepared what may be, for a start that is likely and has to wait."""

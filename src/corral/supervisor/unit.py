@@ -27,8 +27,9 @@ from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
 from corral.supervisor.ends import Ends, how, in_a_row, last_words, oom_kills, shown
 from corral.supervisor.fallback import Fallback
-from corral.supervisor.files import Identity, identity, short
+from corral.supervisor.files import Identity, identity
 from corral.supervisor.machine import Event, Machine, State
+from corral.supervisor.planning import endpoint_of, plan_start
 from corral.supervisor.probe import wait_ready
 from corral.supervisor.stuck import until_stuck
 
@@ -306,10 +307,9 @@ class Unit:
 
     def _make(self, model: ModelSettings, generation: int, step: Step) -> tuple[LaunchPlan, Path]:
         self._files = identity(model)
-        socket = self._means.paths.units_dir / f"{short(model.name)}.{generation}.sock"
-        socket.unlink(missing_ok=True)
-        adapter = self._means.adapters[model.engine]
-        plan = adapter.plan(model, generation=generation, endpoint=Endpoint(socket=socket), step=step)
+        if (socket := endpoint_of(self._means.paths, model.name, generation).socket) is not None:
+            socket.unlink(missing_ok=True)
+        plan = plan_start(self._means.paths, self._means.adapters[model.engine], model, generation, step)
         return plan, logs.prepare(self._means.paths, model.name, generation)
 
     async def _until_ready(self, plan: LaunchPlan, running: Running, deadline: float) -> None:

@@ -274,6 +274,16 @@ class QuantizeAsk:
 
 
 @dataclass(frozen=True, slots=True)
+class ConvertAsk:
+    """Body of `store/convert`. Paths are of the server's machine."""
+
+    to: str  # F32, F16, BF16 or Q8_0
+    name: str
+    base: str | None = None  # a safetensors model of the store
+    file: str | None = None  # or a folder with one
+
+
+@dataclass(frozen=True, slots=True)
 class Remade:
     """A model that was made of another one."""
 

@@ -24,6 +24,7 @@ from corral.models.library import Library
 
 if TYPE_CHECKING:
     from corral.api_store import (
+        ConvertAsk,
         CreateAsk,
         Created,
         Done,
@@ -281,6 +282,9 @@ class ModelPlane:
 
     async def quantize(self, ask: QuantizeAsk, report: Report) -> Remade:
         return await self._then(await self._work(lambda shop, cancel: shop.quantize(ask, cancel), report))
+
+    async def convert(self, ask: ConvertAsk, report: Report) -> Remade:
+        return await self._then(await self._work(lambda shop, cancel: shop.convert(ask, cancel), report))
 
     async def quantizer(self) -> QuantizerInfo:
         workshop = await asyncio.to_thread(_load_workshop)

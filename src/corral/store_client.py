@@ -16,6 +16,7 @@ from corral.connection import request
 
 if TYPE_CHECKING:
     from corral.api_store import (
+        ConvertAsk,
         Done,
         ExportAsk,
         Exported,
@@ -157,6 +158,11 @@ class StoreClient(Calls):
         from corral.api_store import Remade
 
         return self._work(Remade, "store/quantize", ask)
+
+    def convert(self, ask: ConvertAsk) -> Generator[Progress, None, Remade]:
+        from corral.api_store import Remade
+
+        return self._work(Remade, "store/convert", ask)
 
     def quantizer(self) -> QuantizerInfo:
         from corral.api_store import QuantizerInfo

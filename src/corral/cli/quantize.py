@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from corral.cli.app import App
+
+if TYPE_CHECKING:
+    from corral.api_store import Remade
 
 
 @click.command("quantize")
@@ -39,7 +43,6 @@ def command(
       corral quantize ./coder-f16.gguf --to Q8_0 -t me/coder:q8
       corral quantize --list
     """
-    from corral.cli import words
     from corral.cli.own_server import ensure
     from corral.errors import CallerError
 
@@ -56,7 +59,13 @@ def command(
     ask = QuantizeAsk(
         to, None if file else model, file, name, threads, absolute(imatrix) if imatrix else None, requantize
     )
-    done = finish(app, ensure(app).quantize(ask))
+    show(app, finish(app, ensure(app).quantize(ask)))
+
+
+def show(app: App, done: Remade) -> None:
+    """What became of it."""
+    from corral.cli import words
+
     if app.json:
         app.print_json(done)
         return

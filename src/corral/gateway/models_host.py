@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from corral.api_store import (
+        ConvertAsk,
         CreateAsk,
         Created,
         Done,
@@ -101,6 +102,8 @@ class ModelsHost(Protocol):
     async def package(self, ask: PackageAsk, report: Report) -> Tagged: ...
 
     async def quantize(self, ask: QuantizeAsk, report: Report) -> Remade: ...
+
+    async def convert(self, ask: ConvertAsk, report: Report) -> Remade: ...
 
     async def quantizer(self) -> QuantizerInfo:
         """The tool that quantizes here. Raises EngineMissing."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from corral.api import dump
 from corral.api_store import (
+    ConvertAsk,
     Done,
     DownloadAsk,
     DownloadInfo,
@@ -160,6 +161,8 @@ class StoreControl:
                        (*_NAME, ModelFileError, *_LOCAL), local=True),
             self._work("store/quantize", models.quantize, QuantizeAsk, Remade, "Make a model with smaller weights",
                        (*_NAME, ModelFileError, EngineError, EngineMissing, DiskFull, *_LOCAL), local=True),
+            self._work("store/convert", models.convert, ConvertAsk, Remade, "Make a GGUF model of a safetensors model",
+                       (*_NAME, ModelFileError, EngineMissing, DiskFull, *_LOCAL), local=True),
             Route(
                 "GET", "/control/store/quantizer", self._quantizer,
                 Doc("The types that weights can be quantized to", QuantizerInfo, errors=(EngineError, EngineMissing)),

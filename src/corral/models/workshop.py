@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from corral.api_store import (
+    ConvertAsk,
     CreateAsk,
     Created,
     DamageInfo,
@@ -32,6 +33,7 @@ from corral.api_store import (
 from corral.artifact.lineage import lineage_of
 from corral.errors import CallerError, CorralError, NotInStore
 from corral.models.control import Control, Stopped
+from corral.models.convert import convert
 from corral.models.derive import derive
 from corral.models.fetch import fetch_blob
 from corral.models.importing import Imported, find_model, find_peers, import_all, import_model, list_models
@@ -163,6 +165,12 @@ class Workshop:
         imatrix = Path(ask.imatrix) if ask.imatrix is not None else None
         how = How(tool, to, ask.threads, imatrix, ask.requantize)
         done = quantize(self._library.store, base, name, how, cancel.say)
+        return self._remade(name, before, done.digest, done.before_bytes, done.after_bytes, done.notes)
+
+    def convert(self, ask: ConvertAsk, cancel: Cancel) -> Remade:
+        base, name = self._base(ask.base, ask.file), self._new_name(ask.name)
+        before = self._library.store.lookup(name)
+        done = convert(self._library.store, base, name, ask.to.upper(), cancel.say)
         return self._remade(name, before, done.digest, done.before_bytes, done.after_bytes, done.notes)
 
     def quantizer(self) -> QuantizerInfo:

@@ -88,9 +88,11 @@ def recipe_of(entry: Entry) -> Recipe:
     found = recipe.recipe_for(entry.engine, entry.variant)
     if found is None:
         known = ", ".join(f"{each.engine} {each.variant}" for each in recipe.RECIPES)
+        fetched = f"corral image pull {entry.engine} --variant {entry.variant}"
+        own = "name one of your own for it in images.yaml, or run it with `runner: process`"
         raise CallerError(
             f"{entry.engine} for {entry.variant} cannot be built here (what can: {known})",
-            hint=f"corral image pull {entry.engine} --variant {entry.variant}",
+            hint=own if entry.image.startswith(LOCAL) else fetched,
         )
     return found
 
@@ -176,7 +178,9 @@ def context(wanted: Recipe) -> Iterator[Path]:
 def fetch(paths: Paths, program: Program, reference: str, say: Callable[[str], None] | None) -> Image:
     """Fetches an image: the very one that is locked, where one is. Raises EngineError, CallerError."""
     if reference.startswith(LOCAL):
-        raise CallerError(f"{reference} is not to be had from anywhere", hint="corral image build makes it here")
+        raise CallerError(
+            f"{reference} is not to be had from anywhere", hint="corral image build makes such images here"
+        )
     locks = catalogue.locked(paths)
     full = _pinned(reference, locks)
     program.pull(full, say)

@@ -49,8 +49,15 @@ def wanted() -> dict[str, list[str]]:
     }
 
 
+def lock_file(name: str) -> Path:
+    """Where a lock is: that of an engine goes with the package, which installs it."""
+    if name == "engines":
+        return ROOT / "src" / "corral" / "environments" / "locks" / "llama.cpp.txt"
+    return ROOT / "requirements" / f"{name}.txt"
+
+
 def compile_lock(tool: Path, name: str, requirements: list[str], extra: list[str]) -> None:
-    target = ROOT / "requirements" / f"{name}.txt"
+    target = lock_file(name)
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / f"{name}.in"
         lines = list(dict.fromkeys(requirements))
@@ -110,11 +117,11 @@ def main(argv: list[str]) -> int:
         tool = Path(scratch) / "bin"
         subprocess.run([tool / "python", "-m", "pip", "install", "-q", PIP_TOOLS], check=True)
         for name, requirements in wanted().items():
-            print(f"requirements/{name}.txt")
+            print(lock_file(name).relative_to(ROOT))
             compile_lock(tool, name, requirements, argv)
-            text = (ROOT / "requirements" / f"{name}.txt").read_text()
+            text = lock_file(name).read_text()
             if found := re.search(r"https?://\S+|file:\S+|^--(index|extra|find)\S*", text, re.MULTILINE):
-                print(f"error: requirements/{name}.txt carries an address: {found[0]}", file=sys.stderr)
+                print(f"error: {lock_file(name).name} carries an address: {found[0]}", file=sys.stderr)
                 return 1
         return 0 if wheels_everywhere(tool, "dev") else 1  # which holds all of run.txt
 

@@ -24,6 +24,7 @@ TIERS = {
     "engines": "a llama-server built from source: `make engines` makes it",
     "registry": "the programs docker-registry and openssl, and for some tests skopeo (Debian packages them)",
     "podman": "rootless Podman, a user for it and images made here: `make podman` makes them",
+    "vulkan": "a llama-server with a Vulkan backend, and Mesa's lavapipe: `make vulkan` makes them",
     "long": "a few minutes more: it waits for real hangs, fills real caches, and lives very long random lives",
     "vision": "torch and transformers: `make vision` installs them",
     "chaos": "minutes: `make chaos` runs them",
@@ -32,6 +33,7 @@ TIERS = {
 
 KEPT_VARIABLES = {
     "CORRAL_TEST_LLAMA_SERVER",
+    "CORRAL_TEST_VULKAN_SERVER",
     "CORRAL_TEST_NODE_CLIENTS",
     "CORRAL_TEST_CLIENTS_PYTHON",
     "CORRAL_TEST_VISION_PYTHON",
@@ -54,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Looked up before HOME is hidden from the tests.
     if "CORRAL_TEST_LLAMA_SERVER" not in os.environ and (found := _built_llama_server()) is not None:
         os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)
+    if "CORRAL_TEST_VULKAN_SERVER" not in os.environ and (found := _built_llama_server("-vulkan")) is not None:
+        os.environ["CORRAL_TEST_VULKAN_SERVER"] = str(found)
     if "CORRAL_TEST_NODE_CLIENTS" not in os.environ and (clients := _installed_clients()).is_dir():
         os.environ["CORRAL_TEST_NODE_CLIENTS"] = str(clients)
     if "CORRAL_TEST_CLIENTS_PYTHON" not in os.environ and (python := _python_of_clients()) is not None:
@@ -86,8 +90,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.fixturenames.insert(0, "_no_tasks_left")
 
 
-def _built_llama_server() -> Path | None:
-    built = sorted((find_paths().cache_dir / "engines" / "llama.cpp").glob("*/bin/llama-server"))
+def _built_llama_server(variant: str = "") -> Path | None:
+    built = sorted((find_paths().cache_dir / "engines" / "llama.cpp").glob(f"*[0-9]{variant}/bin/llama-server"))
     return built[-1] if built else None
 
 

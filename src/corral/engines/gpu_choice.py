@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -12,10 +13,17 @@ from corral.engines.placement import Room
 from corral.hardware.devices import Listed
 
 WITHOUT_VULKAN: Final[Mapping[str, str]] = MappingProxyType(
-    {"GGML_DISABLE_VULKAN": "1", "GGML_VK_VISIBLE_DEVICES": "", "VK_LOADER_DRIVERS_DISABLE": "*"}
+    {
+        "GGML_DISABLE_VULKAN": "1",
+        "GGML_VK_VISIBLE_DEVICES": "",
+        "VK_LOADER_DRIVERS_DISABLE": "*",
+        "VK_DRIVER_FILES": os.devnull,
+        "VK_ICD_FILENAMES": os.devnull,
+    }
 )
-"""The environment of an engine that must not load Vulkan's drivers: older builds know one name, newer ones another, and
-the last keeps Vulkan's loader from opening a driver that may be what hangs."""
+"""The environment of an engine that must not load Vulkan's drivers. The first two are llama.cpp's, for a backend that
+is part of the program and for one that is a library of its own; the others keep Vulkan's loader (as of 1.3.234 and before)
+from opening a driver that may be what hangs."""
 
 HIDDEN: Final[Mapping[str, str]] = MappingProxyType(
     {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1", **WITHOUT_VULKAN}

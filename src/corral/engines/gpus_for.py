@@ -69,7 +69,9 @@ def found(build: Build, model: ModelSettings, step: Step, *, afresh: bool = Fals
     gone = executables.had_devices(build, env, rpc)
     if not asked:
         return without(model, f"its GPUs are gone: {why}", awaited=True) if gone else NONE
-    return without(model, f"{asked}, but {why}", awaited=True)
+    return without(
+        model, why if asked.startswith("VK_") and asked.split()[0] in why else f"{asked}, but {why}", awaited=True
+    )
 
 
 def _why_none(build: Build, env: Mapping[str, str]) -> str:

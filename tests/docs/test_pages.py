@@ -58,7 +58,10 @@ def test_each_dependency_has_its_reason() -> None:
     """docs/dependencies.md gives a reason for each direct dependency, and names none that is not one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    for requirements in project["dependency-groups"].values():
+    for requirements in (
+        *project["dependency-groups"].values(),
+        *project["project"].get("optional-dependencies", {}).values(),
+    ):
         wanted += requirements
     names = {re.split(r"[\[<>=~!; ]", each)[0].lower() for each in wanted}
     page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")

@@ -18,6 +18,8 @@ import pytest
 from PIL import Image
 
 from corral.engines import exits
+from corral.runners.runner import Exit
+from corral.supervisor.reasons import explain
 from support.detecting import TINY, Program, encoded, form, iou, running, scene, spawn
 from support.shapes import LABELS, Scene
 
@@ -254,6 +256,16 @@ def test_bad_starts(short_tmp: Path) -> None:
     assert "is there already" in (short_tmp / "d.log").read_text()
     assert spawn(TINY, taken, "--colour", "red").wait(60) == exits.FLAG
     assert "does not know '--colour'" in (short_tmp / "d.log").read_text()
+
+
+def test_no_such_gpu(short_tmp: Path) -> None:
+    """One that is to run on a GPU which onnxruntime does not reach ends, and the reason is the GPU: never silently on
+    the processor."""
+    assert spawn(TINY, short_tmp / "d.sock", "--provider", "cuda").wait(60) == exits.DEVICE
+    log = (short_tmp / "d.log").read_text()
+    reason = explain(Exit(code=exits.DEVICE), log, "shapes")
+    assert reason.kind == "device"
+    assert "cannot run it on cuda" in reason.text
 
 
 def test_report(short_tmp: Path) -> None:

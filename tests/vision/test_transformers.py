@@ -57,7 +57,7 @@ def said_by_transformers(python: Path, files: list[Path]) -> dict[str, Any]:
 
 
 def test_agreement(python: Path, short_tmp: Path) -> None:
-    """Scores agree to 1e-3 and boxes to a thousandth of the picture's side with its post-processing; the pipeline, which
+    """Scores agree to 1e-3 and boxes to a thousandth of the picture with its post-processing; the pipeline, which
     cuts boxes down to whole pixels, has the same labels, scores and boxes."""
     files = pictures(short_tmp)
     theirs = said_by_transformers(python, files)

@@ -44,10 +44,12 @@ def run(flags: Flags, say: Say) -> tuple[int, str]:
     try:
         session = Session(flags)
         if session.runs_on != flags.provider:
-            return exits.REFUSED, f"onnxruntime cannot run it on {flags.provider}; its lines above say why"
+            return exits.DEVICE, f"onnxruntime cannot run it on {flags.provider}; its lines above say why"
         largest = min(flags.max_batch, session.largest_batch or flags.max_batch)
         _warm_up(session, detector, flags, largest)
     except Exception as exc:  # noqa: BLE001 - onnxruntime's own exceptions share no class
+        if isinstance(exc, MemoryError) or "allocat" in str(exc).lower():
+            return exits.REFUSED, f"cannot allocate memory for {flags.model}: {exc}"[:1000]
         return exits.REFUSED, f"onnxruntime could not load {flags.model}: {exc}"[:1000]
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

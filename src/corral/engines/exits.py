@@ -6,12 +6,14 @@ FLAG = 64
 MODEL_FILE = 66
 LIBRARY = 69
 REFUSED = 70
+DEVICE = 71
 ADDRESS = 75
 
 IN_WORDS = {
     FLAG: "wrong flag",
     MODEL_FILE: "bad model file",
     LIBRARY: "the embedded engine cannot be loaded",
+    DEVICE: "the GPU cannot be used",
     REFUSED: "the engine refused the model or its settings",
     ADDRESS: "address in use or not usable",
 }

@@ -196,6 +196,7 @@ _OWN_CODES: dict[int, tuple[Kind, str]] = {
     exits.FLAG: ("flag", _FLAG_HINT),
     exits.MODEL_FILE: ("file", "check `source` of this model in models.yaml, and who may read the file"),
     exits.LIBRARY: ("library", "install Corral again; `corral doctor` shows which engines are here"),
+    exits.DEVICE: ("device", "`corral doctor` looks at the GPU and its driver; gpu_layers: 0 does without it"),
     exits.ADDRESS: ("address", "`ss -ltnp` and `ss -lx` show what listens where"),
 }
 

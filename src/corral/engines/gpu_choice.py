@@ -22,8 +22,8 @@ WITHOUT_VULKAN: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The environment of an engine that must not load Vulkan's drivers. The first two are llama.cpp's, for a backend that
-is part of the program and for one that is a library of its own; the others keep Vulkan's loader (as of 1.3.234 and before)
-from opening a driver that may be what hangs."""
+is part of the program and for one that is a library of its own; the others keep Vulkan's loader, an old one too, from
+opening a driver that may be what hangs."""
 
 HIDDEN: Final[Mapping[str, str]] = MappingProxyType(
     {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1", **WITHOUT_VULKAN}

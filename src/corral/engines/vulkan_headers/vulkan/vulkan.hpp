@@ -1,6 +1,7 @@
 // Vulkan headers older than 1.3.268 (Debian 12's) lack VK_EXT_layer_settings, which llama.cpp names without a guard.
 // These are its declarations as the specification has them; the extension itself is used with a validation layer only.
 #pragma once
+#pragma GCC system_header
 #include_next <vulkan/vulkan.hpp>
 #if !defined(VK_EXT_layer_settings)
 #define VK_EXT_layer_settings 1

@@ -258,6 +258,11 @@ def test_every_log_has_a_story(log: list[EventInfo], lines: int | None) -> None:
     assert lines is None or len(shown) <= lines
 
 
+def test_a_line_always_says_something() -> None:
+    waits = EventInfo(1, 1.0, "unit.waits", "qwen", None, "", {})
+    assert [line.text for chapter in tell([waits], "qwen").chapters for line in chapter.lines] == ["unit.waits"]
+
+
 def test_a_start_that_came_back_smaller() -> None:
     """What failed for want of memory is told once, and then what the next start does otherwise."""
     events = Events()

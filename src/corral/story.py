@@ -90,7 +90,7 @@ class _Teller:
 
     def _lead(self, event: EventInfo, text: str) -> None:
         if self._state in _DOWN or self._state == "stopping":
-            _add(self._led, event, text)
+            _add(self._led, event, text or event.kind)
         else:
             self._tell(event, text)
 

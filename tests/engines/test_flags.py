@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import xllamacpp
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from corral.engines import flags
@@ -66,6 +66,7 @@ def test_says_what_is_wrong(argv: list[str], message: str, hint: str) -> None:
 
 
 @given(st.lists(st.one_of(st.sampled_from(SPELLINGS), st.text(max_size=12)), max_size=6))
+@example([" "])
 def test_never_ignores(argv: list[str]) -> None:
     """Whatever is written, each item is either read as a flag or its value, or refused as EngineFlagError."""
     try:

@@ -117,7 +117,7 @@ def unknown(written: str, known: Iterable[str], who: str) -> EngineFlagError:
         return EngineFlagError(f"the embedded engine has no parameter for {written}", hint=hint, flag=written)
     if equals and bare in known:
         hint = f"write it as two items: [{bare}, {value}]"
-    elif " " in written and written.split()[0] in known:
+    elif " " in written and written.partition(" ")[0] in known:
         hint = f"write it as items of their own: [{', '.join(written.split())}]"
     elif not written.startswith("-"):
         hint = f"{written!r} stands where a flag should; each flag takes at most one value"

@@ -25,7 +25,7 @@ START = "20m"
 
 def environment() -> Path:
     """The environment with vLLM: CORRAL_TEST_VLLM, or the one that `make vllm` installed. Skips where there is none."""
-    found = Path(_NAMED) if _NAMED else installed(_HERE.data_dir)
+    found = Path(_NAMED) if _NAMED else installed(_HERE.cache_dir / "tests")
     try:
         if found is not None:
             return build_in(found).folder

@@ -104,23 +104,26 @@ def _says_nothing(body: bytes) -> bool:
     return not re.search(rb"demo|hidden|veiled|gguf|ck_", body)
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["/control/status", "/%63ontrol/status", "/control%2Fstatus", "//control/status", "/./control/status",
-     "/v1/../control/status", "/health/../control/status", "/control/status/", "/control/status;x", "/CONTROL/status",
-     "/control/status?key=ck_abcdefghjk_x", "http://{host}/control/status", "/ollama/control/status",
-     "/llamacpp/upstream/demo/slots", "/upstream/demo/%73lots", "/upstream/demo//slots", "/upstream/%64emo/slots",
-     "/%6clamacpp/slots?model=demo", "/llamacpp/%73lots?model=demo", "/v1/upstream/demo/slots"],
+ODD_WAYS = (
+    "/control/status", "/%63ontrol/status", "/control%2Fstatus", "//control/status", "/./control/status",
+    "/v1/../control/status", "/health/../control/status", "/control/status/", "/control/status;x", "/CONTROL/status",
+    "/control/status?key=ck_abcdefghjk_x", "http://{host}/control/status", "/ollama/control/status",
+    "/llamacpp/upstream/demo/slots", "/upstream/demo/%73lots", "/upstream/demo//slots", "/upstream/%64emo/slots",
+    "/%6clamacpp/slots?model=demo", "/llamacpp/%73lots?model=demo", "/v1/upstream/demo/slots",
 )  # fmt: skip
-def test_no_way_of_writing_a_path_goes_around(server: Server, target: str) -> None:
+
+
+def test_no_way_of_writing_a_path_goes_around(server: Server) -> None:
     """Percent signs, dots, slashes, absolute targets, prefixes: 401, or there is nothing. With a key for asking, no 200
     either."""
     secret = server.client.create_key(KeyAsk("k")).secret
     host = urlsplit(server.url).netloc
-    for method in ("GET", "HEAD"):
-        assert raw(server.url, method, target.format(host=host))[0] in REFUSED
-    if not target.startswith("http"):
-        assert ask(server.url, target, secret).status in (400, 403, 404)
+    for target in ODD_WAYS:
+        for method in ("GET", "HEAD"):
+            status, _ = raw(server.url, method, target.format(host=host))
+            assert status in REFUSED, (method, target)
+        if not target.startswith("http"):
+            assert ask(server.url, target, secret).status in (400, 403, 404), target
 
 
 def test_a_model_that_is_not_the_keys_is_nowhere(server: Server) -> None:

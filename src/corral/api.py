@@ -78,6 +78,25 @@ class UnitInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One thing that was looked at."""
+
+    name: str  # "server", "process", "health" (the engine's own answer), "canary" (one token)
+    ok: bool
+    text: str
+    took_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class HealthInfo:
+    """Whether the server, or a model, is well."""
+
+    ok: bool
+    model: str | None  # none: the server
+    checks: list[HealthCheck]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """One place that models can be in: the processor, or a GPU. A size is null where nothing tells."""
 

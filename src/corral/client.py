@@ -17,7 +17,18 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from corral.access_client import AccessClient
-from corral.api import ActionResult, DeviceInfo, EventInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import (
+    ActionResult,
+    DeviceInfo,
+    EventInfo,
+    HealthInfo,
+    ModelInfo,
+    PlanInfo,
+    ReloadResult,
+    Status,
+    Story,
+    UnitInfo,
+)
 from corral.calls import understood
 from corral.config.paths import Paths
 from corral.connection import Address, error_from, parse_address, request
@@ -108,6 +119,11 @@ class Client(StoreClient, AccessClient):
 
     def devices(self) -> list[DeviceInfo]:
         return self._list(DeviceInfo, "/control/devices")
+
+    def health(self, model: str | None = None) -> HealthInfo:
+        """Whether the server, or a model, is well. Starts nothing."""
+        path = "/control/health" if model is None else f"/control/health/{quote(model, safe='')}"
+        return self._one(HealthInfo, "GET", path)
 
     def status(self) -> Status:
         return self._one(Status, "GET", "/control/status")

@@ -10,7 +10,18 @@ from pathlib import Path
 
 from corral import __version__, clock, journal, story, views
 from corral.access.desk import Desk
-from corral.api import ActionResult, DeviceInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import (
+    ActionResult,
+    DeviceInfo,
+    HealthCheck,
+    HealthInfo,
+    ModelInfo,
+    PlanInfo,
+    ReloadResult,
+    Status,
+    Story,
+    UnitInfo,
+)
 from corral.config.diff import changes, differing
 from corral.config.load import Loaded
 from corral.config.paths import Paths
@@ -30,7 +41,7 @@ from corral.models.library import Stored, missing
 from corral.routing.resolve import resolve
 from corral.scheduler.loop import Scheduler
 from corral.scheduler.state import Spec
-from corral.supervisor import logs
+from corral.supervisor import healthy, logs
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Spawn
@@ -226,6 +237,15 @@ class ControlPlane:
 
     async def devices(self) -> list[DeviceInfo]:
         return await self._measures.devices()
+
+    async def health(self, name: str | None) -> HealthInfo:
+        if name is None:
+            text = f"takes work on {', '.join(self.addresses)}" if self.ready else "takes no work"
+            return HealthInfo(self.ready, None, [HealthCheck("server", self.ready, text, 0.0)])
+        model = (await self.known(name)).name
+        places = {unit.name: self._scheduler.place(unit.model.name) for unit in self._fleet.of_model(model)}
+        busy = {each: len(place.leases) for each, place in places.items() if place is not None}
+        return await healthy.examine(model, self._fleet.of_model(model), busy)
 
     def status(self) -> Status:
         return Status(

@@ -18,7 +18,17 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from corral.api import ActionResult, DeviceInfo, ModelInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import (
+    ActionResult,
+    DeviceInfo,
+    HealthCheck,
+    HealthInfo,
+    ModelInfo,
+    ReloadResult,
+    Status,
+    Story,
+    UnitInfo,
+)
 from corral.config.settings import Listen, ModelSettings, Settings
 from corral.config.tuning import Tuning
 from corral.engines.plan import Endpoint
@@ -266,6 +276,10 @@ class Stable:
 
     async def devices(self) -> list[DeviceInfo]:
         return [DeviceInfo("cpu", "", "the processor", 8, 4, 1, 3, None, 0, "/proc/meminfo", False)]
+
+    async def health(self, name: str | None) -> HealthInfo:
+        model = self.resolve(name).name if name is not None else None
+        return HealthInfo(True, model, [HealthCheck("server", True, "is well", 0.5)])
 
     def status(self) -> Status:
         return Status(

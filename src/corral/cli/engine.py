@@ -10,6 +10,8 @@ import click
 from corral.cli.app import App
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from corral.environments.shelf import Environment, Shelf
 
 LLAMA = "llama.cpp"

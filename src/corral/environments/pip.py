@@ -35,8 +35,8 @@ def new_environment(children: Children, python: Path, folder: Path) -> None:
 
 
 def install(children: Children, folder: Path, lock: Path, count: int, wheels: Path | None, hint: str, say: Say) -> None:
-    """Puts what `lock` lists into the environment `folder`, each file checked against its hash; with `wheels`, only from
-    that folder, whatever pip's configuration has."""
+    """Puts what `lock` lists into the environment `folder`, each file checked against its hash; with `wheels` only from
+    there, whatever pip's configuration has."""
     argv: list[str | Path] = [folder / "bin" / "python", "-I", "-m", "pip", "install", "--no-deps", "--require-hashes"]
     argv += ["--only-binary", ":all:", "-r", lock]
     if wheels is not None:

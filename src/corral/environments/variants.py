@@ -46,7 +46,15 @@ VARIANTS: Final = (
         hint="torch's builds for the CPU (+cpu) are on PyTorch's own index: add that one to pip's configuration as an "
         "extra-index-url, or give a folder of wheels (--wheels DIR)",
     ),
-    Variant(engine="vllm", name="cuda", distribution="vllm", version="0.32.0", imports=("torch", "vllm")),
+    Variant(
+        engine="vllm",
+        name="cuda",
+        distribution="vllm",
+        version="0.32.0",
+        imports=("torch", "vllm"),
+        lock="vllm-cuda.txt",
+        locked_for="cpython-3.11-linux-x86_64",
+    ),
     Variant(
         engine="vllm",
         name="rocm",

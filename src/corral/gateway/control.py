@@ -10,6 +10,7 @@ from corral.api import (
     ActionResult,
     DeviceInfo,
     EventInfo,
+    HealthInfo,
     ModelAction,
     ModelInfo,
     PlanInfo,
@@ -79,6 +80,12 @@ class Control:
             Route(
                 "GET", "/control/devices", self._devices,
                 Doc("Every device with its memory, and whose that is", list[DeviceInfo]),
+            ),
+            Route("GET", "/control/health", self._health, Doc("Whether the server is well", HealthInfo)),
+            Route(
+                "GET", "/control/health/{model}", self._health,
+                Doc("Whether a model is well: its process, its own health, one token; starts nothing", HealthInfo,
+                    errors=(UnknownModel,)),
             ),
             _action("start", self._host.start, "Start a model's engine and wait until it is ready", _START_ERRORS),
             Route(
@@ -151,6 +158,10 @@ class Control:
     async def _devices(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())
         await send_json(exchange, await self._host.devices())
+
+    async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        query(exchange, ())
+        await send_json(exchange, await self._host.health(match.rest or None))
 
     async def _plan(self, exchange: Exchange, match: Match, body: bytes) -> None:
         query(exchange, ())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from corral.api import ActionResult, DeviceInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
+from corral.api import ActionResult, DeviceInfo, HealthInfo, ModelInfo, PlanInfo, ReloadResult, Status, Story, UnitInfo
 from corral.config.settings import ModelSettings, Settings
 from corral.config.tuning import Tuning
 from corral.events import EventLog
@@ -55,6 +55,10 @@ class Host(Protocol):
 
     async def devices(self) -> list[DeviceInfo]:
         """Every device with its memory as it is now."""
+        ...
+
+    async def health(self, name: str | None) -> HealthInfo:
+        """Whether the model, or without a name the server, is well; nothing is started."""
         ...
 
     def log_files(self, name: str) -> list[Path]:

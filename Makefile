@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines vulkan clients peers registry podman vision chaos fuzz soak bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines vllm vulkan clients peers registry podman vision chaos fuzz soak bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
 KILLS := 200
@@ -23,6 +23,7 @@ help:
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
 	@echo "make vulkan     the same with a Vulkan backend, and Mesa's lavapipe as its device (Debian, as root)"
+	@echo "make vllm       install vLLM for the processor into an environment of its own in the cache directory, once (3.4 GB)"
 	@echo "make clients    install LiteLLM and the JavaScript clients that tests use into the cache directory (wants Node.js)"
 	@echo "make peers      install other gateways that \`make bench NAME=gateway\` measures beside Corral"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
@@ -57,6 +58,9 @@ check: setup-dev
 
 engines: setup-dev
 	@$(BIN)/python tools/build_engines.py
+
+vllm: setup-dev
+	@$(BIN)/python tools/install_vllm.py
 
 vulkan: setup-dev
 	@$(BIN)/python tools/build_engines.py --variant vulkan

@@ -25,6 +25,7 @@ TIERS = {
     "registry": "the programs docker-registry and openssl, and for some tests skopeo (Debian packages them)",
     "podman": "rootless Podman, a user for it and images made here: `make podman` makes them",
     "vulkan": "a llama-server with a Vulkan backend, and Mesa's lavapipe: `make vulkan` makes them",
+    "vllm": "vLLM for the processor, in an environment of its own: `make vllm` installs it",
     "long": "a few minutes more: it waits for real hangs, fills real caches, and lives very long random lives",
     "vision": "torch and transformers: `make vision` installs them",
     "chaos": "minutes: `make chaos` runs them",
@@ -34,6 +35,7 @@ TIERS = {
 KEPT_VARIABLES = {
     "CORRAL_TEST_LLAMA_SERVER",
     "CORRAL_TEST_VULKAN_SERVER",
+    "CORRAL_TEST_VLLM",
     "CORRAL_TEST_NODE_CLIENTS",
     "CORRAL_TEST_CLIENTS_PYTHON",
     "CORRAL_TEST_VISION_PYTHON",

@@ -20,6 +20,7 @@ from bench import load, peers
 from bench.frame import ROOT, Figure, main, median, percentile
 from bench.serving import START_S, Corral, corral, free_port, scratch
 from bench.wire import Address, Refused, connect
+from corral.gateway import room
 
 WHAT = (
     "What Corral adds to an engine that answers at once with fixed bytes. Added time: one request at a time on a kept "
@@ -28,11 +29,13 @@ WHAT = (
     "event every 44 ms each (5,800 a second in all). The ratio is that of the events received in the same time by the "
     "256 streams; `added_gap_p99_ms` is what is added to the time between two events. `relay_us_…` is the same for a "
     "relay on uvloop that passes bytes on unread, in turns with Corral: less is not to be had on that machine, at that "
-    "moment. The other gateways, over TCP, stand before the same fixed engine, llama-server's router before its own "
-    "child, each compared with what it stands before."
+    "moment. `idle_streams_mb_1000` is the memory that the server has more with 1,000 streams open, each of which has "
+    "had one event and waits for the next. The other gateways, over TCP, stand before the same fixed engine, "
+    "llama-server's router before its own child, each compared with what it stands before."
 )
 MODEL = "fixed"
 STREAMS, PACE_MS = 256, 44
+IDLE, IDLE_MS = 1000, 120_000
 
 
 def request_bytes(*, model: str = MODEL, **more: object) -> bytes:
@@ -67,10 +70,10 @@ def engine(place: Path) -> Path:
     return program
 
 
-def models_yaml(program: Path) -> str:
+def models_yaml(program: Path, streams: int = STREAMS) -> str:
     return (
         f"max_queue: 1000\nmodels:\n  - name: {MODEL}\n    source: builtin:demo\n    executable: {program}\n"
-        f"    idle_timeout: never\n    parallel: {STREAMS}\n    context: 64\n"
+        f"    idle_timeout: never\n    parallel: {streams}\n    context: 64\n"
     )
 
 
@@ -151,11 +154,27 @@ def bare_relay(engine: Path) -> Iterator[tuple[int, tuple[str, int]]]:
         process.wait()
 
 
-def loaded(server: Corral, direct: Side, through: Side, quick: bool) -> list[Figure]:
-    """CPU and throughput, direct, through a bare relay and through Corral in turns."""
-    assert isinstance(direct.address, Path)
-    with bare_relay(direct.address) as (relay, address):
-        return under_load(server.process.pid, relay, direct, Side(address), through, quick)
+def idle_streams_mb() -> float:
+    """What the server has more while many streams wait for their next event, in MB."""
+    room.most_connections()  # ours too: what we start inherits the bound on open files
+    request = request_bytes(max_tokens=2, stream=True, pace_ms=IDLE_MS)
+    with scratch() as place, corral(place / "idle", models_yaml(engine(place), IDLE)) as server:
+        warm(server)
+        load.run(server.address, request_bytes(max_tokens=2, stream=True), 16, 20)
+        before, links = server.rss_mb, []
+        try:
+            for _ in range(IDLE):
+                links.append(link := connect(server.address))
+                link.sendall(request)
+                seen = b""
+                while b"data: {" not in seen:
+                    if not (piece := link.recv(65536)):
+                        raise Refused(seen[:500].decode(errors="replace"))
+                    seen += piece
+            return server.rss_mb - before
+        finally:
+            for link in links:
+                link.close()
 
 
 def under_load(corral: int, relay: int, direct: Side, bare: Side, through: Side, quick: bool) -> list[Figure]:
@@ -203,17 +222,22 @@ def measure(quick: bool) -> list[Figure]:
     rounds = 300 if quick else 3000
     with scratch() as place, corral(place / "main", models_yaml(engine(place))) as server:
         warm(server)
-        direct, through = Side(server.endpoint(MODEL)), Side(server.address)
-        added([direct, through], rounds)
-        by_load = loaded(server, direct, through, quick)
-    unary_ms = [[percentile(side.unary_s, p) * 1000 for p in (50, 99)] for side in (direct, through)]
-    stream_ms = [percentile(side.stream_s, 50) * 1000 for side in (direct, through)]
+        address = server.endpoint(MODEL)
+        with bare_relay(address) as (relay, relay_address):
+            direct, through, bare = Side(address), Side(server.address), Side(relay_address)
+            added([direct, through, bare], rounds)
+            by_load = under_load(server.process.pid, relay, direct, bare, through, quick)
+    unary_ms = [[percentile(side.unary_s, p) * 1000 for p in (50, 99)] for side in (direct, through, bare)]
+    stream_ms = [percentile(side.stream_s, 50) * 1000 for side in (direct, through, bare)]
     return [
         Figure("added_unary_p50_ms", unary_ms[1][0] - unary_ms[0][0], "≤ 0.25", f"{rounds} rounds"),
         Figure("added_stream_p50_ms", stream_ms[1] - stream_ms[0], "≤ 0.4", "to the first event"),
         Figure("added_p99_ms", unary_ms[1][1] - unary_ms[0][1], "", "unary"),
+        Figure("relay_added_unary_p50_ms", unary_ms[2][0] - unary_ms[0][0], "", "a bare relay, in turns"),
+        Figure("relay_added_stream_p50_ms", stream_ms[2] - stream_ms[0], "", "a bare relay, in turns"),
         Figure("direct_unary_p50_ms", unary_ms[0][0]),
         *by_load,
+        Figure("idle_streams_mb_1000", idle_streams_mb(), "≤ 60", "more than with none"),
         *peers.measure(lambda model: partial(request_bytes, model=model), quick),
     ]
 

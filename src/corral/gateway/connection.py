@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
         self.deadline = NEVER
         self._transport: asyncio.Transport | None = None
         self._fd = -1  # of the socket, where bytes may go to it directly
-        self._queued = False  # the transport may have bytes that are not out yet
+        self._direct = -1  # the same, as long as nothing waits in the transport
         self._head: Head | None = None
         self._exchange: WireExchange | None = None
         self._early = early
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self.peer = peer_of(transport)
         self._tls = transport.get_extra_info("ssl_object") is not None
         if sys.platform != "win32" and transport.get_extra_info("sslcontext") is None:
-            self._fd = transport.get_extra_info("socket").fileno()
+            self._fd = self._direct = transport.get_extra_info("socket").fileno()
         self.deadline = clock.monotonic() + self._limits.head_s
         self._all.add(self)
         if self._all.are_too_many:
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
             self.pass_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self._ends()
         self._transport = None
         self._all.discard(self)
         self._head = None
@@ -96,7 +96,9 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             if self._writable is None:
-                if (usual := self._usual) is None or self._head is not None or not self._read_usual(usual, data):
+                if self._head is None and (usual := self._usual) is not None and (body := usual.body(data)) is not None:
+                    self._begin(usual, body)
+                else:
                     self._read_head(data)
             else:
                 self._keep(data)  # first it has to take the answers that it has
@@ -128,24 +130,21 @@ class Connection(asyncio.Protocol):
 
     # Requests.
 
-    def _read_usual(self, usual: Usual, data: bytes) -> bool:
-        """A request like the one before, when all of it is there; False, and nothing is done, when it is not."""
-        if not data.startswith(usual.before) or usual.plan.fast is not self._all.answers.fast:
-            return False
-        at = usual.at
-        end = data.find(b"\r", at, at + 6)
-        digits = data[at:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(usual.after, end):
-            return False
-        body = data[end + usual.size :]
-        if len(body) != int(digits):
-            return False
-        exchange = self._exchange = FastExchange(self, usual.head, usual.plan)
-        self.keep_alive = self.keep_alive and usual.head.keep_alive
-        self._all.answers.active.add(exchange)
+    def _begin(self, usual: Usual, body: bytes) -> None:
+        """A request like one before, all of which is there."""
+        answers, head, plan = self._all.answers, usual.head, usual.plan
+        if plan.fast is not answers.fast:  # the listener speaks another dialect now
+            if (other := answers.fast.plan(head) if answers.fast is not None else None) is None:
+                self._usual = None
+                self._answer(head, len(body), body)
+                return
+            plan = other
+        exchange = self._exchange = FastExchange(self, head, plan)
+        if not head.keep_alive:
+            self.keep_alive = False
+        answers.active.add(exchange)
         self.deadline = NEVER
         exchange.begin(body)
-        return True
 
     def _read_head(self, data: bytes) -> None:
         head = self._head
@@ -181,7 +180,7 @@ class Connection(asyncio.Protocol):
         if fast is None or (plan := fast.plan(head)) is None or (parts := around(data)) is None:
             return
         before, after = parts
-        self._usual = self._all.usual = Usual(before, len(before), after, len(after), head, plan)
+        self._usual = self._all.usual = Usual(before, after, head, plan)
 
     def _answer(self, head: Head, length: int | None, rest: bytes) -> None:
         self.keep_alive = self.keep_alive and head.keep_alive
@@ -291,21 +290,26 @@ class Connection(asyncio.Protocol):
         self.deadline = clock.monotonic() + self._limits.keep_alive_s
 
     def transmit(self, data: bytes) -> bool:
-        transport = self._transport
-        if transport is None:
-            return self._writable is None
-        if self._queued:
-            self._queued = bool(transport.get_write_buffer_size())
-        if not self._queued and self._fd >= 0 and not self._closing:
+        if self._direct >= 0:
             # At once: the transport would wait for the end of this turn of the event loop.
             try:
-                sent = os.write(self._fd, data)
+                sent = os.write(self._direct, data)
             except OSError:
                 sent = 0  # the transport finds out why
             if sent == len(data):
                 return self._writable is None
             data = data[sent:]
-        self._queued = True
+        return self._queue(data)
+
+    def _queue(self, data: bytes) -> bool:
+        """Leaves it to the transport, until all that it has is out."""
+        transport = self._transport
+        if transport is None:
+            return self._writable is None
+        if self._direct < 0 <= self._fd and not self._closing and not transport.get_write_buffer_size():
+            self._direct = self._fd
+            return self.transmit(data)
+        self._direct = -1
         transport.write(data)
         return self._writable is None
 
@@ -341,15 +345,19 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def break_off(self) -> None:
-        self._closing = True
+        self._ends()
         if self._transport is not None:
             self._transport.abort()
 
     # What ends it.
 
+    def _ends(self) -> None:
+        self._closing = True
+        self._fd = self._direct = -1  # another one may soon have that number
+
     def _close(self) -> None:
         """Closes once what was written is out, or the client has had time enough for that."""
-        self._closing = True
+        self._ends()
         self._early = b""
         if self._transport is not None:
             unsent = self._transport.get_write_buffer_size()
@@ -380,7 +388,7 @@ class Connection(asyncio.Protocol):
             self._close()  # its keys are in this process only: the client connects anew
             return
         transport.pause_reading()
-        self._closing = True
+        self._ends()
         early, self._early = self._early, b""
         heir(socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())), early)
         transport.abort()

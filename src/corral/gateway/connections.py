@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from corral import clock
 from corral.gateway.exchange import Exchange
@@ -54,15 +54,24 @@ Heir = Callable[[socket.socket, bytes], None]
 """Takes a connection that waits for a request, and what of it came already: another server goes on with it."""
 
 
-class Usual(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Usual:
     """A head of the fast path that may come again, with another length."""
 
     before: bytes  # the digits of the length
-    at: int
     after: bytes
-    size: int  # of what is after them
     head: Head
     plan: Plan
+
+    def body(self, data: bytes) -> bytes | None:
+        """The body of a request that begins so, where `data` is all of it and nothing else."""
+        before, after = self.before, self.after
+        at = len(before)
+        end = data.find(b"\r", at, at + 6)
+        if end < 0 or not data.startswith(before) or not data.startswith(after, end):
+            return None
+        digits, body = data[at:end], data[end + len(after) :]
+        return body if digits.isdigit() and len(body) == int(digits) else None
 
 
 class Connections:

@@ -6,8 +6,8 @@ with the next; what is right stays right with other digits.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import httptools
 
@@ -24,7 +24,8 @@ _LENGTH = b"\r\ncontent-length:"
 _LONGEST = 12  # digits of a length, and one more
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Answer:
     """What there is to know of an engine's head that is plain: its answer is of a declared length, or an event stream
     in chunks."""
 

@@ -7,15 +7,12 @@ and put into chunks of our own, so that the client never has a part of an event 
 
 from __future__ import annotations
 
-import re
-
 from corral.errors import CallerError, EngineError
 from corral.gateway.chunks import Chunks
 from corral.gateway.count import without_count
 from corral.gateway.sse import Splitter
 
 LAST_CHUNK = b"0\r\n\r\n"
-_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 
 
 class Passage:
@@ -46,19 +43,22 @@ class Passage:
     def _is_whole(self, data: bytes) -> bool:
         """Whether `data` is whole chunks that end where an event does."""
         at, size = 0, len(data)
-        match = _SIZE.match
-        while (found := match(data, at)) is not None:
-            start = found.end()
-            at = start + int(found[1], 16)
-            if at == start:
-                # The last chunk. What comes behind an event that is not whole goes the other way, too.
-                self.done = data[at:] == b"\r\n" and (start <= 3 or data[start - 7 : start - 3] == b"\n\n\r\n")
-                return self.done
-            if data[at : at + 2] != b"\r\n":
+        while (start := data.find(b"\r\n", at, at + 9) + 2) > 2:
+            try:
+                long = int(data[at : start - 2], 16)
+            except ValueError:
                 return False
-            at += 2
-            if at == size:
-                return data[at - 4 : at - 2] == b"\n\n"
+            if not data.startswith(b"%x\r\n" % long, at):
+                return False  # written in some other way
+            if not long:
+                # The last chunk. What comes behind an event that is not whole goes the other way, too.
+                self.done = data[start:] == b"\r\n" and (at == 0 or data[at - 4 : at] == b"\n\n\r\n")
+                return self.done
+            at = start + long + 2
+            if at >= size:
+                return at == size and data.endswith(b"\n\n\r\n")
+            if not data.startswith(b"\r\n", at - 2):
+                return False
         return False
 
     def _apart(self, data: bytes) -> bytes:

@@ -59,10 +59,11 @@ class Sent:
             return self
         framed = self._framed
         if not self.head:
-            events, framed = _without_frames(events) if framed else events, False
-            end = events.find(b"\n\n") + 2
-            if end >= 2:
-                self._take_all(events[:end])  # says what all have in common; what follows may be plain
+            # The first says what all have in common; what follows may be plain. Of chunks, the first that end an event.
+            last = b"\n\n\r\n" if framed else b"\n\n"
+            if (end := events.find(last)) >= 0:
+                end += len(last)
+                self._take_all(_without_frames(events[:end]) if framed else events[:end])
                 events = events[end:]
         if not (self.head and self._all_plain(events)):
             self._take_all(_without_frames(events) if framed else events)

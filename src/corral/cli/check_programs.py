@@ -66,8 +66,8 @@ def _llama_server() -> Finding:
 
 
 _TOOLS = (
-    ("podman", "engines in containers, which this version does not run yet", ["--version"]),
-    ("docker", "engines in containers, which this version does not run yet", ["--version"]),
+    ("podman", "engines in containers: models with `runner: podman`", ["--version"]),
+    ("docker", "engines in containers: models with `runner: docker`", ["--version"]),
     ("git", "working on Corral itself", ["--version"]),
     ("curl", "trying the examples of the documentation", ["--version"]),
 )

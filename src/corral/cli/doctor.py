@@ -26,7 +26,7 @@ def command(app: App) -> int:
     Example:
       corral doctor
     """
-    from corral.cli import check_gpus, check_machine, check_programs, check_sandbox, check_server
+    from corral.cli import check_containers, check_gpus, check_machine, check_programs, check_sandbox, check_server
     from corral.cli.spinner import Spinner
 
     with Spinner("looking around", quiet=app.json):
@@ -37,6 +37,7 @@ def command(app: App) -> int:
             *check_programs.engines(),
             *check_programs.tools(),
             *check_sandbox.sandbox(settings),
+            *check_containers.containers(),
             *config,
             *check_server.server(app, settings),
             *check_machine.places(app.paths),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -179,6 +180,19 @@ def test_an_engine_without_names_for_devices_is_told_by_position(header: Header)
     laid = layout.lay_out(wanted, header, narrowed, TOP)
     told = gpus_for.arguments(wanted, EMBEDDED, laid, narrowed, TOP, found)
     assert told == ("--gpu-layers", "999", "--split-mode", "none", "--main-gpu", "2", *FLAGS)
+
+
+def test_rows_are_not_split_where_no_build_can(header: Header) -> None:
+    """Over Vulkan an engine told to split by rows would not start: layers are split, and that is said."""
+    listed = tuple(parse_listing(LAVAPIPE + LAVAPIPE.replace("Vulkan0", "Vulkan1")))
+    two = replace(room(8 * GIB, 8 * GIB), engine_names=("Vulkan0", "Vulkan1"))
+    wanted = model(context=512, split="row")
+    found, narrowed, said = gpus_for.chosen(wanted, BUILD, Gpus(listed, every=("Vulkan0", "Vulkan1")), two)
+    assert said == ("Vulkan0 cannot split by rows: split by layers instead",)
+    laid = layout.lay_out(wanted, header, narrowed, TOP)
+    told = gpus_for.arguments(wanted, BUILD, laid, narrowed, TOP, found)
+    assert laid.words == "split over gpu0, gpu1"
+    assert "--split-mode" not in told
 
 
 def test_a_wrong_number_of_shares_is_told(header: Header) -> None:

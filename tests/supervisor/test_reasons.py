@@ -57,6 +57,10 @@ LORA = """\
 0.00.049.820 E cmn  common_init_: failed to load lora adapter 'nope.gguf'
 0.00.053.346 E srv  llama_server: exiting due to model loading error
 """
+ROWS = """\
+0.00.412.127 E llama_model_load: error loading model: device Vulkan0 does not support split buffers
+0.00.412.136 E llama_model_load_from_file_impl: failed to load model
+"""
 UNKNOWN_FLAG = "error: invalid argument: --no-such-flag\n"
 BAD_VALUE = """\
 error while handling argument "--cache-type-k": Unsupported cache type: zzz
@@ -107,6 +111,7 @@ CUDA_FAULT = "CUDA error: an illegal memory access was encountered\n"
         (MISSING_KEY, 1, "file", "key not found in model: llama.block_count"),
         (ARCHITECTURE, 1, "architecture", "architecture 'lzzzz'"),
         (LORA, 1, "file", "cannot open nope.gguf (No such file or directory)"),
+        (ROWS, 1, "flag", "Vulkan0 cannot split a model by rows"),
         (UNKNOWN_FLAG, 1, "flag", "does not know the flag --no-such-flag"),
         (BAD_VALUE, 1, "flag", "refuses the flag --cache-type-k (Unsupported cache type: zzz)"),
         (PORT_TAKEN, 1, "address", "127.0.0.1 port 18992"),

@@ -102,6 +102,13 @@ def chosen(room: Room, devices: Sequence[str]) -> tuple[Room, tuple[str, ...]]:
     ), missing
 
 
+def may_split_rows(engine_names: Sequence[str]) -> bool:
+    """Whether nothing speaks against splitting matrices by rows over these. An engine that cannot refuses to start, and
+    no build can over Vulkan, Metal or the network. Source: llama.cpp build 11434, `make_gpu_buft_list`."""
+    never = (*_NAMES["vulkan"], *_NAMES["metal"], _REMOTE)
+    return not any(name.startswith(never) for name in engine_names)
+
+
 def alone(room: Room) -> Room:
     """`room` with the processor and the GPU that has most of it: for a model that is not to be split."""
     if len(room.gpus) < 2:

@@ -27,6 +27,7 @@ class Gpus:
     listed: tuple[Listed, ...] = ()
     degraded: str = ""
     awaited: bool = False  # there were some
+    rows: bool = True  # a model may be split by rows over them
     every: tuple[str, ...] = ()  # the engine's names of all, those too that this model is not to use
 
     @property
@@ -101,9 +102,11 @@ def chosen(model: ModelSettings, build: Build, gpus: Gpus, room: Room) -> tuple[
     """
     if not gpus.listed:  # a room that was found before they were lost
         return gpus, gpu_choice.processor(room), ()
+    if model.split == "row" and not gpu_choice.may_split_rows([one.name for one in gpus.listed]):
+        gpus = replace(gpus, rows=False)
     if not model.devices:
         room = gpu_choice.alone(room) if model.split == "none" else room
-        return gpus, room, _unshared(model, room)
+        return gpus, room, _unshared(model, gpus, room)
     if not room:
         return _by_position(model, build, gpus, room)
     there = _there(room)
@@ -114,14 +117,20 @@ def chosen(model: ModelSettings, build: Build, gpus: Gpus, room: Room) -> tuple[
     listed = tuple(one for name in room.engine_names for one in gpus.listed if one.name == name)
     said = tuple(f"there is no {name} for it: {build} finds {there}" for name in missing)
     room = gpu_choice.alone(room) if model.split == "none" else room
-    return replace(gpus, listed=listed), room, (*said, *_unshared(model, room))
+    return replace(gpus, listed=listed), room, (*said, *_unshared(model, gpus, room))
 
 
-def _unshared(model: ModelSettings, room: Room) -> tuple[str, ...]:
-    count, gpus = len(model.tensor_split), len(room.gpus)
-    if not room or not count or count == gpus:
-        return ()
-    return (f"tensor_split has {count} shares for {gpus} GPUs ({', '.join(room.gpus)}): split by their room instead",)
+def _unshared(model: ModelSettings, gpus: Gpus, room: Room) -> tuple[str, ...]:
+    """A warning for each way of splitting that is asked for and cannot be."""
+    count, there = len(model.tensor_split), len(room.gpus)
+    said = []
+    if not gpus.rows and there > 1:
+        said.append(f"{gpus.listed[0].name} cannot split by rows: split by layers instead")
+    if room and count and count != there:
+        said.append(
+            f"tensor_split has {count} shares for {there} GPUs ({', '.join(room.gpus)}): split by their room instead"
+        )
+    return tuple(said)
 
 
 def _by_position(model: ModelSettings, build: Build, gpus: Gpus, room: Room) -> tuple[Gpus, Room, tuple[str, ...]]:
@@ -171,7 +180,8 @@ def _unplaced(model: ModelSettings, known: Mapping[str, int] | None, gpus: Gpus)
     restricted = len(gpus.listed) < len(gpus.every) or bool(model.devices)
     by_name = restricted and known is not None and "--device" in known and not flags_of_remotes(model)
     device = ("--device", ",".join(one.name for one in gpus.listed)) if by_name else ()
-    split = ("--split-mode", model.split) if model.split is not None else ()
+    how = "layer" if model.split == "row" and not gpus.rows else model.split
+    split = ("--split-mode", how) if how is not None else ()
     shares = ",".join(f"{share:g}" for share in model.tensor_split)
     return (*device, *split, *(("--tensor-split", shares) if shares and model.split != "none" else ()))
 
@@ -181,7 +191,7 @@ def _devices(
 ) -> tuple[str, ...]:
     used = layout.run.gpus
     shares = dict(zip(used, layout.run.split, strict=True)) if len(used) > 1 else {}
-    row = ("--split-mode", "row") if model.split == "row" and len(used) > 1 else ()
+    row = ("--split-mode", "row") if model.split == "row" and gpus.rows and len(used) > 1 else ()
     # A remote device has its name only after --rpc, which stands in `args`, behind this.
     if known is not None and "--device" in known and not flags_of_remotes(model):
         split = ("--tensor-split", _shares(shares.values())) if shares else ()

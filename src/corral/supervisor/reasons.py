@@ -74,6 +74,12 @@ _RULES = (
         "the GPU that it was to use is gone ({why})",
         "`corral doctor` looks at the GPU and its driver; gpu_layers: 0 does without it",
     ),
+    _rule(
+        "flag",
+        r"device (?P<device>\S+) does not support split buffers",
+        "{device} cannot split a model by rows",
+        "set split: layer for this model, or leave it out",
+    ),
     _rule("flag", r"invalid argument: (?P<flag>\S+)", "it does not know the flag {flag}", _FLAG_HINT),
     _rule(
         "flag",

@@ -36,6 +36,7 @@ COMMANDS = {
     "tls": "Make a certificate for the own network.",
     "devices": "Show the memory of each device, and whose it is.",
     "status": "Show the server as a whole.",
+    "bench": "Measure what a model does with many requests at once.",
     "logs": "Show what a model's engine wrote.",
     "events": "Show what happened, in order.",
     "story": "Tell what happened to a model's engines, and why.",

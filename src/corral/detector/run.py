@@ -21,7 +21,7 @@ from corral.detector.service import Service
 from corral.detector.session import Session
 from corral.engines import exits
 from corral.engines.detector_flags import Flags
-from corral.engines.detector_folder import Detector, read_detector
+from corral.engines.detector_folder import PIXEL_BYTES, Detector, read_detector
 
 _MOST_DECODERS: Final = 4
 _DRAIN_S: Final = 30.0
@@ -67,7 +67,7 @@ def _warm_up(session: Session, detector: Detector, flags: Flags, largest: int) -
     session.run(np.zeros(shape, np.float32))
     after = _private_bytes()
     each = max(0, after - before)
-    compute = max(0, after - weights) + (largest - 1) * each
+    compute = max(0, after - weights) + (largest - 1) * max(each, shape[2] * shape[3] * PIXEL_BYTES)
     for where, kind, size in (("CPU", "model", weights), ("CPU", "compute", compute)):
         sys.stderr.write(f"detector: {where:>10} {kind} buffer size = {size / _MIB:8.2f} MiB\n")
 

@@ -17,7 +17,7 @@ from corral.config.settings import ModelSettings
 from corral.config.sources import check_inside
 from corral.engines import detector_flags, executables
 from corral.engines.detector_flags import CONFIDENCE_VARIABLE, FREE, Flags
-from corral.engines.detector_folder import Detector, exported, read_detector
+from corral.engines.detector_folder import PIXEL_BYTES, Detector, exported, read_detector
 from corral.engines.placement import TOP, UNKNOWN, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount, Probe
 from corral.engines.rooms import Machine, room_of
@@ -33,8 +33,8 @@ PARALLEL: Final = 16
 
 PROGRAM_BYTES: Final = 96 << 20
 """What the program takes without a model: Python, numpy, onnxruntime's own. Measured: 60 to 85 MB."""
-PIXEL_BYTES: Final = 900
-"""What the model's layers take for each pixel of a picture that goes through. Measured with RT-DETRv2 R18 and R50."""
+LARGER: Final = 2
+"""Models with more layers than R18 take more for each pixel: so many times as much is kept free until it is measured."""
 CONTEXT_BYTES: Final = 400 << 20
 """What a GPU's driver and libraries take for a process."""
 EXPORT_BYTES: Final = 1 << 30
@@ -265,7 +265,7 @@ def _files(detector: Detector, onnx: Path, *, exports: bool) -> list[Path]:
 
 def _footprint(detector: Detector, place: Place, largest: int, *, exports: bool = False) -> Footprint:
     weights, how = detector.weights_bytes, detector.preprocessing
-    compute = largest * how.height * how.width * PIXEL_BYTES
+    compute = largest * how.height * how.width * PIXEL_BYTES * LARGER
     if place.gpu is None:
         parts = {CPU: Parts(weights=weights, compute=compute + PROGRAM_BYTES)}
     else:

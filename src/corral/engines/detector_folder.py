@@ -17,6 +17,11 @@ MODEL_TYPE: Final = "rt_detr_v2"
 EXPORT_VERSION: Final = 1
 """Part of what an exported file is found by: raised when `corral.detector.export` writes something else."""
 
+PIXEL_BYTES: Final = 250
+"""What each further picture of a batch takes in memory, for each pixel that the model sees of it.
+
+Measured with RT-DETRv2 R18 at 640 x 640 and onnxruntime 1.31 on a processor: 340 for the first, 250 for each of 8."""
+
 _ONNX: Final = ("model.onnx", "onnx/model.onnx")
 _WEIGHTS: Final = "model.safetensors"
 _MOST_JSON_BYTES: Final = 4 << 20

@@ -34,7 +34,7 @@ PARALLEL: Final = 16
 PROGRAM_BYTES: Final = 96 << 20
 """What the program takes without a model: Python, numpy, onnxruntime's own. Measured: 60 to 85 MB."""
 LARGER: Final = 2
-"""Models with more layers than R18 take more for each pixel: so many times as much is kept free until it is measured."""
+"""Models with more layers than R18 take more for each pixel: so much is kept free until it is measured."""
 CONTEXT_BYTES: Final = 400 << 20
 """What a GPU's driver and libraries take for a process."""
 EXPORT_BYTES: Final = 1 << 30

@@ -270,3 +270,17 @@ def test_a_model_that_only_its_user_may_read() -> None:
             pid = engine_inside(unit(server))
             assert Path(f"/proc/{pid}").stat().st_uid == user.uid
             assert "CapEff:\t" + "0" * 16 in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_what_is_shown_is_what_runs() -> None:
+    """`corral start --dry-run` prints the very command line that Podman then says it was given."""
+    user = podman.user()
+    with podman.directories(user) as paths, cleaned(user, paths), Server(paths, config=config(user, paths)) as server:
+        planned = server.client.plan("m")
+        assert planned.runner == "podman" and planned.image == user.images["llama.cpp"]
+        assert user.containers(label(paths)) == []
+        said = user.corral("start", "m", "--dry-run", paths=paths).stdout
+        assert "podman run --detach" in said and "--cap-drop all" in said and "--network none" in said
+        assert say(server) == TEXT
+        ran = inspected(user, paths)["Config"]["CreateCommand"]
+        assert [Path(ran[0]).name, *ran[1:]] == planned.command

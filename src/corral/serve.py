@@ -13,6 +13,7 @@ import gc
 import importlib
 import socket
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from corral.handover.take import Taken
 
 WARDEN_WITHIN_S = 5.0
+_SWITCH_S = 0.0005
+"""For how long a thread that reads or writes something may keep the event loop waiting before it has to yield. With
+Python's own 5 ms, all streams would pause for that long again and again."""
 
 
 def serve(options: ServeOptions) -> int:
@@ -56,6 +60,7 @@ def serve(options: ServeOptions) -> int:
                     warden.wait(WARDEN_WITHIN_S)  # the process that we started ends once the lasting one listens
             gc.freeze()
             gc.enable()
+            sys.setswitchinterval(_SWITCH_S)
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 return runner.run(Daemon(options, paths, loaded, load_again, lock, taken, opened).run())
     finally:

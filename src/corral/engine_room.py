@@ -51,10 +51,15 @@ def _llamacpp(needs: Needs) -> Adapter:
 
 
 def _detector(needs: Needs) -> Adapter:
-    from corral.engines.detector import DetectorAdapter
+    from corral.engines.detector import DetectorAdapter, Library
+    from corral.runners.containers.detecting import DetectorInside
 
-    cache, engines = needs.paths.cache_dir / "detector", needs.paths.data_dir / "engines"
-    return FromLedger(DetectorAdapter(needs.machine, cache, engines), needs.ledger)
+    def make(library: Callable[[str], Library] | None) -> DetectorAdapter:
+        cache, engines = needs.paths.cache_dir / "detector", needs.paths.data_dir / "engines"
+        return DetectorAdapter(needs.machine, cache, engines, library=library)
+
+    inside = DetectorInside(make, lambda runner: _containers(needs, runner).images)
+    return FromLedger(inside, needs.ledger)
 
 
 def _vllm(needs: Needs) -> Adapter:

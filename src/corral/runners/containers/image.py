@@ -89,6 +89,10 @@ class Images:
         )
         return executables.build_inside(Path(chosen.entry.program), version, flags, inside)
 
+    def version(self, chosen: Chosen) -> str:
+        """What the engine in an image answers when it is asked for its version. Raises EngineError."""
+        return self._asked(chosen)[0]
+
     def _entry(self, model: ModelSettings, gpus: Sequence[Gpu]) -> Entry:
         known = catalogue.load(self._paths)
         variant = catalogue.variant_for(model.gpu_backend, model.gpu_layers, gpus)

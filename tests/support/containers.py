@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from corral.api import UnitInfo
 from corral.client import Finished
 from corral.config.paths import Paths
+from corral.runners.containers.host import podman_host
 from corral.runners.containers.naming import STATE, state_id
 from support import podman
 from support.ggufs import write_chain
@@ -112,3 +115,23 @@ def service(user: User, paths: Paths) -> Iterator[Path]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def for_root(user: User) -> Iterator[dict[str, str]]:
+    """The environment in which root's Podman works here, with the engine's image in root's own storage."""
+    env = {"CONTAINERS_CONF": str(user.home / ".config" / "containers" / "containers.conf")}
+    whole, reference = {**os.environ, **env}, user.images["llama.cpp"]
+    told = subprocess.run(["podman", "info", "--format", "json"], env=whole, capture_output=True, check=True).stdout
+    if not podman_host(json.loads(told), subuids=False, init=True, owner="0:0").enforces >= {"memory"}:
+        pytest.skip("the kernel keeps no limits for root's containers here")
+    if subprocess.run(["podman", "image", "exists", reference], env=whole, check=False).returncode:
+        saved = subprocess.Popen(
+            ["podman", "save", reference], env=dict(user.env), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            **user.becomes,
+        )  # fmt: skip
+        subprocess.run(["podman", "load"], env=whole, stdin=saved.stdout, capture_output=True, check=True)
+        assert saved.stdout is not None
+        saved.stdout.close()
+        assert saved.wait() == 0
+    yield env

@@ -317,7 +317,7 @@ class FastExchange(WireExchange, Pulse):
         """The answer went out as a whole, and is settled; `end` is that of the engine's."""
         engine, held, answer, means = self._engine, self._held, self._answer, self._plan.means
         assert engine is not None and held is not None and answer is not None
-        self._engine = self._held = None
+        self._engine = self._held = self._streaming = None  # the latter refers to us, too
         if surplus or not answer.keeps or engine.sending:
             engine.close()
         elif answer.events:
@@ -348,6 +348,7 @@ class FastExchange(WireExchange, Pulse):
                 said = sent.read().tokens if (sent := streaming.told()) is not None else 0
             # The engine may have read all of the prompt, even where nothing came of it.
             self._ticket.settle(usage, max(said, self.chunks, 1))
+        self._streaming = None
         held.give_back()
 
     def client_left(self) -> None:
@@ -411,7 +412,7 @@ class FastExchange(WireExchange, Pulse):
             self._model, self._plan.target, self._body, self.stream, held, self, ticket, asking, engine, sent,
             self._hides,
         )  # fmt: skip
-        self._held = self._engine = self._ticket = None
+        self._held = self._engine = self._ticket = self._streaming = None
         self._got = b""
         self._run(self._plan.fast.app.go_on)
 

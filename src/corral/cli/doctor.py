@@ -26,7 +26,15 @@ def command(app: App) -> int:
     Example:
       corral doctor
     """
-    from corral.cli import check_containers, check_gpus, check_machine, check_programs, check_sandbox, check_server
+    from corral.cli import (
+        check_containers,
+        check_environments,
+        check_gpus,
+        check_machine,
+        check_programs,
+        check_sandbox,
+        check_server,
+    )
     from corral.cli.spinner import Spinner
 
     with Spinner("looking around", quiet=app.json):
@@ -35,6 +43,7 @@ def command(app: App) -> int:
             *check_machine.machine(),
             *check_gpus.drivers(),
             *check_programs.engines(),
+            *check_environments.environments(app.paths),
             *check_programs.tools(),
             *check_sandbox.sandbox(settings),
             *check_containers.containers(),

@@ -1,0 +1,69 @@
+"""A folder of tiny wheels, and the command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral.config.paths import Paths
+from support import wheels
+
+
+@dataclass(frozen=True)
+class Command:
+    """`corral engine …` with directories of the test's own, and an index that is a folder."""
+
+    env: Mapping[str, str]
+
+    def argv(self, *words: str | Path) -> list[str]:
+        return [sys.executable, "-P", "-m", "corral", "engine", *map(str, words)]
+
+    def start(self, *words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            self.argv(*words),
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+        )
+
+    def __call__(self, *words: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+        child = self.start(*words, env=env)
+        out, err = child.communicate(timeout=280)
+        return child.returncode, out, err
+
+    def json(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Any:
+        code, out, err = self(*words, "--json", env=env)
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def engine(corral_env: dict[str, str]) -> Command:
+    """With nothing of the pip configuration of whoever runs the tests."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return Command({**env, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_NO_CACHE_DIR": "1"})
+
+
+@pytest.fixture
+def folder(short_tmp: Path) -> Path:
+    """Wheels of a vLLM that weighs nothing."""
+    made = short_tmp / "wheels"
+    wheels.torch(made)
+    wheels.vllm(made)
+    return made
+
+
+@pytest.fixture
+def place(paths: Paths) -> Path:
+    return paths.engines_dir / "vllm"

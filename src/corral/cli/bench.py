@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @click.group("bench")
 def command() -> None:
-    """Measure a model as its clients see it."""
+    """Measure a model as its clients see it.
+
+    \b
+    Example:
+      corral bench concurrency coder
+    """
 
 
 @command.command("concurrency")

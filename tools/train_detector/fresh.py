@@ -21,7 +21,7 @@ def main(folder: Path) -> None:
     )  # fmt: skip
     config = RTDetrV2Config(
         backbone_config=backbone, use_pretrained_backbone=False, use_timm_backbone=False, backbone=None,
-        encoder_in_channels=[128, 256, 512], hidden_expansion=0.5, decoder_layers=3,
+        encoder_in_channels=[128, 256, 512], hidden_expansion=0.5, decoder_layers=3, num_labels=80,
     )  # fmt: skip
     model = RTDetrV2ForObjectDetection(config).eval()
     folder.mkdir(parents=True, exist_ok=True)

@@ -167,7 +167,8 @@ def context(wanted: Recipe) -> Iterator[Path]:
     too, for the detector Corral itself as it is installed."""
     with tempfile.TemporaryDirectory(prefix="corral-build-") as made, as_file(files("corral")) as package:
         target = Path(made) / "context"
-        shutil.copytree(package / "images" / "files" / wanted.engine, target)
+        compiled = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(package / "images" / "files" / wanted.engine, target, ignore=compiled)
         if wanted.engine == "llama.cpp":
             shutil.copy(package / "environments" / "locks" / "llama.cpp.txt", target / "requirements.txt")
         if wanted.engine == "detector":

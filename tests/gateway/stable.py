@@ -24,6 +24,7 @@ from corral.api import (
     HealthCheck,
     HealthInfo,
     ModelInfo,
+    PlanInfo,
     ReloadResult,
     Status,
     Story,
@@ -308,6 +309,15 @@ class Stable:
         changed = unit.running
         await self._stop(unit)
         return ActionResult(unit.settings.name, "stopped", changed, 0.0, "stopped")
+
+    async def preview(self, name: str) -> PlanInfo:
+        model = self.resolve(name)
+        return PlanInfo(
+            model=model.name, unit=f"{model.name}.1", engine=model.engine, engine_version="", runner=model.runner,
+            argv=["engine"], command=["engine"], env={}, endpoint="unix:/s", mounts=[], devices=["cpu"], nodes=[],
+            image=None, image_id=None, footprint={}, footprint_origin="estimated", memory_limit_bytes=None,
+            pids_limit=None, context=0, slots=1,
+        )  # fmt: skip
 
     async def restart(self, name: str, *, wait: bool = True) -> ActionResult:
         await self.stop(name)

@@ -130,7 +130,7 @@ def test_one_that_is_cut_short_leaves_nothing_half_used(
     child = engine.start("install", "vllm", "--wheels", heavy)
     try:
         # In the middle: there is an environment, and pip is at it.
-        until(lambda: list(place.glob("[0-9a-f]*/lock.txt")), "pip has begun", 60)
+        until(lambda: list(place.glob("[0-9a-f]*/lock.txt")), "pip has begun", 200)
         os.kill(child.pid, number)
         child.communicate(timeout=30)
     finally:
@@ -141,7 +141,7 @@ def test_one_that_is_cut_short_leaves_nothing_half_used(
     if number == signal.SIGINT:
         assert (child.returncode, _left(place)) == (130, [])
     else:
-        until(lambda: shelf.unfinished(), "pip has ended too", 60)
+        until(lambda: shelf.unfinished(), "pip has ended too", 200)
         assert [each["state"] for each in engine.json("list", "vllm")][:1] == ["unfinished"]
     told = engine.json("install", "vllm", "--wheels", heavy)
     assert told["made"] and _left(place) == [told["environment"]["id"]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +26,27 @@ _UNMET: Final = re.compile(r" requires | has requirement ")
 _ABSENT: Final = re.compile(r"No matching distribution found for (\S+)")
 
 
+def command(folder: Path) -> list[str | Path]:
+    """pip's command line for the environment `folder`: that of our own Python where it has one that can work on others.
+
+    Putting one into each environment would take seconds of every installation.
+    """
+    if _own_pip():
+        return [sys.executable, "-I", "-m", "pip", "--python", folder / "bin" / "python"]
+    return [folder / "bin" / "python", "-I", "-m", "pip"]
+
+
+def _own_pip() -> bool:
+    try:
+        major, minor = importlib.metadata.version("pip").split(".")[:2]
+        return (int(major), int(minor)) >= (22, 3)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
+
+
 def new_environment(children: Children, python: Path, folder: Path) -> None:
-    """Makes an empty virtual environment with pip. Raises InstallFailed, DiskFull."""
-    ended = children.run([python, "-I", "-m", "venv", folder])
+    """Makes an empty virtual environment for `command`. Raises InstallFailed, DiskFull."""
+    ended = children.run([python, "-I", "-m", "venv", *(["--without-pip"] if _own_pip() else []), folder])
     if ended.code:
         words = "a virtual environment cannot be made"
         raise failed(
@@ -37,7 +57,7 @@ def new_environment(children: Children, python: Path, folder: Path) -> None:
 def install(children: Children, folder: Path, lock: Path, count: int, wheels: Path | None, hint: str, say: Say) -> None:
     """Puts what `lock` lists into the environment `folder`, each file checked against its hash; with `wheels` only from
     there, whatever pip's configuration has."""
-    argv: list[str | Path] = [folder / "bin" / "python", "-I", "-m", "pip", "install", "--no-deps", "--require-hashes"]
+    argv = [*command(folder), "install", "--no-deps", "--require-hashes"]
     argv += ["--only-binary", ":all:", "-r", lock]
     if wheels is not None:
         argv += ["--no-index", "--find-links", wheels]
@@ -67,7 +87,7 @@ def install(children: Children, folder: Path, lock: Path, count: int, wheels: Pa
 
 def check(children: Children, folder: Path, without: frozenset[str]) -> None:
     """Raises InstallFailed when something in the environment lacks what it requires, other than `without`."""
-    ended = children.run([folder / "bin" / "python", "-I", "-m", "pip", "check"])
+    ended = children.run([*command(folder), "check"])
     if ended.code == 0:
         return
     wrong = [text for text in ended.lines if _UNMET.search(text) and not any(f" {name}" in text for name in without)]

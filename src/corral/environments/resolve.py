@@ -23,15 +23,7 @@ def ask_index(children: Children, python: Path, requirement: str, variant: Varia
     say(Step("resolving", requirement))
     pip.new_environment(children, python, folder)
     report = folder / "report.json"
-    argv: list[str | Path] = [
-        folder / "bin" / "python",
-        "-I",
-        "-m",
-        "pip",
-        "install",
-        "--dry-run",
-        "--ignore-installed",
-    ]
+    argv = [*pip.command(folder), "install", "--dry-run", "--ignore-installed"]
     argv += ["--only-binary", ":all:", "--report", report, requirement]
 
     def line(text: str) -> None:

@@ -140,16 +140,20 @@ def _own_home(
     _nothing_left: None, _short_root: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Path]:
     """An empty HOME, and no XDG_* or CORRAL_* variable of whoever runs the tests, nor those about a terminal."""
-    for name in list(os.environ):
-        if name in TERMINAL_VARIABLES or (name.startswith(("XDG_", "CORRAL_")) and name not in KEPT_VARIABLES):
-            monkeypatch.delenv(name)
     home = Path(tempfile.mkdtemp(dir=_short_root))
-    monkeypatch.setenv("HOME", str(home))
+    _settle(monkeypatch, home)
     yield home
     left = leftovers.processes_naming(home)
     shutil.rmtree(home, ignore_errors=True)
     if request.node.get_closest_marker("leaves") is None:
         assert not left, "the test left processes running: " + "; ".join(left)
+
+
+def _settle(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    for name in list(os.environ):
+        if name in TERMINAL_VARIABLES or (name.startswith(("XDG_", "CORRAL_")) and name not in KEPT_VARIABLES):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
 
 
 @pytest.fixture
@@ -172,12 +176,28 @@ def short_tmp(_own_home: Path) -> Path:
 @pytest.fixture
 def paths(short_tmp: Path) -> Paths:
     """Corral's directories, all inside `short_tmp`; the state and runtime ones are made."""
+    return _paths_in(short_tmp)
+
+
+@pytest.fixture(scope="module")
+def module_paths(_short_root: Path) -> Iterator[Paths]:
+    """The same for what the tests of a file share, as a server that they only ask; removed after the last of them."""
+    home = Path(tempfile.mkdtemp(dir=_short_root))
+    with pytest.MonkeyPatch.context() as patch:
+        _settle(patch, home)
+        yield _paths_in(home / "t")
+    left = leftovers.processes_naming(home)
+    shutil.rmtree(home, ignore_errors=True)
+    assert not left, "the file's tests left processes running: " + "; ".join(left)
+
+
+def _paths_in(place: Path) -> Paths:
     found = Paths(
-        config_dir=short_tmp / "config",
-        state_dir=short_tmp / "state",
-        cache_dir=short_tmp / "cache",
-        runtime_dir=short_tmp / "r",
-        data_dir=short_tmp / "data",
+        config_dir=place / "config",
+        state_dir=place / "state",
+        cache_dir=place / "cache",
+        runtime_dir=place / "r",
+        data_dir=place / "data",
     )
     found.make()
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import re
 import ssl
@@ -36,14 +37,25 @@ def chat(model: str = "demo", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, **more}
 
 
+@pytest.fixture(scope="module")
+def server(module_paths: Paths) -> Iterator[Server]:
+    """One for all that only ask: each makes keys of its own."""
+    with Server(module_paths, KEYED) as started:
+        yield started
+
+
 @pytest.fixture
-def server(paths: Paths) -> Iterator[Server]:
+def own_server(paths: Paths) -> Iterator[Server]:
+    """One that can be ended."""
     with Server(paths, KEYED) as started:
         yield started
 
 
-def make(server: Server, name: str = "k", **ask: Any) -> KeyMade:
-    return server.client.create_key(KeyAsk(name, **ask))
+_number = itertools.count(1)
+
+
+def make(server: Server, name: str | None = None, **ask: Any) -> KeyMade:
+    return server.client.create_key(KeyAsk(name or f"k{next(_number)}", **ask))
 
 
 def test_who_has_no_key_is_not_let_in(server: Server) -> None:
@@ -81,10 +93,10 @@ def test_revoking_and_rotating_count_at_once(server: Server) -> None:
     """The next request after the answer is judged by it; a rotated key's earlier secret while it overlaps."""
     made = make(server)
     assert ask(server.url, "/v1/models", made.secret).status == 200
-    again = server.client.rotate_key("k", 0.0)
+    again = server.client.rotate_key(made.key.name, 0.0)
     assert again.key.id == made.key.id
     assert ask(server.url, "/v1/models", made.secret).status == 401
-    third = server.client.rotate_key("k", 60.0)
+    third = server.client.rotate_key(made.key.name, 60.0)
     assert (
         ask(server.url, "/v1/models", again.secret).status == ask(server.url, "/v1/models", third.secret).status == 200
     )
@@ -97,7 +109,8 @@ def test_revoking_and_rotating_count_at_once(server: Server) -> None:
 
 def test_limits_are_told_with_their_end(server: Server) -> None:
     """429 with Retry-After and the limit's name; what is refused takes nothing of the others."""
-    key = make(server, requests_per_minute=2, tokens_per_day=10**6).secret
+    made = make(server, requests_per_minute=2, tokens_per_day=10**6)
+    key, name = made.secret, made.key.name
     assert [ask(server.url, CHAT, key, chat()).status for _ in range(2)] == [200, 200]
     refused = ask(server.url, CHAT, key, chat())
     assert (refused.status, refused.code) == (429, "limit_reached")
@@ -106,7 +119,7 @@ def test_limits_are_told_with_their_end(server: Server) -> None:
     never = ask(server.url, CHAT, tight, chat())
     assert never.code == "limit_reached" and "retry-after" not in never.headers
     info = {each.name: each for each in server.client.list_keys()}
-    assert info["k"].tokens_today == sum(row.prompt_tokens + row.completion_tokens for row in usage(server, "k"))
+    assert info[name].tokens_today == sum(row.prompt_tokens + row.completion_tokens for row in usage(server, name))
 
 
 def usage(server: Server, key: str) -> list[Any]:
@@ -117,7 +130,8 @@ async def test_two_hundred_at_once_never_spend_more_than_there_is(server: Server
     """With streams and plain answers of many sizes at once: the sum stays in the budget, what is reported is what the
     answers said, and those who found none left were told so."""
     budget, chance = 12_000, random.Random(8)
-    key = (await asyncio.to_thread(make, server, tokens_per_day=budget)).secret
+    made = await asyncio.to_thread(make, server, tokens_per_day=budget)
+    key, name = made.secret, made.key.name
     bodies = [
         chat(max_tokens=chance.randint(1, 24), stream=stream, stream_options={"include_usage": True})
         if (stream := chance.random() < 0.5)
@@ -129,15 +143,17 @@ async def test_two_hundred_at_once_never_spend_more_than_there_is(server: Server
     assert {reply.code for reply in replies if reply.status != 200} == {"limit_reached"}
     spent = sum(tokens_of(reply) for reply in fine)
     assert 0 < spent <= budget
-    rows = await asyncio.to_thread(usage, server, "k")
+    rows = await asyncio.to_thread(usage, server, name)
     assert sum(row.prompt_tokens + row.completion_tokens for row in rows) == spent
     assert sum(row.requests for row in rows) == len(fine)
-    assert (await asyncio.to_thread(server.client.list_keys))[0].tokens_today == spent
+    (info,) = [each for each in await asyncio.to_thread(server.client.list_keys) if each.name == name]
+    assert info.tokens_today == spent
 
 
-def test_a_budget_survives_a_kill(server: Server) -> None:
+def test_a_budget_survives_a_kill(own_server: Server) -> None:
     """kill -9 in the middle: the next server counts at least what was spent, and not much more; what a clean end leaves
     is exact."""
+    server = own_server
     key = make(server, tokens_per_day=20_000).secret
     spent = sum(tokens_of(ask(server.url, CHAT, key, chat())) for _ in range(5))
     server.kill()
@@ -290,8 +306,9 @@ def test_requests_are_recorded_when_asked_for(server: Server) -> None:
     assert server.client.record(on=False).requests == []
 
 
-def test_secrets_are_nowhere(server: Server) -> None:
+def test_secrets_are_nowhere(own_server: Server) -> None:
     """Not in a log, not in an event, not in a file of the state directory, not among the arguments of any process."""
+    server = own_server
     made = make(server, tokens_per_day=10**6)
     for path in (CHAT, "/upstream/demo/v1/chat/completions"):
         assert ask(server.url, path, made.secret, chat()).status == 200

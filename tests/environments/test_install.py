@@ -176,7 +176,7 @@ def test_a_full_disk_is_said_and_left_as_it_was(engine: Command, short_tmp: Path
     """Before anything is done where the size is known, and by pip's own words where it is not."""
     heavy, env = short_tmp / "heavy", {"CORRAL_DATA_DIR": str(small_disk)}
     wheels.torch(heavy)
-    wheels.vllm(heavy, "0.31.5", ballast=40 << 20)
+    wheels.vllm(heavy, "0.31.5", ballast=64 << 20)
     code, _, err = engine("install", "vllm", "--wheels", heavy, env=env)
     assert (code, "it needs" in err and "are free" in err) == (5, True)
     code, _, err = engine("install", "vllm", "--version", "0.31.5", env={**env, "PIP_FIND_LINKS": str(heavy)})

@@ -1,7 +1,8 @@
-"""`make vllm`: installs vLLM for the CPU, once, as `corral engine install vllm --variant cpu` does, for the `vllm` tests.
+"""`make vllm`: installs vLLM for the CPU, once, as `corral engine install vllm --variant cpu` does, for the tests of tier
+`vllm`.
 
-The place is `<cache>/tests/engines/vllm/<identity>/`, beside nothing of the user's own: which environment is current for
-their models is theirs to say. What is there already is found again.
+The place is `<cache>/tests/engines/vllm/<identity>/`, beside nothing of the user's own: which environment is current
+for their models is theirs to say. What is there already is found again.
 """
 
 from __future__ import annotations

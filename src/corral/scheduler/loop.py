@@ -55,11 +55,9 @@ from corral.units import show_duration
 
 LOOK_S = 2.0
 """How long one look at the memory may take; after that, nothing is known of it."""
-
 _HOURS_S = 20.0
 """How often schedules are held against the time of day."""
 
-_MAKING_ROOM = "making room for "
 _END_KNOWN_S = 0.25
 """How long after it dropped a connection a process's end is waited for."""
 
@@ -168,22 +166,16 @@ class Scheduler:
         self._post(reading)
 
     def measured(self, model: str, footprint: Footprint, *, real: bool = True) -> None:
-        """What `model` takes: seen in a load of it, or (not `real`) predicted where nothing is
-        known yet."""
-        more = footprint.load_s, footprint.mapped, footprint.asleep
-        self._post(Measured(model, footprint.bytes_by_device, real, *more))
+        """What `model` takes: seen in a load of it, or (not `real`) predicted where nothing is known yet."""
+        load_s, mapped, asleep = footprint.load_s, footprint.mapped, footprint.asleep
+        self._post(Measured(model, footprint.bytes_by_device, real, load_s, mapped, asleep))
 
     def planned(self, unit: str, footprint: Footprint) -> None:
         """What `unit` would take if it were started now. That may be less than what it took before: what is chosen for
         it, such as the length of its context, depends on the room there is."""
-        place = self._state.places.get(unit)
-        sizes, more = footprint.bytes_by_device, (footprint.mapped, footprint.asleep)
-        if (
-            place is not None
-            and sizes
-            and (place.spec.footprint, place.spec.mapped, place.spec.asleep) != (sizes, *more)
-        ):
-            self._post(Measured(unit, sizes, True, None, *more))
+        place, sizes = self._state.places.get(unit), footprint.bytes_by_device
+        if place is not None and sizes and not place.spec.takes(sizes, footprint.mapped, footprint.asleep):
+            self._post(Measured(unit, sizes, True, None, footprint.mapped, footprint.asleep))
 
     def keep_hours(self) -> None:
         """Has schedules kept from now on: they are held against the time of day at once and every few seconds."""
@@ -353,20 +345,16 @@ class Scheduler:
                 self._events.post("request.refused", error.message, model=error.details.get("model"), code=error.code)
             case Start(model, generation, although):
                 facts = telling.of_start(self._state, model)
-                self._events.post(
-                    "scheduler.start", f"start {model}{although}", model=model, generation=generation, **facts
-                )
+                facts["generation"] = generation
+                self._events.post("scheduler.start", f"start {model}{although}", model=model, **facts)
                 self._spawn(model, generation, self._units.start(model, generation))
             case Wake(model, generation):
                 self._events.post("scheduler.wake", f"wake {model}", model=model, generation=generation)
                 self._spawn(model, generation, self._units.wake(model, generation))
             case Stop(model, generation, why) | Sleep(model, generation, why):
-                rival = why.removeprefix(_MAKING_ROOM) if why.startswith(_MAKING_ROOM) else None
-                facts = {"generation": generation, "why": why}
-                facts |= telling.of_stop(self._state, model, rival, clock.monotonic())
-                act = self._units.stop if type(command) is Stop else self._units.sleep
-                word = "stop" if type(command) is Stop else "sleep"
+                word, facts = telling.of_end(self._state, command, clock.monotonic())
                 self._events.post(f"scheduler.{word}", f"{word} {model}: {why}", model=model, **facts)
+                act = self._units.stop if word == "stop" else self._units.sleep
                 self._spawn(model, generation, act(model, generation, why))
             case Drain(model, generation, why):
                 self._units.drain(model, generation, why)

@@ -48,6 +48,10 @@ class Spec:
     sleeps: bool = False  # it is put to sleep instead of being stopped, where that frees enough
     asleep: Mapping[str, int] = field(default_factory=dict)  # bytes by device while it sleeps; empty = it cannot
 
+    def takes(self, footprint: Mapping[str, int], mapped: int, asleep: Mapping[str, int]) -> bool:
+        """Whether these are what is known of it."""
+        return (self.footprint, self.mapped, self.asleep) == (footprint, mapped, asleep)
+
     @property
     def rests(self) -> bool:
         """Whether sleeping gives anything back."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from corral.scheduler.messages import Sleep, Stop
 from corral.scheduler.state import Phase, Place, Scheduling
+
+_MAKING_ROOM = "making room for "
 
 
 def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
@@ -25,6 +28,14 @@ def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
 def of_lack(place: Place) -> dict[str, Any]:
     """The memory that a start of `place` waits for; empty where it waits for none."""
     return {"lacks": place.short_why} if place.short and not place.resident else {}
+
+
+def of_end(state: Scheduling, command: Stop | Sleep, now: float) -> tuple[str, dict[str, Any]]:
+    """What is done to a unit, in a word, and what there is to tell of that."""
+    rival = command.why.removeprefix(_MAKING_ROOM) if command.why.startswith(_MAKING_ROOM) else None
+    facts = {"generation": command.generation, "why": command.why}
+    word = "stop" if isinstance(command, Stop) else "sleep"
+    return word, facts | of_stop(state, command.model, rival, now)
 
 
 def of_stop(state: Scheduling, unit: str, making_room_for: str | None, now: float) -> dict[str, Any]:

@@ -88,8 +88,10 @@ def test_chats_of_every_kind(paths: Paths, config: str) -> None:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "the dog"}], "max_tokens": 8, "stream": True}
         status, head, said = post(server, "/v1/chat/completions", {**body, "stream_options": {"include_usage": True}})
         found = events(said)
+        assert status == 200 and found[-1]["usage"]["completion_tokens"] == 8
+        assert b": waiting (loading)" in said, "it was told while it waited, before there was a unit to name"
+        status, head, _ = post(server, "/v1/chat/completions", body)
         assert status == 200 and head["x-corral-unit"] == "tiny.1"
-        assert found[-1]["usage"]["completion_tokens"] == 8
         assert sum(bool(each["choices"]) for each in found) >= 2, "it came in pieces"
         assert any(event.kind == "unit.progress" for event in server.client.events(model="tiny"))
         now = unit(server)

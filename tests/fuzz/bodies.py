@@ -35,7 +35,7 @@ def _named(given: bytes) -> None:
         return
     said = _strict(given)
     assert found.model == said.get("model") and found.stream is (said.get("stream") is True)
-    assert seen is None or seen == (found.model, found.stream)
+    assert seen is None or (*seen[:2], seen[2].keys()) == (found.model, found.stream, said.keys())
     made = splice(given, found, _NAME)
     if found.span is not None:
         start, end = found.span

@@ -56,7 +56,7 @@ def test_thoughts_of_an_odd_kind_are_no_trouble() -> None:
 @pytest.mark.parametrize("space", ["\u00a0", "\u2028", "\x0b", "\x1f"])
 def test_only_json_s_own_spaces_end_a_body(space: str) -> None:
     """What other readers would refuse is not taken at a glance."""
-    assert glance(b'{"model": "m"} \r\n\t') == ("m", False)
+    assert glance(b'{"model": "m"} \r\n\t') == ("m", False, {"model": "m"})
     assert glance(b'{"model": "m"}' + space.encode()) is None
 
 

@@ -1,7 +1,7 @@
 """Converting Hugging Face folders to GGUF: every weight held against the original, and what is refused.
 
-The files of all but the Qwen2 model were held, byte by byte, against those of llama.cpp's own convert_hf_to_gguf.py once
-(docs/quantize.md says how): that script needs torch and transformers, which no test has.
+The files of all but the Qwen2 model were once held, byte by byte, against those of llama.cpp's own
+convert_hf_to_gguf.py (docs/quantize.md says how): that script needs torch and transformers, which no test has.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ _BOUNDS: Final = {
     "confidence": (0, 1),
     "stuck_s": (0.001, 86400),
 }
-_KINDS: Final = {each.name: type(each.default) for each in fields(Flags)}
+_KINDS: Final[dict[str, type]] = {each.name: type(each.default) for each in fields(Flags)}
 
 
 def parse(argv: Sequence[str], allowed: Sequence[str] | None = None) -> Flags:

@@ -185,7 +185,8 @@ def _preprocessing(folder: Path, said: Mapping[str, Any]) -> Preprocessing:
     if said.get("do_pad"):
         raise ModelFileError(f"{path} asks for padding, which the detector does not do", hint="use another model")
     resample = said.get("resample")
-    mean = std = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     if said.get("do_normalize"):
         mean, std = _channels(said.get("image_mean"), path), _channels(said.get("image_std"), path)
         if 0.0 in std:

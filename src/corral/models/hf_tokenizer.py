@@ -56,6 +56,6 @@ def _split(data: Mapping[str, Any]) -> str:
         return "gpt-2"
     if kinds == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True):
         pattern = (steps[0].get("pattern") or {}).get("Regex")
-        if pattern in SPLITS and steps[0].get("behavior") == "Isolated":
+        if isinstance(pattern, str) and pattern in SPLITS and steps[0].get("behavior") == "Isolated":
             return SPLITS[pattern]
     raise ModelFileError("its tokenizer splits texts by a rule that Corral does not know", hint=_HINT)

@@ -1,5 +1,4 @@
-"""`make vllm`: installs vLLM for the CPU, once, as `corral engine install vllm --variant cpu` does, for the tests of tier
-`vllm`.
+"""`make vllm`: installs vLLM for the CPU, once, for the tests of tier `vllm`, by `corral engine install vllm`.
 
 The place is `<cache>/tests/engines/vllm/<identity>/`, beside nothing of the user's own: which environment is current
 for their models is theirs to say. What is there already is found again.

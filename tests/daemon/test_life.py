@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,42 @@ from support.server import Server, until
 WORDS = ["to", "be", "or", "not"]
 
 
-@pytest.fixture
-def config(short_tmp: Path) -> str:
-    write_chain(short_tmp / "a.gguf", WORDS)
-    write_chain(short_tmp / "b.gguf", ["that", "is", "it"])
+def two_models(place: Path) -> str:
+    write_chain(place / "a.gguf", WORDS)
+    write_chain(place / "b.gguf", ["that", "is", "it"])
     return f"""
         models:
-          - {{name: a, source: {short_tmp}/a.gguf, executable: embedded, context: 256}}
-          - {{name: b, source: {short_tmp}/b.gguf, executable: embedded, context: 256}}
+          - {{name: a, source: {place}/a.gguf, executable: embedded, context: 256}}
+          - {{name: b, source: {place}/b.gguf, executable: embedded, context: 256}}
     """
+
+
+@pytest.fixture
+def config(short_tmp: Path) -> str:
+    return two_models(short_tmp)
+
+
+@pytest.fixture(scope="module")
+def server(module_paths: Paths) -> Iterator[Server]:
+    """One for all that leave it as it is. Beside `a` and `b` it has a model of its own for each of them."""
+    place = module_paths.state_dir.parent
+    write_random(place / "r.gguf", seed=1, mib=8)
+    config = two_models(place).rstrip()
+    (place / "junk.gguf").write_bytes(b"<!DOCTYPE html><html>")
+    whole = (place / "a.gguf").read_bytes()
+    (place / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    for name, file, more in (
+        ("idle", "a", "context: 256, idle_timeout: 0.3"),
+        ("flagged", "a", "context: 256, args: [--flash-atn, 'on']"),
+        ("adapted", "a", "context: 256, args: [--lora, /nowhere/adapter.gguf]"),
+        ("r", "r", "context: 8192"),
+        ("junk", "junk", ""),
+        ("cut", "cut", ""),
+        ("gone", "gone", ""),
+    ):
+        config += f"\n          - {{name: {name}, source: {place}/{file}.gguf, executable: embedded, {more}}}"
+    with Server(module_paths, config) as started:
+        yield started
 
 
 def say(server: Server, model: str) -> str:
@@ -90,30 +118,28 @@ def test_an_engine_that_died_while_no_server_ran_is_told_of(paths: Paths, config
         assert any("a.1" in text and "SIGKILL" in text for text in told)
 
 
-def test_two_servers_on_one_state(paths: Paths, config: str) -> None:
+def test_two_servers_on_one_state(server: Server) -> None:
     """A second server on the same state directory is refused in words, and the first is not disturbed."""
-    with Server(paths, config) as server:
-        second = subprocess.run(server.command(), env=server.environment, capture_output=True, text=True, timeout=30)
-        assert second.returncode != 0
-        assert f"process {server.pid}" in second.stderr and "CORRAL_STATE_DIR" in second.stderr
-        assert "Traceback" not in second.stderr
-        assert server.client.status().pid == server.pid
+    second = subprocess.run(server.command(), env=server.environment, capture_output=True, text=True, timeout=30)
+    assert second.returncode != 0
+    assert f"process {server.pid}" in second.stderr and "CORRAL_STATE_DIR" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert server.client.status().pid == server.pid
 
 
-def test_a_taken_port(paths: Paths, config: str, short_tmp: Path) -> None:
+def test_a_taken_port(server: Server, config: str, short_tmp: Path) -> None:
     """A port in use is one clear error that names it, before anything is served."""
-    with Server(paths, config) as server:
-        port = server.url.rsplit(":", 1)[1]
-        other = Server(
-            Paths(short_tmp / "c2", short_tmp / "s2", short_tmp / "k2", short_tmp / "r2", short_tmp / "d2"),
-            config,
-            listen=f"127.0.0.1:{port}",
-        )
-        other.write(config)
-        ended = subprocess.run(other.command(), env=other.environment, capture_output=True, text=True, timeout=30)
-        assert ended.returncode != 0
-        assert port in ended.stderr and '"hint"' in ended.stderr and "Traceback" not in ended.stderr
-        assert not (short_tmp / "r2" / "warden.sock").exists(), "nothing is left behind"
+    port = server.url.rsplit(":", 1)[1]
+    other = Server(
+        Paths(short_tmp / "c2", short_tmp / "s2", short_tmp / "k2", short_tmp / "r2", short_tmp / "d2"),
+        config,
+        listen=f"127.0.0.1:{port}",
+    )
+    other.write(config)
+    ended = subprocess.run(other.command(), env=other.environment, capture_output=True, text=True, timeout=30)
+    assert ended.returncode != 0
+    assert port in ended.stderr and '"hint"' in ended.stderr and "Traceback" not in ended.stderr
+    assert not (short_tmp / "r2" / "warden.sock").exists(), "nothing is left behind"
 
 
 def test_term_lets_answers_end(paths: Paths, short_tmp: Path) -> None:
@@ -161,13 +187,12 @@ def test_reload(paths: Paths, config: str, short_tmp: Path) -> None:
         assert engine_pid(server, "b") != first, "a changed model runs with what is configured now"
 
 
-def test_idle_models_stop(paths: Paths, config: str) -> None:
+def test_idle_models_stop(server: Server) -> None:
     """A model nobody uses is stopped after its idle time, and starts again when asked."""
-    with Server(paths, config.replace("name: a,", "name: a, idle_timeout: 0.3,")) as server:
-        say(server, "a")
-        until(lambda: ("a.1", "stopped") in server.states("a"), "the idle stop")
-        assert say(server, "a") == " ".join(WORDS)
-        assert ("a.2", "ready") in server.states("a")
+    say(server, "idle")
+    until(lambda: ("idle.1", "stopped") in server.states("idle"), "the idle stop")
+    assert say(server, "idle") == " ".join(WORDS)
+    assert ("idle.2", "ready") in server.states("idle")
 
 
 def test_preload_and_a_port_of_its_own(paths: Paths, config: str) -> None:
@@ -186,33 +211,24 @@ def test_preload_and_a_port_of_its_own(paths: Paths, config: str) -> None:
             assert b"that is it" in answer.read()
 
 
-def test_a_bad_file_disturbs_nobody(paths: Paths, config: str, short_tmp: Path) -> None:
+def test_a_bad_file_disturbs_nobody(server: Server) -> None:
     """A model whose file is missing, damaged or of no known kind is one clear error; others go on."""
-    (short_tmp / "junk.gguf").write_bytes(b"<!DOCTYPE html><html>")
-    whole = (short_tmp / "a.gguf").read_bytes()
-    (short_tmp / "cut.gguf").write_bytes(whole[: len(whole) // 2])
-    more = "".join(
-        f"          - {{name: {name}, source: {short_tmp}/{name}.gguf, executable: embedded}}\n"
-        for name in ("junk", "cut", "gone")
-    )
-    with Server(paths, config.rstrip() + "\n" + more) as server:
-        assert say(server, "a") == " ".join(WORDS)
-        for name in ("junk", "cut", "gone"):
-            with pytest.raises(CorralError) as caught:
-                say(server, name)
-            assert f"{name}.gguf" in caught.value.message
-            assert caught.value.hint
-        assert say(server, "a") == " ".join(WORDS)
+    assert say(server, "a") == " ".join(WORDS)
+    for name in ("junk", "cut", "gone"):
+        with pytest.raises(CorralError) as caught:
+            say(server, name)
+        assert f"{name}.gguf" in caught.value.message
+        assert caught.value.hint
+    assert say(server, "a") == " ".join(WORDS)
 
 
-def test_a_wrong_flag_is_caught_before_launch(paths: Paths, config: str) -> None:
+def test_a_wrong_flag_is_caught_before_launch(server: Server) -> None:
     """A flag that the engine does not know is named, with the nearest one, and no process is started for it."""
-    with Server(paths, config.replace("name: a,", "name: a, args: [--flash-atn, 'on'],")) as server:
-        with pytest.raises(CorralError, match="--flash-atn") as caught:
-            say(server, "a")
-        assert "--flash-attn" in caught.value.hint + caught.value.message
-        assert ("a.1", "loading") not in server.states("a")
-        assert say(server, "b") == "that is it"
+    with pytest.raises(CorralError, match="--flash-atn") as caught:
+        say(server, "flagged")
+    assert "--flash-attn" in caught.value.hint + caught.value.message
+    assert ("flagged.1", "loading") not in server.states("flagged")
+    assert say(server, "b") == "that is it"
 
 
 def test_an_engine_killed_mid_stream_ends_in_an_error(paths: Paths, short_tmp: Path) -> None:
@@ -231,30 +247,31 @@ def test_an_engine_killed_mid_stream_ends_in_an_error(paths: Paths, short_tmp: P
         assert ("r.2", "ready") in server.states("r")
 
 
-def test_a_client_that_leaves_frees_the_engine(paths: Paths, short_tmp: Path) -> None:
+def test_a_client_that_leaves_frees_the_engine(server: Server) -> None:
     """A client that goes in mid-stream ends its lease: the unit is idle soon after."""
-    write_random(short_tmp / "r.gguf", seed=1, mib=8)
-    config = f"models: [{{name: r, source: {short_tmp}/r.gguf, executable: embedded, context: 8192}}]"
-    with Server(paths, config) as server:
-        pieces = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=8000)
-        next(pieces)
-        assert server.client.units()[0].busy == 1
-        pieces.close()
-        until(lambda: server.client.units()[0].busy == 0, "the lease to end")
+
+    def busy() -> int:
+        return next(unit.busy for unit in server.client.units() if unit.model == "r")
+
+    pieces = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=8000)
+    next(pieces)
+    assert busy() == 1
+    pieces.close()
+    until(lambda: busy() == 0, "the lease to end")
 
 
-def test_explicit_start_and_stop(paths: Paths, config: str) -> None:
+def test_explicit_start_and_stop(server: Server) -> None:
     """`start` waits until the unit is ready, `stop` until it is gone; both say when there was nothing to do."""
-    with Server(paths, config) as server:
-        assert server.client.start("a").changed
-        assert server.client.start("a").changed is False
-        assert server.client.units()[0].state == "ready"
-        assert server.client.restart("a").state == "ready"
-        assert server.client.stop("a").state == "stopped"
-        assert server.client.stop("a").changed is False
-        with pytest.raises(UnknownModel) as caught:
-            server.client.start("aa")
-        assert "'a'" in caught.value.hint
+    server.client.stop("a")
+    assert server.client.start("a").changed
+    assert server.client.start("a").changed is False
+    assert [unit.state for unit in server.client.units() if unit.model == "a"] == ["ready"]
+    assert server.client.restart("a").state == "ready"
+    assert server.client.stop("a").state == "stopped"
+    assert server.client.stop("a").changed is False
+    with pytest.raises(UnknownModel) as caught:
+        server.client.start("aa")
+    assert "'a'" in caught.value.hint
 
 
 def test_idle_exit(paths: Paths, config: str) -> None:
@@ -265,9 +282,8 @@ def test_idle_exit(paths: Paths, config: str) -> None:
         assert not paths.daemon_file.exists()
 
 
-def test_start_that_fails_says_why(paths: Paths, config: str) -> None:
+def test_start_that_fails_says_why(server: Server) -> None:
     """`start` of a model that cannot come up raises the reason."""
-    bad = config.replace("name: a,", "name: a, args: [--lora, /nowhere/adapter.gguf],")
-    with Server(paths, bad) as server, pytest.raises(StartFailed) as caught:
-        server.client.start("a")
+    with pytest.raises(StartFailed) as caught:
+        server.client.start("adapted")
     assert "adapter.gguf" in caught.value.message + str(caught.value.details)

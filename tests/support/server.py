@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from corral.api_store import PruneAsk
 from corral.client import Client
 from corral.config.paths import Paths
 from corral.connection import Address
@@ -124,6 +125,14 @@ class Server:
             with suppress(OSError):
                 sys.stderr.write(f"--- the server said:\n{self.said()}\n")
         end_warden(self.paths)
+
+    def empty(self) -> None:
+        """Nothing runs, is stored or is recorded any more: for a server that several tests ask one after the other."""
+        for model in {unit.model for unit in self.client.units() if unit.state != "stopped"}:
+            self.client.stop(model)
+        self.client.prune(PruneAsk(older_than_s=0.0))
+        assert not [each for each in self.client.stored() if each.place is None]
+        self.client.record(on=False)
 
     def states(self, model: str) -> list[tuple[str, str]]:
         """Every state change of `model`'s units so far: unit and new state."""

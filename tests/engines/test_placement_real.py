@@ -98,6 +98,40 @@ async def test_layers_go_where_they_are_planned(
         assert buffers(log, port) == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words", "shares"),
+    [
+        ({"devices": ("gpu1",)}, "whole on gpu1", (0.0, 1.0)),
+        ({"split": "layer"}, "split over gpu0, gpu1", (0.5, 0.5)),
+        ({"split": "row", "tensor_split": (3.0, 1.0)}, "split over gpu0, gpu1", (0.75, 0.25)),
+        ({"split": "none", "devices": ("gpu1", "gpu0")}, "whole on gpu0", (1.0, 0.0)),
+    ],
+)
+async def test_devices_and_shares_are_those_that_are_asked_for(
+    paths: Paths, tmp_path: Path, keys: dict[str, object], words: str, shares: tuple[float, float]
+) -> None:
+    """devices, split and tensor_split decide on which device a real engine puts how much, as planned."""
+    source, ports = write(tmp_path / "m.gguf", "llama", MID), (free_port(), free_port())
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(rpc_server(llama_server(), port))
+        model = settings(source, *ports, context=512, **keys)
+        unit, log = await said_on_loading(
+            paths,
+            model,
+            LlamaCpp(lambda: machine(gpu0=400 * MIB, gpu1=400 * MIB if "devices" not in keys else 300 * MIB)),
+        )
+    plan = unit.plan
+    assert plan is not None
+    assert plan.placement == words
+    assert any("cannot split by rows" in said for said in plan.warnings) is ("row" in keys.values())
+    found = [buffers(log, port) for port in ports]
+    for number, size in enumerate(found):
+        there = plan.footprint.parts.get(f"gpu{number}")
+        assert size == pytest.approx(there.weights / MIB if there is not None else 0.0, abs=0.02)
+        assert size / sum(found) == pytest.approx(shares[number], abs=0.2)  # whole layers
+
+
 async def test_a_gpu_that_dies_is_done_without_until_it_is_back(paths: Paths, tmp_path: Path) -> None:
     """An engine whose GPU vanishes ends; it comes back on the processor, degraded, and on the GPU once that is back."""
     source, port = write(tmp_path / "m.gguf", "llama", MID), free_port()

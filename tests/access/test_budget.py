@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
@@ -114,8 +115,16 @@ class Spending(RuleBasedStateMachine):
         assert self.budget.durable <= max(self.disk.get(self.budget.period, 0), 0)
 
 
-Spending.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+Spending.TestCase.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)
 TestSpending = Spending.TestCase
+
+
+class MoreSpending(Spending):
+    """The same, many more times."""
+
+
+TestMoreSpending = pytest.mark.long(MoreSpending.TestCase)
+TestMoreSpending.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
 
 
 @given(st.integers(1, 10**9), st.lists(st.integers(1, 10**6), max_size=30))

@@ -30,18 +30,28 @@ TOOL: Any = {
 }
 
 
-@pytest.fixture
-def server(paths: Paths, short_tmp: Path) -> Iterator[Server]:
-    caller = write_chain(short_tmp / "caller.gguf", CALL, template=TOOLS_TEMPLATE)
-    bert = write_bert(short_tmp / "bert.gguf")
-    config = f"""
+def config_in(place: Path) -> str:
+    caller = write_chain(place / "caller.gguf", CALL, template=TOOLS_TEMPLATE)
+    bert = write_bert(place / "bert.gguf")
+    return f"""
 require_keys: true
 models:
   - {{name: demo, source: 'builtin:demo', executable: embedded}}
   - {{name: caller, source: {caller}, executable: embedded, context: 2048}}
   - {{name: bert, source: {bert}, executable: embedded, args: [--embedding]}}
 """
-    with Server(paths, config) as started:
+
+
+@pytest.fixture(scope="module")
+def server(module_paths: Paths) -> Iterator[Server]:
+    with Server(module_paths, config_in(module_paths.state_dir.parent)) as started:
+        yield started
+
+
+@pytest.fixture
+def own_server(paths: Paths, short_tmp: Path) -> Iterator[Server]:
+    """One that can be killed."""
+    with Server(paths, config_in(short_tmp)) as started:
         yield started
 
 
@@ -75,8 +85,9 @@ def test_anthropics_keys(server: Server) -> None:
         assert int(limited.value.response.headers["retry-after"]) > 0
 
 
-def test_responses_survive_a_kill_and_are_their_keys(server: Server, paths: Paths) -> None:
+def test_responses_survive_a_kill_and_are_their_keys(own_server: Server, paths: Paths) -> None:
     """What was answered before kill -9 is there after it; another key does not see it; the file is its user's alone."""
+    server = own_server
     mine, others = key(server), key(server, "other")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=mine, max_retries=0) as client:
         first = client.responses.create(model="demo", input="My name is Ann.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -160,4 +161,12 @@ class SchedulerRules(RuleBasedStateMachine):
 
 
 TestSchedulerRules = SchedulerRules.TestCase
-TestSchedulerRules.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestSchedulerRules.settings = settings(max_examples=30, stateful_step_count=50, deadline=None)
+
+
+class MoreSchedulerRules(SchedulerRules):
+    """The same, in many more worlds."""
+
+
+TestMoreSchedulerRules = pytest.mark.long(MoreSchedulerRules.TestCase)
+TestMoreSchedulerRules.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)

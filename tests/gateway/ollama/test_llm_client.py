@@ -29,6 +29,7 @@ async def llm(stable: Stable, directory: Path, *args: str) -> str:
     return out.decode()
 
 
+@pytest.mark.long
 async def test_llm_lists_prompts_and_embeds(ollama_stable: Stable, short_tmp: Path) -> None:
     """Models by name, a streamed and a whole answer, options, embeddings, capabilities."""
     listed = await llm(ollama_stable, short_tmp, "models", "list")

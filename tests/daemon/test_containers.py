@@ -218,6 +218,7 @@ def test_an_image_other_than_the_locked_one_is_refused() -> None:
             user.owns(paths.config_dir)
             with pytest.raises(CorralError, match="not the one that was locked"):
                 server.client.start("m")
+            server.client.stop("m")  # which forgets the failure, and the pause after it
             digest = user.podman("image", "inspect", "--format", "{{.Digest}}", reference)
             lock.write_text(json.dumps({reference: digest}))
             assert say(server) == TEXT

@@ -15,7 +15,8 @@ import corral
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = ("run", "dev", "engines")
+OF_ENGINES = ROOT / "src" / "corral" / "environments" / "locks"
+LOCKS = ("run", "dev", "vision", *sorted(each.stem for each in OF_ENGINES.glob("*.txt")))
 PLATFORMS = [
     {"sys_platform": system, "platform_system": name, "platform_machine": machine, "os_name": "posix"}
     for system, name, machine in (
@@ -28,7 +29,8 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def lock(name: str) -> str:
-    return (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    own = OF_ENGINES / f"{name}.txt"
+    return (own if own.exists() else ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def pins(name: str) -> dict[str, str]:

@@ -182,7 +182,7 @@ async def test_after_a_lost_warden(runner: ProcessRunner, paths: Paths, model: P
 
 async def test_no_nursery_with_a_gpu(monkeypatch: pytest.MonkeyPatch, runner: ProcessRunner) -> None:
     """Where the embedded engine reports a GPU there is no nursery, and that is said."""
-    monkeypatch.setattr(executables, "_ask", lambda argv, env=None: "  CUDA0: A card\n")
+    monkeypatch.setattr(executables, "asked", lambda argv, env=None: "  CUDA0: A card\n")
     monkeypatch.setattr(executables, "_memory", {})
     said: list[str] = []
     runner.expect_embedded()

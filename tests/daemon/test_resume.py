@@ -19,6 +19,9 @@ BODY = {
 
 def stream(server: Server, kill: bool) -> str:
     """The whole answer; its engine ends by kill -9 once ten events have come."""
+    # Who is to be killed is known before: the answer is cut in its first sentences, whose text is read again as the
+    # same tokens. What this small model says long after its end is no such text.
+    pids = [each.pid for each in server.client.units() if each.state == "ready"]
     asking = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
     try:
         asking.request("POST", "/v1/chat/completions", json.dumps(BODY), {"content-type": "application/json"})
@@ -27,9 +30,9 @@ def stream(server: Server, kill: bool) -> str:
         while kill and got.count(b"\n\n") < 10:
             got += answer.read1()
         if kill:
-            (unit,) = [each for each in server.client.units() if each.state == "ready"]
-            assert unit.pid is not None
-            os.kill(unit.pid, signal.SIGKILL)
+            (pid,) = pids
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
         return (got + answer.read()).decode()
     finally:
         asking.close()

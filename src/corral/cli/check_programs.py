@@ -52,8 +52,8 @@ def _llama_server() -> Finding:
     path = shutil.which("llama-server")
     if path is None:
         text = "not on PATH: the embedded engine is used"
-        brew, make = "brew install llama.cpp", "make engines   (in a clone of Corral; then put what it names on PATH)"
-        return Finding("engines", "llama-server", "missing", text, brew if sys.platform == "darwin" else make)
+        brew, build = "brew install llama.cpp", "corral engine install llama.cpp   (builds it, in minutes)"
+        return Finding("engines", "llama-server", "missing", text, brew if sys.platform == "darwin" else build)
     code, out, err = _ask([path, "--version"])
     if code != 0:
         last = ((err or out).strip().splitlines() or ["it said nothing"])[-1]

@@ -42,5 +42,18 @@ class Adapter(Protocol):
         ...
 
 
+class Around:
+    """Another adapter, `inner`, around whose plans something is put: what it says besides stays as it is."""
+
+    def __init__(self, inner: Adapter) -> None:
+        self._inner = inner
+
+    def footprint(self, model: ModelSettings) -> Footprint:
+        return self._inner.footprint(model)
+
+    def has_gpus(self, model: ModelSettings) -> bool:
+        return self._inner.has_gpus(model)
+
+
 Adapters = Mapping[str, Adapter]
 """Adapters by the value of the `engine` key."""

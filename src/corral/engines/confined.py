@@ -16,9 +16,9 @@ from typing import Final
 import corral
 from corral.config.settings import ModelSettings
 from corral.engines import bubblewrap, embedded_host, executables
-from corral.engines.adapter import Adapter
+from corral.engines.adapter import Around
 from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Limits
+from corral.engines.plan import Endpoint, LaunchPlan, Limits
 from corral.errors import EngineMissing
 from corral.hardware import cgroups, confinement
 from corral.hardware.confinement import NoSandbox
@@ -31,11 +31,8 @@ SLACK_BYTES: Final = 512 << 20
 SOCKET: Final = "s.sock"
 
 
-class Confined:
+class Confined(Around):
     """Another adapter, whose plans run as `sandbox` and `limits` of their models say. Thread-safe."""
-
-    def __init__(self, inner: Adapter) -> None:
-        self._inner = inner
 
     def plan(
         self,
@@ -62,12 +59,6 @@ class Confined:
             except NoSandbox as why:
                 warnings.append(_without(model, why))
         return replace(plan, warnings=(*plan.warnings, *warnings)) if warnings else plan
-
-    def footprint(self, model: ModelSettings) -> Footprint:
-        return self._inner.footprint(model)
-
-    def has_gpus(self, model: ModelSettings) -> bool:
-        return self._inner.has_gpus(model)
 
 
 def own_folder(endpoint: Endpoint) -> Endpoint:

@@ -12,7 +12,7 @@ from typing import Final
 
 from corral.config.settings import ModelSettings
 from corral.engines import embedded_host, executables, flags
-from corral.engines.adapter import Adapter
+from corral.engines.adapter import Adapter, Around
 from corral.engines.placement import TOP, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 from corral.engines.report import WORDY, plain
@@ -34,14 +34,15 @@ _IGNORED: Final = frozenset(id(flags.BY_NAME[name][0]) for name in _OF_NO_WEIGHT
 _ANYWHERE: Final = Endpoint(socket=Path("corral.sock"))
 
 
-class FromLedger:
+class FromLedger(Around):
     """Another adapter, whose predictions give way to what was measured. Thread-safe.
 
     A start of which nothing is known yet has the engine say what it allocates.
     """
 
     def __init__(self, inner: Adapter, ledger: Ledger) -> None:
-        self._inner, self._ledger = inner, ledger
+        super().__init__(inner)
+        self._ledger = ledger
 
     def plan(
         self,
@@ -65,9 +66,6 @@ class FromLedger:
             return self._inner.footprint(model)  # a start will say what is wrong
         known = self._ledger.find(key_of(plan))
         return plan.footprint if known is None else merged(plan.footprint, known)
-
-    def has_gpus(self, model: ModelSettings) -> bool:
-        return self._inner.has_gpus(model)
 
 
 def _may_say_more(plan: LaunchPlan, model: ModelSettings) -> bool:

@@ -75,7 +75,9 @@ def variant_of(engine: str, name: str) -> Variant:
     of_engine = [each.name for each in VARIANTS if each.engine == engine]
     if not of_engine:
         raise CallerError(
-            f"Corral does not install {engine[:40]!r}", hint=f"it installs {', '.join(installable())}", param="engine"
+            f"Corral does not install {engine[:40]!r}",
+            hint=f"it installs {', '.join((*installable(), 'llama.cpp'))}",
+            param="engine",
         )
     raise CallerError(
         f"{engine} has no variant {name[:40]!r}", hint=f"there are {', '.join(of_engine)}", param="variant"

@@ -105,8 +105,8 @@ def find(program: str = "auto", built: Path | None = None) -> Quantizer:
             return _ask(place)
     raise EngineMissing(
         f"there is no {PROGRAM} here",
-        hint="it comes with llama.cpp (the embedded engine has none): install llama.cpp, or name its llama-server as "
-        "`executables: {llama.cpp: /path/to/llama-server}`",
+        hint="it comes with llama.cpp (the embedded engine has none): corral engine install llama.cpp   (or name a "
+        "llama-server that is here as `executables: {llama.cpp: /path/to/llama-server}`)",
     )
 
 

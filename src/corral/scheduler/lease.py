@@ -23,15 +23,14 @@ class Lease(NamedTuple):
     waited_for: str = ""  # the memory that the start it waited for lacked, in words
 
 
-class Held:
+class Held(Protocol):
     """A lease that was there at once."""
 
-    __slots__ = ("lease",)
     lease: Lease
 
     def give_back(self) -> None:
         """Ends it. Whoever has it calls this exactly once."""
-        raise NotImplementedError
+        ...
 
 
 class Leases(Protocol):

@@ -415,10 +415,10 @@ def _place_of(lease: Lease) -> str:
     return lease.unit.rpartition(".")[0] or lease.model
 
 
-class _AtOnce(Held):
+class _AtOnce:
     """One that nobody had to wait for."""
 
-    __slots__ = ("_place", "_scheduler", "_waiter")
+    __slots__ = ("_place", "_scheduler", "_waiter", "lease")
 
     def __init__(self, scheduler: Scheduler, lease: Lease, place: Place, waiter: int) -> None:
         self._scheduler, self.lease, self._place, self._waiter = scheduler, lease, place, waiter

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from corral.config.settings import ModelSettings
-from corral.engines.adapter import Adapter
+from corral.engines.adapter import Adapter, Around
 from corral.engines.confined import PIDS, SLACK_BYTES, own_folder
 from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Limits, Mount
+from corral.engines.plan import Endpoint, LaunchPlan, Limits, Mount
 from corral.errors import EngineError
 from corral.models.memory.predict import PROCESSOR
 from corral.runners.containers.containers import Containers
@@ -19,11 +19,12 @@ from corral.runners.containers.local import readable_by_all
 from corral.runners.containers.spec import doubts, identity
 
 
-class Contained:
+class Contained(Around):
     """Another adapter, for models with `runner: podman` or `docker` too. Thread-safe."""
 
     def __init__(self, inner: Adapter, containers: Callable[[str], Containers]) -> None:
-        self._inner, self._containers = inner, containers
+        super().__init__(inner)
+        self._containers = containers
 
     def plan(
         self,
@@ -44,12 +45,6 @@ class Contained:
                 f"engine {model.engine} of {model.name} cannot run in a container", hint="set `runner: process`"
             )
         return complete(replace(plan, runner=model.runner), self._containers(model.runner).engine.host())
-
-    def footprint(self, model: ModelSettings) -> Footprint:
-        return self._inner.footprint(model)
-
-    def has_gpus(self, model: ModelSettings) -> bool:
-        return self._inner.has_gpus(model)
 
 
 def complete(plan: LaunchPlan, host: Host) -> LaunchPlan:

@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines vllm vulkan clients peers registry podman vision chaos fuzz soak bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines vllm vulkan clients peers tmux registry prometheus charts podman vision chaos fuzz soak bench lock setup setup-dev clean
 BIN := .venv/bin
 JOBS := 2
 KILLS := 200
@@ -26,9 +26,13 @@ help:
 	@echo "make vllm       install vLLM for the processor into an environment of its own in the cache directory, once (3.4 GB)"
 	@echo "make clients    install LiteLLM and the JavaScript clients that tests use into the cache directory (wants Node.js)"
 	@echo "make peers      install other gateways that \`make bench NAME=gateway\` measures beside Corral"
+	@echo "make tmux       install tmux, in which tests type into \`corral top\` (Debian, as root)"
 	@echo "make registry   install docker-registry and skopeo for the tests (Debian, as root)"
-	@echo "make podman     rootless Podman for the tests: its packages, a user, images made here (Debian, as root)"
-	@echo "make vision     install torch and transformers, which the detector is compared with, into the cache directory"
+	@echo "make prometheus unpack Debian's Prometheus and promtool into the cache directory, for the tests of rules and dashboards"
+	@echo "make charts     draw the charts of docs/operate.md anew from a Prometheus that scrapes a Corral under load"
+	@echo "make podman     rootless Podman for the tests: its packages, a user, images made here (Debian, as root; VLLM=1: vLLM's too)"
+	@echo "make vision     install torch and transformers, which the detector is compared with, and what Corral exports with,"
+	@echo "                into the cache directory"
 	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: up to"
 	@echo "                MINUTES=30; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
 	@echo "make fuzz       RUNS=1000000 executions of the fuzzer's targets, within SECONDS=1800 (Linux on x86-64; ARGS= names some)"
@@ -50,6 +54,7 @@ test: setup-dev
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-all: setup-dev engines registry
+	@$(MAKE) --no-print-directory prometheus || echo "the tests that need Prometheus will be skipped" >&2
 	@$(MAKE) --no-print-directory podman || echo "the tests that need Podman will be skipped" >&2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not chaos" $(ARGS)
 
@@ -71,8 +76,17 @@ clients: setup-dev
 peers: setup-dev
 	@$(BIN)/python tools/install_peers.py
 
+tmux:
+	@tools/install-tmux
+
 registry:
 	@tools/install-registry
+
+charts: setup-dev prometheus engines
+	@CORRAL_TEST_CHARTS=docs/charts $(BIN)/python -m pytest -s -m "" tests/deploy/test_live.py -k data $(ARGS)
+
+prometheus: setup-dev
+	@$(BIN)/python tools/install_prometheus.py
 
 podman: setup-dev
 	@$(BIN)/python -m tools.install_podman

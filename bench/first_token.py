@@ -12,6 +12,7 @@ from bench.wire import chat, connect, request_bytes
 from corral.config.paths import find_paths
 from corral.config.settings import ModelSettings
 from corral.demo.where import demo_model
+from corral.engines.adapter import Start
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.plan import Endpoint
 
@@ -46,7 +47,7 @@ def models_yaml(executables: dict[str, str]) -> str:
 def cold(server: Corral, place: Path, name: str, executable: str, rounds: int) -> list[Figure]:
     """Alternating cold starts, bare and through Corral, of the same plan."""
     settings = ModelSettings(name=name, source=demo_model(), executable=executable, context=512)
-    plan = LlamaCpp().plan(settings, generation=1, endpoint=Endpoint(socket=place / "bare.sock"))
+    plan = LlamaCpp().plan(Start(settings, generation=1, endpoint=Endpoint(socket=place / "bare.sock")))
     request = request_bytes(name)
     times: dict[str, list[float]] = {"bare": [], "corral": []}
 

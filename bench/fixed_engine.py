@@ -3,7 +3,7 @@
 `python -m bench.fixed_engine --model FILE --host PATH.sock …`: of llama-server's flags it looks at `--host`, and at
 `--port` where that is an address.
 POST answers a small completion, or with `"stream": true` as many events as `"max_tokens"` says: at once, or one every
-`"pace_ms"`. All connections are kept.
+`"pace_ms"`. GET /metrics answers a few counters. All connections are kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ HELP = """--model FNAME  model
 --port PORT  port
 --ctx-size N  context
 --parallel N  slots
+--metrics  figures at /metrics
 """
 EVENT = (
     b'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"fixed","choices":[{"index":0,'
@@ -38,6 +39,12 @@ STOP = (
     b'"predicted_ms":1.0}}\n\n'
 )  # the last of llama.cpp's says what it took
 LAST = b"%x\r\n%b\r\ne\r\ndata: [DONE]\n\n\r\n0\r\n\r\n" % (len(STOP), STOP)
+TOLD = "".join(
+    f"# HELP llamacpp:figure_{number}_total What it counts\n# TYPE llamacpp:figure_{number}_total counter\n"
+    f"llamacpp:figure_{number}_total {number}\n"
+    for number in range(16)
+).encode()  # as many as llama.cpp has
+METRICS = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(TOLD), TOLD)
 UNARY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -62,6 +69,9 @@ class Fixed(asyncio.Protocol):
         if end < 4 or len(seen) < end + _number(rb"content-length: *(\d+)", seen[:end].lower(), 0):
             return
         self._seen = b""
+        if seen.startswith(b"GET /metrics"):
+            self._transport.write(METRICS)
+            return
         if b'"stream": true' not in seen:
             self._transport.write(UNARY)
             return

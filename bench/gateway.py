@@ -20,7 +20,7 @@ from bench import load, peers
 from bench.frame import ROOT, Figure, main, median, percentile
 from bench.serving import START_S, Corral, corral, free_port, scratch
 from bench.wire import Address, Refused, connect
-from corral.gateway import room
+from corral.gateway.http import room
 
 WHAT = (
     "What Corral adds to an engine that answers at once with fixed bytes. Added time: one request at a time on a kept "

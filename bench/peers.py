@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -144,28 +145,29 @@ def _cpu_s(side: Side) -> float:
 def _running(
     command: list[str], ready: Address, path: str = "/health", **env: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + START_S
-        while not _answers(ready, path):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start")
-            time.sleep(0.1)
-        yield process
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.terminate()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in children:
-            if child.is_running():
-                child.kill()
+            deadline = time.monotonic() + START_S
+            while not _answers(ready, path):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said.seek(0)
+                    raise RuntimeError(f"it did not start: {said.read()[-600:].decode(errors='replace')}")
+                time.sleep(0.1)
+            yield process
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for child in children:
+                if child.is_running():
+                    child.kill()
 
 
 def _answers(address: Address, path: str) -> bool:
@@ -217,6 +219,7 @@ def _litellm() -> Iterator[tuple[Side, Side, str]]:
         address = ("127.0.0.1", free_port())
         command = [program, "--config", str(config), "--host", address[0], "--port", str(address[1])]
         off = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "LITELLM_LOG": "ERROR"}
+        off["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # the others ask for no key either
         with _running([*command, "--telemetry", "False"], address, "/health/liveliness", **off) as process:
             yield Side(("127.0.0.1", engine)), Side(address, process.pid), "fixed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import inspect
 import os
@@ -19,15 +20,17 @@ import uvloop
 
 from corral.config.paths import Paths, find_paths
 from support import leftovers, notrun
+from support.forks import Forks
 
 TIERS = {
     "engines": "a llama-server built from source: `make engines` makes it",
     "registry": "the programs docker-registry and openssl, and for some tests skopeo (Debian packages them)",
+    "prometheus": "Prometheus and promtool: `make prometheus` unpacks them",
     "podman": "rootless Podman, a user for it and images made here: `make podman` makes them",
     "vulkan": "a llama-server with a Vulkan backend, and Mesa's lavapipe: `make vulkan` makes them",
     "vllm": "vLLM for the processor, in an environment of its own: `make vllm` installs it",
     "long": "a few minutes more: it waits for real hangs, fills real caches, and lives very long random lives",
-    "vision": "torch and transformers: `make vision` installs them",
+    "vision": "torch and transformers, and the environment that exports: `make vision` installs them",
     "chaos": "minutes: `make chaos` runs them",
 }
 """Markers of tests that need more than Python packages, and what each needs. `make test-all` runs them too."""
@@ -39,6 +42,8 @@ KEPT_VARIABLES = {
     "CORRAL_TEST_NODE_CLIENTS",
     "CORRAL_TEST_CLIENTS_PYTHON",
     "CORRAL_TEST_VISION_PYTHON",
+    "CORRAL_TEST_PROMETHEUS",
+    "CORRAL_TEST_CHARTS",
 }
 """CORRAL_* variables that are about the tests themselves."""
 
@@ -51,6 +56,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all is collected: looking through what stays anyway is a quarter of what collecting takes
     for tier, needs in TIERS.items():
         config.addinivalue_line("markers", f"{tier}: needs {needs}")
     config.addinivalue_line("markers", "leaves(reason): the test may leave tasks, descriptors or children behind")
@@ -66,6 +72,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CORRAL_TEST_CLIENTS_PYTHON"] = str(python)
     if "CORRAL_TEST_VISION_PYTHON" not in os.environ and (python := _python_of_vision()) is not None:
         os.environ["CORRAL_TEST_VISION_PYTHON"] = str(python)
+    if "CORRAL_TEST_PROMETHEUS" not in os.environ and (folder := find_paths().cache_dir / "prometheus/bin").is_dir():
+        os.environ["CORRAL_TEST_PROMETHEUS"] = str(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest come first, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(tier) for tier in ("vllm", "vulkan")))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()  # half a million objects that no collection has to look through again
+    gc.enable()
 
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -142,8 +160,10 @@ def _own_home(
     """An empty HOME, and no XDG_* or CORRAL_* variable of whoever runs the tests, nor those about a terminal."""
     home = Path(tempfile.mkdtemp(dir=_short_root))
     _settle(monkeypatch, home)
+    newest = leftovers.newest_process()
     yield home
-    left = leftovers.processes_naming(home)
+    nothing_began = newest is not None and newest == leftovers.newest_process()
+    left = [] if nothing_began else leftovers.processes_naming(home)
     shutil.rmtree(home, ignore_errors=True)
     if request.node.get_closest_marker("leaves") is None:
         assert not left, "the test left processes running: " + "; ".join(left)
@@ -209,3 +229,11 @@ def corral_env(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name in ("config", "state", "cache", "runtime", "data"):
         monkeypatch.setenv(f"CORRAL_{name.upper()}_DIR", str(getattr(paths, f"{name}_dir")))
     return dict(os.environ)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs `corral …` in processes of their own, which cost little."""
+    made = Forks()
+    yield made
+    made.close()

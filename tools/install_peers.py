@@ -24,6 +24,14 @@ def main() -> int:
     if done.returncode:
         print(f"error: pip install: exit code {done.returncode}\nhint: its words are above", file=sys.stderr)
         return 1
+    # LiteLLM has thousands of modules: where an environment forbids compiled ones, each of its starts takes minutes.
+    subprocess.run(
+        [target / "bin" / "python", "-m", "compileall", "-q", target / "lib"],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     mark.write_text("\n".join(WANTED))
     print(f"the peers are at {target}")
     return 0

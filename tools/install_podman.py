@@ -3,8 +3,9 @@
 - Debian packages through apt as root, else their names;
 - the user `corral-test` with ranges of subordinate ids, a runtime directory and Podman's configuration for what this
   machine has; in its home a Python environment, because those of other users may not be read by it;
-- a base system by mmdebstrap, and on it llama.cpp's and the detector's image from the Containerfiles that Corral ships.
-  What takes minutes is kept in the cache directory, so that a machine that has only that makes the rest sooner.
+- a base system by mmdebstrap, and on it llama.cpp's and the detector's image from the Containerfiles that Corral ships,
+  and with VLLM=1 vLLM's, where `make vllm` ran before. What takes minutes is kept in the cache directory, so that a
+  machine that has only that makes the rest sooner.
 
 What is there already is found again: the second call takes seconds.
 """
@@ -24,10 +25,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools import podman_vllm
 from tools.install_podman_user import USER, Failed, environment, make_user, run_as
 from tools.python_for_user import make_python
 
 from corral.config.paths import find_paths
+from corral.engines.vllm_builds import build_in
 from corral.images import recipe, shelf
 from corral.images.recipe import Order, Recipe
 
@@ -45,6 +48,7 @@ RUNTIMES = ("crun", "runc")
 LIBRARIES = {"/usr/lib/podman/netavark": "netavark", "/usr/lib/podman/aardvark-dns": "aardvark-dns"}
 
 SUITE = "bookworm"
+_MOST_WORDS = 4000
 BASE = f"localhost/corral/base:{SUITE}"
 BASE_PACKAGES = ("ca-certificates", "curl", "libgomp1", "libssl3")
 """What llama.cpp's Containerfile would fetch itself; so its build needs no network."""
@@ -101,8 +105,7 @@ class Images:
 
     def base(self) -> str:
         """A small Debian, as the base of all others. Returns what it is made of."""
-        made_of = stamp(SUITE, *BASE_PACKAGES)
-        archive = self._cache / f"base-{SUITE}-{made_of}.tar"
+        archive, made_of = self._base_archive()
         if not archive.exists():
             print(f"  making {archive} (a minute or more)", flush=True)
             making = archive.with_name(f"new-{archive.name}")
@@ -115,6 +118,11 @@ class Images:
             with archive.open("rb") as data:
                 run_as(["podman", "import", "--change", f"LABEL made-of={made_of}", "-", BASE], stdin=data)
         return made_of
+
+    def _base_archive(self) -> tuple[Path, str]:
+        """Where the base is kept, and what it is made of."""
+        made_of = stamp(SUITE, *BASE_PACKAGES)
+        return self._cache / f"base-{SUITE}-{made_of}.tar", made_of
 
     def llamacpp(self, version: str, base: str) -> str:
         """llama.cpp for processors. Returns the image's name."""
@@ -169,6 +177,29 @@ class Images:
                 raise Failed(f"{name} was not built (its words are above)", "it must reach Debian's mirror and PyPI")
             return name
 
+    def vllm(self, base: str) -> str:
+        """vLLM for processors, with the environment that `make vllm` made. Returns the image's name, "" without one."""
+        found = podman_vllm.environment(find_paths().cache_dir)
+        if found is None:
+            print("  no image of vLLM: `make vllm` makes what goes into it, and `make podman VLLM=1` then the image")
+            return ""
+        version = build_in(found).version
+        name, whole = f"localhost/corral/vllm:{version}-cpu", f"localhost/corral/vllm-environment:{version}"
+        with self._context("vllm") as context:
+            copied_by = Path(podman_vllm.__file__).read_bytes()
+            made_of = stamp(stamp_of(context), base, (found / "lock.txt").read_bytes(), copied_by)
+            if self.has(name, made_of):
+                return name
+            if not self.has(whole, made_of):  # from a call that was cut short
+                print(f"  {whole} (gigabytes are copied)", flush=True)
+                podman_vllm.import_with(self._base_archive()[0], found, whole, made_of)
+            order = self._order("vllm", name, made_of, whole)
+            if not self._build(order, context, "--help", keep_layers=False):
+                hint = "it must reach Debian's mirror while it is built, and say its flags then"
+                raise Failed(f"{name} was not built, or does not run (its words are above)", hint)
+            run_as(["podman", "image", "rm", whole], check=False)
+            return name
+
     @contextmanager
     def _context(self, engine: str) -> Iterator[Path]:
         """What `corral image build` would build from, where the user can read it."""
@@ -185,14 +216,21 @@ class Images:
         certificates = None if given is None else Path(given)
         return Order(_recipe(engine), name, BASE, build_base, jobs, "host", certificates, {"made-of": made_of})
 
-    def _build(self, order: Order, context: Path, *ask: str) -> bool:
+    def _build(self, order: Order, context: Path, *ask: str, keep_layers: bool = True) -> bool:
         """Builds an image as `corral image build` does, and sees that what is in it runs."""
         print(f"  {order.name}", flush=True)
-        built = run_as([*recipe.command("podman", "podman", order, context)], check=False)
+        words = [*recipe.command("podman", "podman", order, context)]
+        if not keep_layers:  # of the stages before the last, which have gigabytes too
+            words.insert(2, "--layers=false")
+        built = run_as(words, check=False)
         if built.returncode:
             print(built.stdout, built.stderr, sep="\n", file=sys.stderr)
             return False
-        return run_as(["podman", "run", "--rm", "--network", "none", order.name, *ask], check=False).returncode == 0
+        asked = run_as(["podman", "run", "--rm", "--network", "none", order.name, *ask], check=False)
+        if asked.returncode:  # else the next call would find it, and take it for good
+            print(asked.stdout[-_MOST_WORDS:], asked.stderr[-_MOST_WORDS:], sep="\n", file=sys.stderr)
+            run_as(["podman", "image", "rm", "--force", order.name], check=False)
+        return asked.returncode == 0
 
 
 def _roots(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -228,6 +266,8 @@ def main() -> int:
             llamacpp = images.llamacpp(llamacpp_version(), base)
             detector = images.detector(base)
             names = {"base": BASE, "llama.cpp": llamacpp, "detector": detector}
+            if os.environ.get("VLLM") and (vllm := images.vllm(base)):  # gigabytes, and most of an hour
+                names["vllm"] = vllm
             found = {"python": str(python), "env": environment(), "images": names}
             (home / "corral-tests.json").write_text(json.dumps(found, indent=1))
         print(f"Podman is ready for the user {USER} ({time.monotonic() - began:.0f} s)")

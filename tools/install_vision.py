@@ -1,11 +1,13 @@
 """`make vision`: torch and transformers in an environment of their own, in the user's cache directory, once.
 
-The tests of the tier `vision` compare the detector with them, and export with them; tools/train_detector trains with
-them. Beside it stands what bench/detect.py measures: an RT-DETRv2 of the usual size with fresh weights, as ONNX.
+The tests of the tier `vision` compare the detector with them; tools/train_detector trains with them. Beside it stand
+what `corral engine install detector-export` makes, for the tests' servers to export with, and what bench/detect.py
+measures: an RT-DETRv2 of the usual size with fresh weights, as ONNX.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -21,9 +23,13 @@ FRESH = Path(__file__).parent / "train_detector" / "fresh.py"
 
 
 def main() -> int:
-    folder = find_paths().cache_dir / "vision"
-    target, model = folder / "py", folder / "r18"
+    cache = find_paths().cache_dir
+    target, model = cache / "vision" / "py", cache / "vision" / "r18"
     mark = target / "whole"
+    # Not in the user's own data directory: which environment is current for their models is theirs to say.
+    install = (sys.executable, "-P", "-m", "corral", "engine", "install", "detector-export")
+    if not _run(*install, CORRAL_DATA_DIR=str(cache / "tests")):
+        return 1
     if not (mark.is_file() and mark.read_text() == "\n".join(WANTED)):
         venv.create(target, clear=True, with_pip=True)
         if not _run(target / "bin" / "python", "-m", "pip", "install", "--quiet", *WANTED):
@@ -39,8 +45,8 @@ def main() -> int:
     return 0
 
 
-def _run(*command: str | Path) -> bool:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+def _run(*command: str | Path, **more: str) -> bool:
+    done = subprocess.run(command, env={**os.environ, **more}, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         words = " ".join(str(each) for each in command[:4])
         print(f"error: {words}: exit code {done.returncode}\nhint: its words are above", file=sys.stderr)

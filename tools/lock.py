@@ -40,11 +40,11 @@ def wanted() -> dict[str, list[str]]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     run = project["project"]["dependencies"] + project["build-system"]["requires"] + ["editables>=0.5"]
-    vision = project["project"]["optional-dependencies"]["vision"]
+    vision, otel = (project["project"]["optional-dependencies"][name] for name in ("vision", "otel"))
     return {
         "run": run,
         "vision": run + vision,
-        "dev": run + vision + groups["test"] + groups["check"],
+        "dev": run + vision + otel + groups["test"] + groups["check"],
         "engines": ENGINES,
         "clients": CLIENTS,
         "fuzz": groups["fuzz"],

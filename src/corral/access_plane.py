@@ -71,4 +71,4 @@ class AccessPlane:
         return words.key_info(key, today=taken.day, month=taken.month, running=taken.running)
 
     def _say(self, key: Key, what: str) -> None:
-        self._events.post("access.key", f"the key {key.id} ({key.name}) {what}", key=key.id)
+        self._events.post("access.key", f"the key {key.id} ({key.label}) {what}", key=key.id)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import lru_cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from corral.lazy_dataclass import dataclass
 
 T = TypeVar("T")
 
@@ -112,6 +115,10 @@ class DeviceInfo:
     source: str  # who says so
     shared: bool  # its memory is the machine's own
     problem: str | None = None  # why it cannot be used
+    utilisation: float | None = None  # how busy it was just now, 0 to 1
+    temperature_c: float | None = None
+    power_w: float | None = None  # what it draws
+    power_limit_w: float | None = None  # what it may draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +279,15 @@ def load(kind: type[T], data: Any) -> T:
     """`data` (decoded JSON) as the wire type `kind`. Raises TypeError when a field is missing or no object is given."""
     if not isinstance(data, dict):
         raise TypeError(f"{kind.__name__} wants an object, got {type(data).__name__}")
-    hints = get_type_hints(kind)
-    known = {f.name: _load_value(hints[f.name], data[f.name]) for f in dataclasses.fields(kind) if f.name in data}  # type: ignore[arg-type]
+    known = {name: _load_value(hint, data[name]) for name, hint in _fields(kind).items() if name in data}  # type: ignore[arg-type]
     return kind(**known)
+
+
+@lru_cache(256)
+def _fields(kind: type[Any]) -> dict[str, Any]:
+    """Names and types of a wire type's fields. Finding them out costs more than all else, and lists repeat them."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _load_value(hint: Any, value: Any) -> Any:

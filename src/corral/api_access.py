@@ -5,7 +5,9 @@ As in `api`: plain dataclasses, moments in seconds since 1970.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from corral.api import ErrorInfo
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ As in `api`: plain dataclasses, sizes in bytes, moments in seconds since 1970.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from corral.api_downloads import BlobInfo as BlobInfo
@@ -14,6 +14,7 @@ from corral.api_downloads import DownloadInfo as DownloadInfo
 from corral.api_downloads import Progress as Progress
 from corral.api_downloads import PullAsk as PullAsk
 from corral.api_downloads import UpdateAsk as UpdateAsk
+from corral.lazy_dataclass import dataclass
 
 # Stored models
 
@@ -195,6 +196,7 @@ class UsageInfo:
     linked_bytes: int  # of the blobs: hard links of other tools' files
     external_bytes: int  # files elsewhere that the store refers to; not in the total
     free_bytes: int  # on its file system
+    conversations_bytes: int = 0  # kept conversations, which lie elsewhere; not in the total
 
 
 @dataclass(frozen=True, slots=True)

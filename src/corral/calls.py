@@ -8,25 +8,26 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from corral.api import dump, load
 from corral.api_downloads import Progress
-from corral.connection import Address, error_from, request
+from corral.connection import Address, Cord, error_from, request
 from corral.errors import CorralError, Unreachable
 
 T = TypeVar("T")
 
 
 class Calls:
-    """One server, by its address."""
+    """One server, by its address. A `cord` ends its questions and streams from another thread, for good."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, cord: Cord | None = None) -> None:
         self.address = address
+        self.cord = cord
 
     def _list(self, kind: type[T], target: str, timeout_s: float | None = 15.0) -> list[T]:
-        with request(self.address, "GET", target, timeout_s=timeout_s) as answer:
+        with request(self.address, "GET", target, timeout_s=timeout_s, cord=self.cord) as answer:
             return understood(list[kind], answer.json())  # type: ignore[valid-type]
 
     def _one(self, kind: type[T], method: str, target: str, body: Any = None, timeout_s: float | None = 15.0) -> T:
         sent = None if body is None else dump(body)
-        with request(self.address, method, target, sent, timeout_s=timeout_s) as answer:
+        with request(self.address, method, target, sent, timeout_s=timeout_s, cord=self.cord) as answer:
             return understood(kind, answer.json())
 
     def _work(self, kind: type[T], verb: str, body: Any) -> Generator[Progress, None, T]:

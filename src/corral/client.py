@@ -11,9 +11,9 @@ import os
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from contextlib import AbstractContextManager, closing
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from corral.access_client import AccessClient
@@ -31,9 +31,13 @@ from corral.api import (
 )
 from corral.calls import understood
 from corral.config.paths import Paths
-from corral.connection import Address, error_from, parse_address, request
+from corral.connection import Address, Answer, error_from, parse_address, request
 from corral.errors import CorralError, EngineGone, Unreachable
+from corral.lazy_dataclass import dataclass
 from corral.store_client import StoreClient
+
+if TYPE_CHECKING:
+    from corral.api_live import Live
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,12 @@ class Client(StoreClient, AccessClient):
     def status(self) -> Status:
         return self._one(Status, "GET", "/control/status")
 
+    def live(self) -> Live:
+        """The server at this moment: devices, units, downloads, rates, the newest events."""
+        from corral.api_live import Live
+
+        return self._one(Live, "GET", "/control/live", timeout_s=5.0)
+
     def start(self, model: str, *, wait: bool = True) -> ActionResult:
         return self._act("start", model, wait)
 
@@ -146,13 +156,19 @@ class Client(StoreClient, AccessClient):
 
     def logs(self, model: str, lines: int) -> list[str]:
         """The last `lines` lines that the model's engine wrote."""
-        with request(self.address, "GET", _logs(model, lines), accept="text/plain") as answer:
+        with request(self.address, "GET", _logs(model, lines), accept="text/plain", cord=self.cord) as answer:
+            return answer.bytes().decode("utf-8", "replace").splitlines()
+
+    def request_lines(self, model: str, request_id: str) -> list[str]:
+        """What is known of a request to the model by its id, and what its engine wrote of it."""
+        target = f"{_logs(model, 0)}&request={quote(request_id, safe='')}"
+        with request(self.address, "GET", target, accept="text/plain", cord=self.cord) as answer:
             return answer.bytes().decode("utf-8", "replace").splitlines()
 
     def follow_logs(self, model: str, lines: int) -> Iterator[str]:
         """The last `lines` lines, then each new one as it is written. Ends with an error when the server does."""
         target = f"{_logs(model, lines)}&follow=1"
-        with request(self.address, "GET", target, accept="text/event-stream", timeout_s=None) as answer:
+        with self._stream(target) as answer:
             yield from answer.events()
         raise self._ended()
 
@@ -163,7 +179,7 @@ class Client(StoreClient, AccessClient):
     def follow_events(self, since: int = 0, model: str | None = None) -> Iterator[EventInfo]:
         """The same, then each new entry as it happens. Ends with an error when the server does."""
         target = _events(since, model)
-        with request(self.address, "GET", target, accept="text/event-stream", timeout_s=None) as answer:
+        with self._stream(target) as answer:
             for data in answer.events():
                 yield understood(EventInfo, json.loads(data))
         raise self._ended()
@@ -200,6 +216,9 @@ class Client(StoreClient, AccessClient):
         with request(self.address, "POST", "/detect", dict(body), timeout_s=None) as answer:
             found: dict[str, Any] = answer.json()
             return found
+
+    def _stream(self, target: str) -> AbstractContextManager[Answer]:
+        return request(self.address, "GET", target, accept="text/event-stream", timeout_s=None, cord=self.cord)
 
     def _act(self, verb: str, model: str, wait: bool) -> ActionResult:
         return self._one(ActionResult, "POST", f"/control/{verb}", {"model": model, "wait": wait}, timeout_s=None)

@@ -6,13 +6,14 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from corral.errors import CallerError, CorralError, TooLarge, UnknownModel, Unreachable
+from corral.lazy_dataclass import dataclass
 
 DEFAULT_PORT = 8642
 CONNECT_S = 3.0
@@ -38,6 +39,31 @@ class Address:
             return f"unix:{self.socket}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.base}"
+
+
+class Cord:
+    """Pulled from another thread, it ends the request that it was given to: what waits for an answer hears the end."""
+
+    def __init__(self) -> None:
+        self.pulled = False
+        self._held: socket.socket | None = None
+
+    def pull(self) -> None:
+        self.pulled = True
+        if self._held is not None:
+            _shut(self._held)
+
+    def hold(self, held: socket.socket | None) -> None:
+        """`held` is what the request now goes through. It is set before `pulled` is looked at, and `pull` does the
+        reverse: one of them sees the other."""
+        self._held = held
+        if held is not None and self.pulled:
+            _shut(held)
+
+
+def _shut(held: socket.socket) -> None:
+    with suppress(OSError):
+        socket.socket.shutdown(held, socket.SHUT_RDWR)  # past TLS, whose own would wait for the other side
 
 
 def parse_address(text: str) -> Address:
@@ -152,10 +178,11 @@ def request(
     *,
     accept: str = "application/json",
     timeout_s: float | None = 15.0,
+    cord: Cord | None = None,
 ) -> Iterator[Answer]:
     """Sends one request and gives its answer; leaving the block closes the connection, whatever is still on its way.
 
-    `timeout_s` bounds each silent wait (None: for ever, as loads take as long as they take).
+    `timeout_s` bounds each silent wait (None: for ever, as loads take as long as they take), and `cord` ends them.
     Raises Unreachable, or the server's own error as the class of its code.
     """
     connection: http.client.HTTPConnection
@@ -178,6 +205,8 @@ def request(
             raise _nobody(address, error) from error
         assert connection.sock is not None
         connection.sock.settimeout(timeout_s)
+        if cord is not None:
+            cord.hold(connection.sock)
         try:
             connection.request(method, address.base + target, payload, headers)
             response = connection.getresponse()
@@ -190,6 +219,8 @@ def request(
         finally:
             response.close()
     finally:
+        if cord is not None:
+            cord.hold(None)
         connection.close()
 
 

@@ -38,10 +38,11 @@ from corral.guests import Guests
 from corral.measures import Measures
 from corral.model_plane import ModelPlane
 from corral.models.library import Stored, missing
+from corral.observability.request_log import RequestLog
 from corral.routing.resolve import resolve
 from corral.scheduler.loop import Scheduler
 from corral.scheduler.state import Spec
-from corral.supervisor import healthy, logs
+from corral.supervisor import healthy, logs, rest
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.machine import State
 from corral.supervisor.unit import Spawn
@@ -78,6 +79,7 @@ class ControlPlane:
         self.conversations: KeptConversations | None = None
         self.desk: Desk | None = None
         self.planner: Adapter | None = None  # of plans that are only shown
+        self.requests: RequestLog | None = None
         self._load_again = load_again
         self._paths, self._adapters, self._fleet, self._scheduler = paths, adapters, fleet, scheduler
         self._spawn = spawn
@@ -266,9 +268,16 @@ class ControlPlane:
             warnings=self.warnings,
         )
 
+    async def logged(self, name: str) -> str:
+        return self._replica(name) or (await self.known(name)).name
+
     def log_files(self, name: str) -> list[Path]:
         replica = self._fleet.wanted(name)
         return logs.log_files(self._paths, name if replica is not None else self.resolve(name).name)
+
+    async def request_lines(self, name: str, request_id: str) -> list[str]:
+        model = await self.known(name if self._replica(name) is None else name.rpartition("~")[0])
+        return [] if self.requests is None else await self.requests.lines(model.name, request_id, model.engine)
 
     async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
         since_wall_s = 0.0 if last_s is None else clock.wall() - last_s
@@ -371,6 +380,10 @@ class ControlPlane:
         model = await self.known(name)
         adapter = self._adapters[model.engine] if self.planner is None else self.planner
         return views.plan_info(*await self._fleet.preview(model, adapter))
+
+    def reached(self, model: str) -> None:
+        for unit in self._fleet.of_model(model):
+            self._spawn(rest.notice(unit, self._scheduler), name=f"look whether {unit.name} sleeps")
 
     async def hand_over(self) -> str:
         if not self.ready or self.give_over is None:

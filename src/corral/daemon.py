@@ -35,9 +35,17 @@ from corral.hardware.watch import Watcher
 from corral.ledger import ledger as ledgers
 from corral.log import Console
 from corral.measures import Measures, listed
+from corral.metrics.record import Recorder
 from corral.model_plane import ModelPlane
-from corral.models.job_view import JobView
+from corral.models.fetching.job_view import JobView
 from corral.models.library import Library
+from corral.observability.afterwards import Afterwards
+from corral.observability.engine_metrics import EngineMetrics
+from corral.observability.gauges import Gauges
+from corral.observability.live import LiveView
+from corral.observability.metering import Metering
+from corral.observability.places import Places
+from corral.observability.request_log import chosen
 from corral.parts import Parts
 from corral.runners import nursery
 from corral.runners.link import WardenLink
@@ -47,13 +55,13 @@ from corral.serve_options import ServeOptions
 from corral.state_lock import StateLock, write_daemon_file
 from corral.supervisor import logs
 from corral.supervisor.adopt import adopt_survivors
+from corral.supervisor.fair import Fair
 from corral.supervisor.fleet import Fleet, Relay, units_in
-from corral.supervisor.gpu_return import GpuReturn
-from corral.supervisor.keep import Keeper, why_kept
+from corral.supervisor.keep import Keeper
 from corral.supervisor.machine import State
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.reasons import explain
-from corral.supervisor.unit import Means, Unit
+from corral.supervisor.unit import Means
 from corral.supervisor.watch import Watch
 from corral.tasks import Tasks, done_before
 
@@ -101,11 +109,19 @@ class Daemon:
 
     async def run(self) -> int:
         """Serves until `end`; everything it started has ended when it returns."""
-        console = Console(self.events, level=self.options.log_level, quiet=self.options.quiet)
+        console = Console(
+            self.events, lambda: chosen(self.options, self._current).format,
+            level=self.options.log_level, quiet=self.options.quiet,
+        )  # fmt: skip
         failure: CorralError | None = None
         self._loop = asyncio.get_running_loop()
         async with await WardenLink.connect(self.paths) as link, Tasks() as self._group:
             parts = await self._build(ProcessRunner(link, self.paths))
+            afterwards = Afterwards(
+                parts.metering, self.options, self.paths, lambda: self._current, self.events, console.write,
+                parts.desk.label_of,
+            )  # fmt: skip
+            parts.plane.requests = afterwards.requests
             background = [
                 asyncio.create_task(console.run(), name="console"),  # to the very end
                 self._spawn(self._idle(parts), name="idle exit"),
@@ -114,7 +130,9 @@ class Daemon:
                 self._spawn(self._journal.run(), name="journal"),
                 self._spawn(parts.desk.run(), name="keys and usage"),
                 self._spawn(parts.watch.run(), name="watch engines"),
-                self._spawn(self._gpu_return(parts).run(), name="return to GPUs"),
+                self._spawn(parts.metering.run(), name="metering"),
+                self._spawn(afterwards.run(), name="request log"),
+                self._spawn(parts.gpu_return(self.events, self._spawn).run(), name="return to GPUs"),
                 self._spawn(parts.measures.sample(parts.scheduler_works, parts.scheduler.memory_seen), name="sample"),
             ]
             with self._signals(parts.plane):
@@ -132,6 +150,7 @@ class Daemon:
                 else:
                     await self._close(parts)
             await parts.runners.aclose()
+            await afterwards.aclose()
             for task in background:
                 task.cancel()
         self.events.post("server.ended", "ended")
@@ -209,28 +228,28 @@ class Daemon:
         )
         models.users = plane
         scheduler.on_idle, plane.conversations, models.forget_conversations = kept.idle, kept, kept.clear
-        watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s)
+        fair = Fair(pulses, scheduler.pause, self.events)
+        watch = Watch(lambda: fleet, pulses, lambda: plane.settings.timeouts.hang_s, fair)
         plane.desk, plane.planner = desk, from_store.preview()
         gate = AccessGate(desk, lambda: plane.settings, insecure=self.options.insecure)
         access = AccessPlane(desk, gate, self.events)
-        app = build(plane, scheduler, models=models, pulses=pulses, conversations=kept, gate=gate, access=access)
+        recorder = Recorder()
+        places = Places(self.paths, models.library, self._spawn)
+        metering = Metering(recorder, pulses, self.events, places, lambda: plane.settings, desk.label_of)
+        metering.show(
+            Gauges(fleet, scheduler, measures, models, desk, places, lambda: plane.settings),
+            LiveView(fleet, scheduler, measures, models, self.events, metering.fold),
+            EngineMetrics(lambda: fleet, self._spawn, metering.engine_failed),
+        )
+        app = build(
+            plane, scheduler, models=models, pulses=pulses, conversations=kept, gate=gate, access=access,
+            recorder=recorder, metering=metering,
+        )  # fmt: skip
         listeners = plane.listeners = Listeners(app)
         return Parts(
-            runner,
-            runners,
-            adapters,
-            from_store,
-            fleet,
-            scheduler,
-            plane,
-            models,
-            listeners,
-            keeper,
-            watch,
-            kept,
-            measures,
-            desk,
-        )
+            runner, runners, adapters, from_store, fleet, scheduler, plane, models, listeners, keeper, watch, kept,
+            measures, desk, recorder, metering,
+        )  # fmt: skip
 
     @property
     def _current(self) -> Settings:
@@ -257,7 +276,7 @@ class Daemon:
 
     async def _open(self, parts: Parts) -> None:
         settings = self._settings
-        for departed in [each for runner in parts.runners.values() for each in await runner.departed()]:
+        for departed in [each for runner in parts.runners.of_the_past() for each in await runner.departed()]:
             name = departed.unit.rpartition(".")[0]
             tail = await asyncio.to_thread(logs.tail, departed.log, 20)
             why = explain(departed.exit, tail, name).text
@@ -286,7 +305,7 @@ class Daemon:
 
     async def _adopt(self, parts: Parts) -> None:
         """Takes over the engines that ran on, those of stored models too."""
-        found = [each for runner in parts.runners.values() for each in await runner.survivors()]
+        found = [each for runner in parts.runners.of_the_past() for each in await runner.survivors()]
         for survivor in found:
             with suppress(CorralError):  # not in the store any more, so that it will be stopped
                 await parts.plane.known(survivor.plan.model)
@@ -401,20 +420,6 @@ class Daemon:
                 busy_at = clock.monotonic()
             elif clock.monotonic() - busy_at >= limit:
                 self.end(f"idle for {limit:.0f} s")
-
-    def _gpu_return(self, parts: Parts) -> GpuReturn:
-        def restart(unit: Unit, why: str) -> None:
-            parts.scheduler.renew_unit(unit.model.name, why)
-            if why_kept(unit.model):
-                self._spawn(again(unit.model.name), name=f"start {unit.model.name} again")
-
-        async def again(model: str) -> None:
-            with suppress(CorralError):  # told to everybody already
-                await parts.scheduler.ensure_ready(model)
-
-        return GpuReturn(
-            lambda: parts.fleet, parts.adapters, self.events, is_busy=parts.scheduler.is_busy, restart=restart
-        )
 
     def _tell(self, kind: str, why: str) -> None:
         self.events.post(kind, why)

@@ -9,11 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from corral.errors import ManifestError
+from corral.lazy_dataclass import dataclass
 
 MAX_MANIFEST_BYTES = 4 << 20
 """Manifests, indexes and configs are JSON that is read whole; registries refuse larger ones too."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral.config.paths import Paths
@@ -13,6 +12,7 @@ from corral.environments.make import disk_bytes
 from corral.environments.shelf import Environment, Shelf
 from corral.environments.variants import installable
 from corral.errors import CorralError
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,11 @@ def llama_cpps(paths: Paths) -> list[Engine]:
     if on_path is not None and on_path.resolve() not in known:
         found.append(_program(on_path, "on PATH", "", 0, ""))
     return found
+
+
+def llama_cpp(program: Path) -> Engine:
+    """The one that this program is. Asks it in a child process; blocks."""
+    return _program(program, "given", "", 0, "")
 
 
 def _program(program: Path, state: str, name: str, size: int, variant: str) -> Engine:

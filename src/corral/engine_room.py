@@ -7,26 +7,28 @@ model first needs it: a server whose models are GGUF files on plain processes ne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
-from corral.engines.adapter import Adapter
+from corral.engines.adapter import Adapter, Start
 from corral.engines.confined import Confined
 from corral.engines.from_ledger import FromLedger
 from corral.engines.llamacpp import LlamaCpp
-from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.plan import Footprint, LaunchPlan
 from corral.engines.rooms import Machine
+from corral.lazy_dataclass import dataclass
 from corral.ledger.ledger import Ledger
+from corral.runners.containers.records import folder_of
 from corral.runners.process import ProcessRunner
 from corral.runners.runner import Runner
 
 if TYPE_CHECKING:
     from corral.engines.executables import Build
+    from corral.engines.vllm_builds import VllmBuild
     from corral.runners.containers.containers import Containers
 
 
@@ -51,12 +53,12 @@ def _llamacpp(needs: Needs) -> Adapter:
 
 
 def _detector(needs: Needs) -> Adapter:
-    from corral.engines.detector import DetectorAdapter, Library
+    from corral.engines.detector import DetectorAdapter, Library, exporter
     from corral.runners.containers.detecting import DetectorInside
 
     def make(library: Callable[[str], Library] | None) -> DetectorAdapter:
-        cache, engines = needs.paths.cache_dir / "detector", needs.paths.data_dir / "engines"
-        return DetectorAdapter(needs.machine, cache, engines, library=library)
+        cache = needs.paths.cache_dir / "detector"
+        return DetectorAdapter(needs.machine, cache, lambda: exporter(needs.paths.data_dir), library=library)
 
     inside = DetectorInside(make, lambda runner: _containers(needs, runner).images)
     return FromLedger(inside, needs.ledger)
@@ -66,7 +68,11 @@ def _vllm(needs: Needs) -> Adapter:
     from corral.engines.vllm import Vllm
     from corral.engines.vllm_builds import installed
 
-    return Vllm(needs.machine, lambda: installed(needs.paths.data_dir), needs.paths.cache_dir / "engines")
+    def image(model: ModelSettings) -> VllmBuild:
+        return _containers(needs, model.runner).images.vllm(model)
+
+    found = Vllm(needs.machine, lambda: installed(needs.paths.data_dir), needs.paths.cache_dir / "engines", image)
+    return FromLedger(found, needs.ledger)
 
 
 ENGINES: Final[Mapping[str, Callable[[Needs], Adapter]]] = {
@@ -115,21 +121,13 @@ class ByEngine:
             self._made[engine] = Confined(ENGINES[engine](self._needs))
         return self._made[engine]
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
-        adapter = self.of(model.engine)
-        if model.runner != "process":
+    def plan(self, start: Start) -> LaunchPlan:
+        adapter = self.of(start.model.engine)
+        if start.model.runner != "process":
             from corral.runners.containers.contained import Contained
 
             adapter = Contained(adapter, partial(_containers, self._needs))
-        return adapter.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        return adapter.plan(start)
 
     def footprint(self, model: ModelSettings) -> Footprint:
         return self.of(model.engine).footprint(model)
@@ -149,6 +147,13 @@ class Runners(Mapping[str, Runner]):
         if name not in self._made:
             self._made[name] = RUNNERS[name](self._needs)
         return self._made[name]
+
+    def of_the_past(self) -> Iterator[Runner]:
+        """Those which may know engines of an earlier server: a kind of container that none was made with is not even
+        loaded."""
+        for name in RUNNERS:
+            if name == "process" or any(folder_of(self._needs.paths, name).glob("*.json")):
+                yield self[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(RUNNERS)

@@ -6,7 +6,7 @@ model is predicted, or asked of the engine without loading.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from corral.config.load import load
@@ -14,6 +14,7 @@ from corral.config.paths import Paths
 from corral.config.settings import HEADROOM as HEADROOM
 from corral.config.settings import ModelSettings, Settings
 from corral.engines import layout
+from corral.engines.adapter import Start
 from corral.engines.from_ledger import key_of
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.placement import Room
@@ -22,13 +23,14 @@ from corral.engines.probing import probed
 from corral.engines.rooms import Machine, room_of
 from corral.errors import CallerError, CorralError, EngineError, ModelFileError, UnknownModel
 from corral.hardware.probe import Hardware, probe
+from corral.lazy_dataclass import dataclass
 from corral.ledger.figures import Figures
 from corral.ledger.ledger import read_ledger
 from corral.models.content import read_content, read_stored_header
-from corral.models.gguf import Header
+from corral.models.formats.gguf import Header
+from corral.models.formats.shards import read_model
 from corral.models.library import Library, missing
 from corral.models.memory.fit import Fit
-from corral.models.shards import read_model
 from corral.routing.resolve import resolve
 from corral.runners.resident import held_now
 from corral.units import show_bytes, show_duration
@@ -163,7 +165,7 @@ def _answer(
 def _remembered(model: ModelSettings, room: Room, paths: Paths) -> Figures | None:
     """What such a start of it took, as servers here have measured it."""
     try:
-        plan = LlamaCpp().plan(model, generation=0, endpoint=Endpoint(socket=Path("fit.sock")), room=room)
+        plan = LlamaCpp().plan(Start(model, generation=0, endpoint=Endpoint(socket=Path("fit.sock")), room=room))
     except CorralError:
         return None
     return read_ledger(paths.state_dir).get(key_of(plan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -13,16 +13,18 @@ from typing import Any, Final
 from corral import clock
 from corral.api import DeviceInfo
 from corral.config.settings import ModelSettings, Settings, headroom_on
-from corral.engines import executables
+from corral.engines import executables, report_vllm
+from corral.engines import report as report_llamacpp
 from corral.engines.from_ledger import key_of, merged, names_of
 from corral.engines.loaded import figures_of, peak_of
 from corral.engines.plan import Footprint, LaunchPlan
-from corral.engines.report import Report, is_whole, read_report
+from corral.engines.report import Report
 from corral.engines.rooms import Machine
 from corral.errors import Bug, CorralError, EngineError
 from corral.events import EventLog
 from corral.hardware.devices import CPU, Listed
 from corral.hardware.watch import Look, Own, Watcher
+from corral.lazy_dataclass import dataclass
 from corral.ledger.ledger import Ledger
 from corral.runners.memory import family, private_bytes
 from corral.scheduler.messages import MemorySeen
@@ -41,6 +43,11 @@ EVERY_S: Final = 2.0
 """Between two samples, while there is reason for them."""
 _CALM_S: Final = 0.5
 _BETWEEN_S: Final = 0.02
+_WATCHED_S: Final = 150.0
+"""For so long after somebody asked for the latest figures they are kept fresh: scrapes come each minute or oftener."""
+_OLD_S: Final = 10.0
+"""What happened since a look that long ago is not what happens now."""
+_APART_S: Final = 0.2
 _RUNNING: Final = frozenset({State.STARTING, State.LOADING, State.READY, State.DRAINING, State.SLEEPING})
 
 
@@ -85,6 +92,8 @@ class Measures:
         self._held = _Held()
         self._tasks: set[asyncio.Task[None]] = set()
         self._said: set[str] = set()
+        self._watched_until = 0.0
+        self._somebody_watches = asyncio.Event()
 
     def own(self) -> Own:
         """For the watcher: our processes, and what they took where nothing else tells."""
@@ -99,15 +108,21 @@ class Measures:
     async def sample(
         self, wanted: Callable[[], bool], tell: Callable[[MemorySeen], None], every_s: float = EVERY_S
     ) -> None:
-        """Tells of a reading every `every_s` seconds while `wanted()`: a task of the daemon's, for ever."""
+        """Tells of a reading every `every_s` seconds while `wanted()`: a task of the daemon's, for ever. While somebody
+        asks for `latest`, readings go on without it: a GPU that nobody uses or watches is left to sleep."""
         while True:
-            if wanted():
+            needed = wanted()
+            if needed or clock.monotonic() < self._watched_until:
                 try:
-                    tell(await self.look())
-                    await self._note_peaks()
+                    seen = await self.look()
+                    if needed:
+                        tell(seen)
+                        await self._note_peaks()
                 except Exception as error:  # noqa: BLE001 - a figure less must not end the server
                     self._missed("the devices could not be sampled", error)
-            await asyncio.sleep(every_s)
+            self._somebody_watches.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._somebody_watches.wait(), every_s)
 
     async def recall(self) -> None:
         """Has adopted units' plans show what is known of their loads."""
@@ -171,8 +186,27 @@ class Measures:
 
     async def devices(self) -> list[DeviceInfo]:
         """Every device with its memory now, and whose that is."""
-        look, settings = await self._look(), self._settings()
-        used = self._held.by_device
+        if clock.monotonic() - self._watcher.last.at > _OLD_S:
+            await self._look()  # how busy a device is shows between two looks
+            await asyncio.sleep(_APART_S)
+        return self._told(await self._look())
+
+    def latest(self) -> list[DeviceInfo]:
+        """The same as it was at the last look, at once: a look in the background follows soon, and keeps on while this
+        is asked for. Empty when nothing was looked at yet."""
+        now = clock.monotonic()
+        if now >= self._watched_until:
+            self._somebody_watches.set()
+        self._watched_until = now + _WATCHED_S
+        return self._told(self._watcher.last)
+
+    @property
+    def held(self) -> Mapping[str, Mapping[str, int]]:
+        """What each unit held at the last look, in bytes by device; what is not told is missing."""
+        return self._held.by_unit
+
+    def _told(self, look: Look) -> list[DeviceInfo]:
+        settings, used = self._settings(), self._held.by_device
         found = []
         for each in look.devices:
             ours = used.get(each.name, 0)
@@ -193,6 +227,10 @@ class Measures:
                     source=each.source,
                     shared=each.shared,
                     problem=each.problem,
+                    utilisation=each.utilisation,
+                    temperature_c=each.temperature_c,
+                    power_w=each.power_w,
+                    power_limit_w=each.power_limit_w,
                 )
             )
         return found
@@ -247,12 +285,17 @@ class Measures:
             if unit is None or unit.plan is None or unit.log is None:
                 return
             log = await asyncio.to_thread(_head, unit.log)
-            if is_whole(log):
+            if (report_vllm if unit.plan.engine == "vllm" else report_llamacpp).is_whole(log):
                 break
             await asyncio.sleep(_SETTLE_S)
         else:
             return
-        report = read_report(log, names_of(unit.plan) or [each for each in unit.plan.devices if each != CPU])
+        gpus = [each for each in unit.plan.devices if each != CPU]
+        report = (
+            report_vllm.read_report(log, gpus)
+            if unit.plan.engine == "vllm"
+            else report_llamacpp.read_report(log, names_of(unit.plan) or gpus)
+        )
         await self._look()
         if self._there(model, generation) is not unit:
             return

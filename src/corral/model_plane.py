@@ -18,8 +18,8 @@ from corral.descriptors import check_digest
 from corral.errors import CorralError
 from corral.events import EventLog
 from corral.gateway.models_host import Report
-from corral.models.control import Stopped
-from corral.models.job_view import JobView
+from corral.models.fetching.control import Stopped
+from corral.models.fetching.job_view import JobView
 from corral.models.library import Library
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class ModelPlane:
         self._events = events
         self._views: dict[str, tuple[int, JobView]] = {}
         self._count = 0
+        self._began: dict[str, int] = {}  # bytes that each download had when it was first heard of
         self._changed = asyncio.Event()
         self._told: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="corral-work")
@@ -127,6 +128,7 @@ class ModelPlane:
     def _take(self, view: JobView) -> None:
         self._count += 1
         self._views[view.id] = (self._count, view)
+        self._began.setdefault(view.id, view.done)
         self._changed.set()
         self._changed = asyncio.Event()
         if self._told.get(view.id) != view.state:
@@ -147,6 +149,10 @@ class ModelPlane:
     async def downloads(self) -> list[DownloadInfo]:
         views = await asyncio.to_thread(lambda: self.library.downloads.jobs())
         return [download_info(view) for view in reversed(views)]
+
+    def downloads_now(self) -> list[tuple[JobView, int]]:
+        """The downloads of which this server has heard, at once, and how many bytes of each were there then."""
+        return [(view, self._began[view.id]) for _, view in self._views.values()]
 
     async def follow_downloads(self) -> AsyncIterator[DownloadInfo]:
         seen = 0
@@ -248,7 +254,8 @@ class ModelPlane:
         return await self._then(await asyncio.to_thread(lambda: self._shelf.tag(ask)))
 
     async def usage(self) -> UsageInfo:
-        return await self._slow(lambda: self._shelf.usage())
+        _, size = await self.forget_conversations(True) if self.forget_conversations is not None else (0, 0)
+        return await self._slow(lambda: self._shelf.usage(size))
 
     async def search(self, text: str, *, source: str | None, limit: int) -> list[FoundModel]:
         places: Any = ("docker", "hf") if source is None else (source,)
@@ -345,7 +352,7 @@ def _load_workshop() -> ModuleType:
 
 def download_info(view: JobView) -> DownloadInfo:
     """A download as the wire has it."""
-    from corral.api_store import BlobInfo, DownloadInfo
+    from corral.api_downloads import BlobInfo, DownloadInfo
 
     error = view.error
     return DownloadInfo(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from corral.config.load import load
 from corral.config.paths import Paths, find_paths
 from corral.config.settings import Listen, Settings
-from corral.gateway.sockets import bound
+from corral.gateway.http.sockets import bound
 from corral.serve_options import ServeOptions
 from corral.state_lock import hold_state
 
@@ -44,6 +44,10 @@ def serve(options: ServeOptions) -> int:
     flags: dict[str, Any] = {"listen": list(options.listen)} if options.listen else {}
     load_again = partial(load, options.config, flags=flags, insecure=options.insecure, keyed=_has_keys, paths=paths)
     loaded = load_again()
+    if loaded.settings.traces is not None:
+        from corral.observability.traces import check_installed  # for the few servers that send any
+
+        check_installed()
     paths.make()
     taken = _take_over(paths) if options.handover else None
     opened = taken.listening if taken is not None else {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,5 +18,7 @@ class ServeOptions:
     handover: bool = False  # takes over from the server that runs, with its engines
     idle_exit_s: float | None = None  # end after so many seconds without work; None = never
     log_level: str = "info"
+    log_format: Literal["human", "json"] | None = None  # None = as configured
+    log_requests: bool = False  # a line for each request; as configured too
     quiet: bool = False  # no greeting; warnings and errors still show
     json: bool = False  # the greeting as one line of JSON on standard output

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from corral.api import Chapter, EventInfo, Story, StoryLine
+from corral.lazy_dataclass import dataclass
 from corral.units import show_bytes, show_duration
 
 _SERVER = ("server.ready", "server.ending", "server.ended")

@@ -1,11 +1,14 @@
-"""What asyncio lacks: a group of tasks that can all be ended, work that an event ends, and the loop we use."""
+"""What asyncio lacks: a group of tasks that can all be ended, work that an event ends or that is in no hurry, and the
+loop we use."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Tasks(asyncio.TaskGroup):
@@ -47,3 +50,20 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     return uvloop.new_event_loop
+
+
+AT_ONCE_S = 0.0005
+"""How long work that is in no hurry may keep the event loop from everything else."""
+
+
+async def unhurried(work: Iterable[T]) -> list[T]:
+    """What `work` gives, piece by piece, with everything else let through between pieces: a thread would hold up the
+    loop for longer, since the interpreter changes between threads only every few milliseconds."""
+    now, made = asyncio.get_running_loop().time, []
+    until = now() + AT_ONCE_S
+    for piece in work:
+        made.append(piece)
+        if now() > until:
+            await asyncio.sleep(0)
+            until = now() + AT_ONCE_S
+    return made

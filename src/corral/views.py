@@ -93,7 +93,7 @@ def unit_info(
         since_wall_s=unit.since_wall_s,
         ready_wall_s=unit.ready_wall_s,
         load_ms=unit.load_ms,
-        idle_stop_in_s=_idle_stop_in_s(unit, place, now),
+        idle_stop_in_s=idle_stop_in_s(unit, place, now),
         restarts=unit.restarts,
         reason=unit.reason,
         warnings=[*plan.warnings, *notes],
@@ -137,7 +137,7 @@ def plan_info(plan: LaunchPlan, preview: Preview) -> PlanInfo:
     )
 
 
-def _idle_stop_in_s(unit: Unit, place: Place | None, now: float) -> float | None:
+def idle_stop_in_s(unit: Unit, place: Place | None, now: float) -> float | None:
     if place is None or unit.state is not State.READY or place.leases or place.rest_s == float("inf"):
         return None
     return max(0.0, place.idle_since + place.rest_s - now)

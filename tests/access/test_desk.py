@@ -199,3 +199,33 @@ def test_a_file_that_is_none_is_left_alone(path: Path) -> None:
     with pytest.raises(StoreError):
         Book(path)
     assert path.read_text().startswith("this is no database")
+
+
+async def test_what_each_key_used_since_the_start_only_grows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written down or not, while it is being written, and when that fails."""
+    async with running(path) as desk:
+        desk.used("a", "m", 10, 5)
+        desk.used("a", "other", 1, 1)
+        desk.used("", "m", 2, 2)
+        told = {"a": Used(2, 11, 6), "": Used(1, 2, 2)}
+        assert desk.totals() == told
+        with monkeypatch.context() as broken:
+            broken.setattr(Book, "write", _full)
+            writing = asyncio.create_task(desk.flush())
+            await asyncio.sleep(0)
+            assert desk.totals() == told
+            await writing
+            assert desk.totals() == told
+        await desk.flush()
+        desk.used("a", "m", 1, 0)
+        assert desk.totals() == {**told, "a": Used(3, 12, 6)}
+        await desk.close()
+
+
+async def test_a_secret_that_was_written_as_a_name_is_not_shown(path: Path) -> None:
+    async with running(path) as desk:
+        made = await desk.create("laptop", ["infer"], [], Limits(), None)
+        odd = await desk.create(f"my {made.secret}", ["infer"], [], Limits(), None)
+        assert (desk.label_of(made.key.id), desk.label_of(odd.key.id)) == ("laptop", odd.key.id)
+        assert desk.label_of("gone") == "gone"
+        await desk.close()

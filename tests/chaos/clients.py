@@ -10,7 +10,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +18,9 @@ from typing import Any
 
 PATIENCE_S = 60.0
 """A client that has waited so long for an answer's end counts as forgotten."""
+
+LATE_S = 25.0
+"""One that has waited so long is looked at: what its model's engine does meanwhile tells slow from stuck."""
 
 REFUSED_PAUSE_S = 0.05
 UNANSWERED_PAUSE_S = 0.2
@@ -69,6 +72,7 @@ class Outcome:
     status: int = 0
     code: str = ""
     detail: str = ""
+    seen: str = ""  # of a late one: what was going on while it waited
 
     @property
     def took_s(self) -> float:
@@ -77,7 +81,10 @@ class Outcome:
     def __str__(self) -> str:
         said = f"{self.status} {self.code} {self.detail}".strip()
         kind = "stream" if self.want.stream else "plain"
-        return f"request {self.number} ({kind}, {self.model}) was {self.end} after {self.took_s:.2f} s: {said[:300]}"
+        seen = f"; while it waited: {self.seen}" if self.seen else ""
+        return (
+            f"request {self.number} ({kind}, {self.model}) was {self.end} after {self.took_s:.2f} s: {said[:300]}{seen}"
+        )
 
 
 @dataclass
@@ -97,7 +104,10 @@ class Clients:
     amiss: list[Outcome] = field(default_factory=list)
     """Every request that did not end whole."""
     slowest_s: float = 0.0
+    look: Callable[[Outcome], Awaitable[str]] | None = None
+    """Says what is going on around a late request."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _looks: set[asyncio.Task[None]] = field(default_factory=set)
     _running: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -113,9 +123,10 @@ class Clients:
         self._running.set()
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._looks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def of(self, *models: str) -> set[int]:
         """The numbers of the requests under way for these models; for all without names."""
@@ -142,6 +153,7 @@ class Clients:
         self.asked += 1
         outcome = Outcome(self.asked, model, want, time.time())
         self.in_flight[outcome.number] = outcome
+        looks = asyncio.get_running_loop().call_later(LATE_S, self._late, outcome)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._exchange(outcome, chance.randbytes(want.letters // 2).hex())
@@ -151,16 +163,31 @@ class Clients:
             outcome.end = End.CUT if outcome.status == 200 else End.UNANSWERED
             outcome.detail = f"{type(error).__name__}: {error}"
         finally:
+            looks.cancel()
             outcome.ended = time.time()
             del self.in_flight[outcome.number]
             self._ended.set()
         self.streams += want.stream
         self.slowest_s = max(self.slowest_s, outcome.took_s)
+        if outcome.seen:
+            print(f"late: {outcome}", flush=True)
         if outcome.end is End.WHOLE:
             self.whole += 1
         else:
             self.amiss.append(outcome)
         return outcome
+
+    def _late(self, outcome: Outcome) -> None:
+        async def look(around: Callable[[Outcome], Awaitable[str]]) -> None:
+            outcome.seen += f"after {time.time() - outcome.began:.0f} s {await around(outcome)}; "
+            left_s = outcome.began + PATIENCE_S - time.time() - 2
+            if outcome.number in self.in_flight and left_s > 0:
+                asyncio.get_running_loop().call_later(min(LATE_S, left_s), self._late, outcome)
+
+        if outcome.number in self.in_flight and self.look is not None:
+            task = asyncio.create_task(look(self.look), name=f"look at request {outcome.number}")
+            self._looks.add(task)
+            task.add_done_callback(self._looks.discard)
 
     async def _exchange(self, outcome: Outcome, prompt: str) -> None:
         want = outcome.want

@@ -40,7 +40,7 @@ class Feed:
     pids: dict[str, int] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = field(default_factory=list)
 
     async def open(self) -> None:
         """Begins with a daemon that has just come: its units as they are, then all that it tells."""
@@ -84,18 +84,24 @@ class Feed:
                 self.pids.pop(happened.model, None)
             if (found := re.search(r"\(pid (\d+)\)", happened.text)) and happened.after == "loading":
                 self.pids[happened.model] = int(found[1])
-        self._news.set()
+        for holds, future in self._waiting:
+            if not future.done() and (value := holds()):
+                future.set_result(value)
 
     async def until(self, holds: Callable[[], Any], what: str, within_s: float) -> Any:
-        """The first true value of `holds`, which is asked after each event. Raises Late."""
+        """The first true value of `holds`, which is asked after each event: at once, since several may come in one
+        piece, and what held after the first no longer holds after the last. Raises Late."""
+        if value := holds():
+            return value
+        waiting = (holds, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
         try:
             async with asyncio.timeout(within_s):
-                while not (value := holds()):
-                    self._news.clear()
-                    await self._news.wait()
-                return value
+                return await waiting[1]
         except TimeoutError:
             raise Late(f"not within {within_s:.0f} s: {what}") from None
+        finally:
+            self._waiting.remove(waiting)
 
     async def event(self, since: int, which: Callable[[Happened], bool], what: str, within_s: float) -> Happened:
         """The first event from number `since` of `seen` on that is meant."""

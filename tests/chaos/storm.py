@@ -37,6 +37,10 @@ class Case:
 _ENGINES = {"e": "embedded", "s": "llama-server"}
 
 
+STORY = 120
+"""Events that are looked through for those of the victim."""
+
+
 @dataclass(slots=True)
 class Record:
     """What came of one fault. Times in seconds; None where there was nothing to see."""
@@ -51,6 +55,7 @@ class Record:
     hit: int = 0  # requests under way at that moment
     lost: list[str] = field(default_factory=list)
     trouble: str = ""
+    story: list[str] = field(default_factory=list)  # where something was lost: what the daemon told meanwhile
     took_s: float = 0.0
 
 
@@ -224,6 +229,9 @@ class Storm:
                 record.unanswered += outcome.end in (End.CUT, End.UNANSWERED)
             else:
                 record.lost.append(f"{record.case}: {outcome}")
+        if record.lost:
+            told = [event for event in self.feed.seen[-STORY:] if event.model == fault.victim]
+            record.story = [f"{event.wall_s % 1000:7.3f} {event.unit} {event.text}" for event in told]
 
     def _excused(self, outcome: Outcome, fault: Fault) -> bool:
         struck = fault.everywhere or outcome.model == fault.victim

@@ -25,7 +25,7 @@ FAULTS = int(os.environ.get("CORRAL_TEST_FAULTS", "40"))
 """How many; `make chaos` does 500."""
 SEED = int(os.environ.get("CORRAL_TEST_SEED", "0"))
 ONLY = os.environ.get("CORRAL_TEST_ONLY", "")
-"""A part of the names of the faults or phases to be tried, such as `SIGSTOP` or `swap`; empty: all."""
+"""The fault, phase and side (`e` or `s`) to be tried, as far as named, such as `out of memory,load,s`; empty: all."""
 RECORD = bool(os.environ.get("CORRAL_TEST_RECORD"))
 CONCURRENT = 64
 MINUTES = float(os.environ.get("CORRAL_TEST_MINUTES") or "inf")
@@ -84,7 +84,8 @@ async def test_nothing_is_lost_whatever_breaks(short_tmp: Path, paths: Paths) ->
 
 
 def _only(cases: list[Case]) -> list[Case]:
-    return [case for case in cases if ONLY in case.kind.name or case.phase == ONLY]
+    wanted = {part.strip() for part in ONLY.split(",") if part.strip()}
+    return [case for case in cases if wanted <= {case.kind.name, case.phase, case.side}]
 
 
 async def _calm(world: World) -> tuple[int, int]:
@@ -110,7 +111,7 @@ def _tell(record: Record, of: int) -> None:
 
     more = f"  {record.trouble}" if record.trouble else ""
     if record.lost:
-        more += f"\n    {len(record.lost)} LOST, such as {record.lost[0]}"
+        more += "\n    ".join(["", f"{len(record.lost)} LOST, such as {record.lost[0]}", *record.story])
     print(
         f"{record.case.number:3}/{of} {record.case.kind.name:28} {record.case.phase:7} {record.case.side}"
         f" noticed {ms(record.detected_s)} beyond {ms(record.beyond_s)} ready {ms(record.ready_s)} ms,"

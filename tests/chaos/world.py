@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from chaos.clients import Clients, get
+from chaos.clients import Clients, Outcome, get
 from chaos.feed import Feed, Late
 from corral.config.paths import Paths
 from support.ggufs import write_chain
@@ -74,6 +75,7 @@ class World:
     def __post_init__(self) -> None:
         self.server = Server(self.paths)
         self.feed = Feed(self.paths.control_socket)
+        self.clients.look = self.around
 
     @property
     def models(self) -> list[str]:
@@ -190,6 +192,24 @@ class World:
         return int(psutil.Process(self.server.pid).memory_info().rss)
 
     # What is going on.
+
+    async def around(self, outcome: Outcome) -> str:
+        """What goes on where `outcome`'s request waits: the units, what its model's engine says of its slots, how many
+        other requests there are. Never raises but when cancelled."""
+        others = [each for each in self.clients.in_flight.values() if each.model == outcome.model]
+        oldest = max(time.time() - each.began for each in others or [outcome])
+        said = [f"{len(others)} requests for {outcome.model}, the oldest of {oldest:.0f} s"]
+        try:
+            async with asyncio.timeout(5):
+                for unit in await get(self.paths.control_socket, "/control/units"):
+                    said.append("{unit} {state} busy {busy} queued {queued}".format(**unit))
+                    if unit["model"] == outcome.model and unit["state"] in ("ready", "draining"):
+                        for slot in await get(unit["endpoint"].removeprefix("unix:"), "/slots"):
+                            facts = {key: slot.get(key) for key in ("id", "id_task", "is_processing", "next_token")}
+                            said.append(json.dumps(facts))
+        except (OSError, TimeoutError, ValueError, EOFError) as error:
+            said.append(f"{type(error).__name__}: {error}")
+        return ", ".join(said)
 
     def aim(self, models: Sequence[str]) -> None:
         self.clients.aims = models

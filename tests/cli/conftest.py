@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from corral.config.paths import Paths
+from support.forks import Forks
 from support.small_server import SmallServer, serving
 
 Corral = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,19 +23,10 @@ def server(paths: Paths) -> Iterator[SmallServer]:
 
 
 @pytest.fixture
-def corral(corral_env: dict[str, str]) -> Corral:
+def corral(forks: Forks, corral_env: dict[str, str]) -> Corral:
     """Runs `corral …` to its end, with nothing on standard input unless `input` is given."""
 
-    def run(*args: str, input: str | None = None, env: dict[str, str] | None = None, **more: Any) -> Any:
-        stdin = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
-        return subprocess.run(
-            [sys.executable, "-m", "corral", *args],
-            env=corral_env | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            **stdin,
-            **more,
-        )
+    def run(*args: str, env: dict[str, str] | None = None, timeout: float = 30, **more: Any) -> Any:
+        return forks.run(args, corral_env | (env or {}), timeout=timeout, **more)
 
     return run

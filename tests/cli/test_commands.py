@@ -59,9 +59,9 @@ def test_devices(corral: Corral, server: SmallServer) -> None:
     in a line each."""
     run = corral("devices")
     rows = [" ".join(line.split()) for line in run.stdout.splitlines()]
-    assert rows[0] == "DEVICE TOTAL FREE ENGINES OTHERS BUDGET LEFT FREE SOURCE WHAT"
-    assert rows[1] == "cpu 64.0 GiB 32.0 GiB 8.0 GiB 24.0 GiB 48.0 GiB 512 MiB cgroup the processor"
-    assert rows[2] == "gpu0 16.0 GiB - 0 B - - 512 MiB NVML NVIDIA B"
+    assert rows[0] == "DEVICE TOTAL FREE ENGINES OTHERS BUDGET LEFT FREE BUSY HEAT POWER SOURCE WHAT"
+    assert rows[1] == "cpu 64.0 GiB 32.0 GiB 8.0 GiB 24.0 GiB 48.0 GiB 512 MiB - - - cgroup the processor"
+    assert rows[2] == "gpu0 16.0 GiB - 0 B - - 512 MiB - - - NVML NVIDIA B"
     assert "gpu0 cannot be used: it was lost" in run.stderr
     assert json.loads(corral("devices", "--json").stdout) == dump(DEVICES)
     said = corral("status").stdout

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import openai
@@ -14,19 +14,19 @@ import pytest
 
 from corral.cli.reaching import bridge_addresses, endpoint
 from corral.config.paths import Paths
-from support.faulty_registry import FaultyRegistry, serving
-from support.ggufs import write_chain
+from support import shared_store
+from support.faulty_registry import FaultyRegistry
 from support.server import Server
+from support.shared_store import WORDS
 
-WORDS = ["to", "be", "or", "not"]
+registry, shared, server = shared_store.registry, shared_store.shared, shared_store.server
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def registry(short_tmp: Path) -> Iterator[FaultyRegistry]:
-    with serving() as found:
-        found.model("me/a", write_chain(short_tmp / "a.gguf", WORDS).read_bytes())
-        yield found
+def at_server(corral: Run, server: Server) -> Run:
+    """Runs `corral …` where the server is that all share."""
+    return partial(corral, env={name: each for name, each in server.environment.items() if name.startswith("CORRAL_")})
 
 
 class Compose:
@@ -54,60 +54,55 @@ class Compose:
         return {f"{service.upper()}_{name}": value for name, value in pairs}
 
 
-def test_up_gives_a_service_its_model(corral: Run, paths: Paths, registry: FaultyRegistry) -> None:
+def test_up_gives_a_service_its_model(at_server: Run, server: Server, registry: FaultyRegistry) -> None:
     """It is fetched and set up; the variables lead a client of another service to it. Twice does no harm."""
     name = f"{registry.host}/me/a"
-    compose = Compose(corral)
-    with Server(paths) as server:
-        options = {
-            "model": [name], "context-size": ["256"], "runtime-flags": ["--temp 0"], "keep-alive": ["10m"],
-            "endpoint": [server.url], "nobody-knows": ["this"],
-        }  # fmt: skip
-        code, lines = compose("up", "llm", options)
-        assert code == 0, lines
-        assert {each["type"] for each in lines} <= {"info", "setenv", "debug"}
-        assert any("pulling" in each["message"] for each in lines if each["type"] == "info")
-        found = compose.variables("llm", lines)
-        assert found == {"LLM_URL": f"{server.url}/v1/", "LLM_MODEL": f"{name}:latest"}
-        with openai.OpenAI(base_url=found["LLM_URL"], api_key="none", max_retries=0) as client:
-            answer = client.chat.completions.create(
-                model=found["LLM_MODEL"], messages=[{"role": "user", "content": "go"}]
-            )
-        assert (answer.choices[0].message.content or "").split() == WORDS
-        (unit,) = server.client.units()
-        assert unit.context == 256
-        code, again = compose("up", "llm", options)
-        assert (code, compose.variables("llm", again)) == (0, found)
-        for verb in ("stop", "down"):
-            code, lines = compose(verb, "llm", {"model": [name]})
-            assert code == 0 and all(each["type"] == "info" for each in lines)
-        assert [each.state for each in server.client.units()] in ([], ["stopped"])
+    compose = Compose(at_server)
+    options = {
+        "model": [name], "context-size": ["256"], "runtime-flags": ["--temp 0"], "keep-alive": ["10m"],
+        "endpoint": [server.url], "nobody-knows": ["this"],
+    }  # fmt: skip
+    code, lines = compose("up", "llm", options)
+    assert code == 0, lines
+    assert {each["type"] for each in lines} <= {"info", "setenv", "debug"}
+    assert any("pulling" in each["message"] for each in lines if each["type"] == "info")
+    found = compose.variables("llm", lines)
+    assert found == {"LLM_URL": f"{server.url}/v1/", "LLM_MODEL": f"{name}:latest"}
+    with openai.OpenAI(base_url=found["LLM_URL"], api_key="none", max_retries=0) as client:
+        answer = client.chat.completions.create(model=found["LLM_MODEL"], messages=[{"role": "user", "content": "go"}])
+    assert (answer.choices[0].message.content or "").split() == WORDS
+    (unit,) = server.client.units()
+    assert unit.context == 256
+    code, again = compose("up", "llm", options)
+    assert (code, compose.variables("llm", again)) == (0, found)
+    for verb in ("stop", "down"):
+        code, lines = compose(verb, "llm", {"model": [name]})
+        assert code == 0 and all(each["type"] == "info" for each in lines)
+    assert [each.state for each in server.client.units()] in ([], ["stopped"])
 
 
-def test_a_preloaded_model_of_the_configuration(corral: Run, paths: Paths) -> None:
+def test_a_preloaded_model_of_the_configuration(at_server: Run, server: Server) -> None:
     """Nothing is fetched; it is loaded at once."""
-    with Server(paths) as server:
-        options = {"model": ["demo"], "preload": ["true"], "endpoint": ["http://host.docker.internal:1"]}
-        code, lines = Compose(corral)("up", "llm", options)
-        assert code == 0, lines
-        assert {"type": "setenv", "message": "URL=http://host.docker.internal:1/v1/"} in lines
-        assert [each.state for each in server.client.units()] == ["ready"]
+    options = {"model": ["demo"], "preload": ["true"], "endpoint": ["http://host.docker.internal:1"]}
+    code, lines = Compose(at_server)("up", "llm", options)
+    assert code == 0, lines
+    assert {"type": "setenv", "message": "URL=http://host.docker.internal:1/v1/"} in lines
+    assert [each.state for each in server.client.units()] == ["ready"]
 
 
-def test_errors_are_lines_too(corral: Run, paths: Paths, registry: FaultyRegistry) -> None:
+def test_errors_are_lines_too(corral: Run, at_server: Run, server: Server, registry: FaultyRegistry) -> None:
     """What Compose shows its user; the exit code says that it failed."""
-    compose = Compose(corral)
-    with Server(paths) as server:
-        code, lines = compose("up", "llm", {"model": [f"{registry.host}/me/nope"], "endpoint": [server.url]})
-        assert code == 1 and lines[-1]["type"] == "error" and "me/nope" in lines[-1]["message"]
-        code, lines = compose("up", "llm", {"model": ["demo"]})
-        assert code == 1
-        (error,) = lines
-        assert "no container can reach the server" in error["message"] and "172.17.0.1" in error["message"]
-        bad = {"model": ["demo"], "endpoint": [server.url], "runtime-flags": ["--log-file x"]}
-        code, lines = compose("up", "llm", bad)
-        assert code == 1 and "may not be set from outside" in lines[-1]["message"]
-    code, lines = compose("down", "llm", {"model": ["demo"]})
+    compose = Compose(at_server)
+    code, lines = compose("up", "llm", {"model": [f"{registry.host}/me/nope"], "endpoint": [server.url]})
+    assert code == 1 and lines[-1]["type"] == "error" and "me/nope" in lines[-1]["message"]
+    code, lines = compose("up", "llm", {"model": ["demo"]})
+    assert code == 1
+    (error,) = lines
+    assert "no container can reach the server" in error["message"] and "172.17.0.1" in error["message"]
+    bad = {"model": ["demo"], "endpoint": [server.url], "runtime-flags": ["--log-file x"]}
+    code, lines = compose("up", "llm", bad)
+    assert code == 1 and "may not be set from outside" in lines[-1]["message"]
+    code, lines = Compose(corral)("down", "llm", {"model": ["demo"]})
     assert (code, lines) == (0, [{"type": "info", "message": "no server runs, so nothing is loaded"}])
 
 

@@ -15,6 +15,7 @@ import pytest
 from corral.cli.docker_plugin import asked
 from corral.config.paths import Paths
 from support.faulty_registry import FaultyRegistry, serving
+from support.forks import Forks
 from support.ggufs import write_chain
 from support.server import Server
 
@@ -34,10 +35,13 @@ def plugin(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def call(docker_env: dict[str, str], corral: Run) -> Run:
-    """Runs a program to its end."""
+def call(docker_env: dict[str, str], corral: Run, forks: Forks, plugin: Path) -> Run:
+    """Runs a program to its end; the plugin as a file for the first call of each of its commands, forked after that."""
 
     def run(*argv: str | Path, **env: str) -> Any:
+        words = [str(each) for each in argv[1:]]
+        if argv[0] == plugin and not forks.first("docker-model", *words[:2]):
+            return forks.run(words, docker_env | env, module="corral.cli.docker_plugin", fresh=False)
         return subprocess.run(
             [str(each) for each in argv], env=docker_env | env, capture_output=True, text=True, timeout=60,
             stdin=subprocess.DEVNULL,
@@ -45,6 +49,20 @@ def call(docker_env: dict[str, str], corral: Run) -> Run:
 
     assert corral("install", "docker-plugin", env=docker_env).returncode == 0
     return run
+
+
+@pytest.fixture(scope="module")
+def shared(module_paths: Paths) -> Iterator[Server]:
+    with Server(module_paths) as started:
+        yield started
+
+
+@pytest.fixture
+def up(shared: Server, docker_env: dict[str, str]) -> Server:
+    """One for the tests that need nothing of their own, which commands find."""
+    shared.empty()
+    docker_env |= {name: value for name, value in shared.environment.items() if name.startswith("CORRAL_")}
+    return shared
 
 
 @pytest.fixture
@@ -137,39 +155,36 @@ def test_models_by_docker_model(call: Run, plugin: Path, paths: Paths, registry:
         assert json.loads(model("list", "--openai").stdout)["data"][0]["id"] == "demo"
 
 
-def test_errors_of_docker_model(call: Run, plugin: Path, paths: Paths) -> None:
+def test_errors_of_docker_model(call: Run, plugin: Path, up: Server) -> None:
     """One sentence, a hint and an exit code, as of `corral` itself."""
-    with Server(paths):
-        missing = call(plugin, "model", "inspect", "nobody")
-        assert missing.returncode == 4
-        assert missing.stderr.startswith("error: model not found: nobody (fetch it with: docker model pull nobody")
-        assert call(plugin, "model", "bench", "demo").returncode == 2
-        assert call(plugin, "model", "unload").returncode == 2
-        refused = call(plugin, "model", "configure", "demo", "--", "--log-file", "x")
-        assert refused.returncode != 0 and "may not be set from outside" in refused.stderr
-        unknown = call(plugin, "model", "dance")
-        assert unknown.returncode == 2 and "docker model --help" in unknown.stderr
+    missing = call(plugin, "model", "inspect", "nobody")
+    assert missing.returncode == 4
+    assert missing.stderr.startswith("error: model not found: nobody (fetch it with: docker model pull nobody")
+    assert call(plugin, "model", "bench", "demo").returncode == 2
+    assert call(plugin, "model", "unload").returncode == 2
+    refused = call(plugin, "model", "configure", "demo", "--", "--log-file", "x")
+    assert refused.returncode != 0 and "may not be set from outside" in refused.stderr
+    unknown = call(plugin, "model", "dance")
+    assert unknown.returncode == 2 and "docker model --help" in unknown.stderr
 
 
-def test_what_compose_runs_for_a_models_element(call: Run, plugin: Path, paths: Paths) -> None:
+def test_what_compose_runs_for_a_models_element(call: Run, plugin: Path, up: Server) -> None:
     """`ls --json` for the tags, `pull`, `configure`, and `status --json` for the endpoint that it gives to services."""
-    with Server(paths):
-        assert ["demo"] in [each["tags"] for each in json.loads(call(plugin, "model", "ls", "--json").stdout)]
-        done = call(plugin, "model", "configure", "--context-size", "512", "demo", "--", "--temp", "0")
-        assert done.returncode == 0, done.stderr
-        status = call(plugin, "model", "status", "--json")
-        found = json.loads(status.stdout)
-        assert found["running"] and found["endpoint"].endswith("/engines/v1/")
-        assert "loopback only" in status.stderr  # and so no container can reach it
+    assert ["demo"] in [each["tags"] for each in json.loads(call(plugin, "model", "ls", "--json").stdout)]
+    done = call(plugin, "model", "configure", "--context-size", "512", "demo", "--", "--temp", "0")
+    assert done.returncode == 0, done.stderr
+    status = call(plugin, "model", "status", "--json")
+    found = json.loads(status.stdout)
+    assert found["running"] and found["endpoint"].endswith("/engines/v1/")
+    assert "loopback only" in status.stderr  # and so no container can reach it
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="Docker's command line is not installed")
-def test_dockers_own_command_line(call: Run, paths: Paths) -> None:
+def test_dockers_own_command_line(call: Run, up: Server) -> None:
     """It finds the plugin, and `docker model` is Corral."""
-    with Server(paths):
-        done = call("docker", "model", "list")
-        assert done.returncode == 0, done.stderr
-        assert "demo" in done.stdout
-        assert call("docker", "--log-level", "error", "model", "run", "demo", "hello").stdout.strip()
-        assert "Models that Corral" in call("docker", "--help").stdout
-        assert call("docker", "model", "inspect", "nobody").returncode == 4
+    done = call("docker", "model", "list")
+    assert done.returncode == 0, done.stderr
+    assert "demo" in done.stdout
+    assert call("docker", "--log-level", "error", "model", "run", "demo", "hello").stdout.strip()
+    assert "Models that Corral" in call("docker", "--help").stdout
+    assert call("docker", "model", "inspect", "nobody").returncode == 4

@@ -13,6 +13,7 @@ import pytest
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
 from corral.demo.where import demo_model
+from corral.engines.adapter import Start
 from corral.engines.from_ledger import key_of
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.plan import Endpoint
@@ -23,7 +24,7 @@ from corral.hardware.memory import Memory
 from corral.hardware.probe import Hardware
 from corral.ledger.figures import Figures
 from corral.ledger.ledger import FILE, Ledger
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from support.architecture_files import write
 from support.architectures import MID
 
@@ -121,7 +122,7 @@ def test_what_was_measured_is_shown(paths: Paths, tmp_path: Path) -> None:
     here = machine(8 * 1024 * MIB)
     room = room_of(Machine(here.devices), ())
     model = ModelSettings(source.stem, source, context=2048)
-    plan = LlamaCpp().plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"), room=room)
+    plan = LlamaCpp().plan(Start(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"), room=room))
     paths.state_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(paths.state_dir / FILE)
     took = {"cpu": {"weights": 40 * MIB, "cache": 6 * MIB, "compute": 10 * MIB, "other": 30 * MIB}}

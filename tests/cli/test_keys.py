@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from corral.config.paths import Paths
 from support.asking import CHAT, ask
+from support.forks import Forks
 from support.server import Server
 
+Run = Callable[..., str]
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
 
 
-def run(server: Server, *words: str, code: int = 0, env: dict[str, str] | None = None) -> str:
+@pytest.fixture
+def run(forks: Forks) -> Run:
     """What a command prints, or says went wrong."""
-    done = subprocess.run(
-        [sys.executable, "-m", "corral", *words], env=server.environment | (env or {}), capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done.stdout if code == 0 else done.stderr
+
+    def run(server: Server, *words: str, code: int = 0, env: dict[str, str] | None = None) -> str:
+        done = forks.run(words, server.environment | (env or {}))
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    return run
 
 
-def read(server: Server, *words: str) -> Any:
-    return json.loads(run(server, "--json", *words))
+@pytest.fixture
+def read(run: Run) -> Callable[..., Any]:
+    """What a command prints as JSON."""
+    return lambda server, *words: json.loads(run(server, "--json", *words))
 
 
-def test_a_key_without_a_server(paths: Paths) -> None:
+def test_a_key_without_a_server(paths: Paths, run: Run, read: Callable[..., Any]) -> None:
     """Made, listed, given a new secret and taken back in the file; the server that starts then goes by it."""
     server = Server(paths, "require_keys: true\nmodels: [{name: demo, source: 'builtin:demo'}]")
     assert "There are no keys" in run(server, "keys", "list")
@@ -57,7 +62,7 @@ def test_a_key_without_a_server(paths: Paths) -> None:
     assert "ci" in run(server, "usage", "--key", "ci", "--since", "1d")
 
 
-def test_commands_with_a_key_over_the_network(paths: Paths) -> None:
+def test_commands_with_a_key_over_the_network(paths: Paths, run: Run) -> None:
     """CORRAL_KEY is sent where CORRAL_HOST leads; without it, it is said what is missing."""
     config = "require_keys: true\nmodels: [{name: demo, source: 'builtin:demo'}]"
     with Server(paths, config) as server:
@@ -71,7 +76,7 @@ def test_commands_with_a_key_over_the_network(paths: Paths) -> None:
         assert "was revoked" in run(server, "ps", code=2, env=keyed)
 
 
-def test_usage_and_recording(paths: Paths) -> None:
+def test_usage_and_recording(paths: Paths, run: Run) -> None:
     """By model and day, and the last requests."""
     with Server(paths) as server:
         assert "not recorded" in run(server, "requests")
@@ -96,19 +101,16 @@ def test_usage_and_recording(paths: Paths) -> None:
         (("tls", "show"), "there is no certificate"),
     ],
 )
-def test_what_cannot_be(paths: Paths, words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be(paths: Paths, forks: Forks, run: Run, words: tuple[str, ...], said: str) -> None:
     """It is said in a sentence, with what to do, and nothing is made."""
     server = Server(paths)
-    done = subprocess.run(
-        [sys.executable, "-m", "corral", *words], env=server.environment, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    done = forks.run(words, server.environment)
     assert done.returncode != 0
     assert said in done.stderr and "hint:" in done.stderr
     assert "There are no keys" in run(server, "keys", "list")
 
 
-def test_a_certificate(paths: Paths) -> None:
+def test_a_certificate(paths: Paths, run: Run, read: Callable[..., Any]) -> None:
     """Made, shown, and renewed by the same authority."""
     server = Server(paths)
     first = read(server, "tls", "init", "--name", "box.example.org")

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cli.conftest import Corral
 from corral.config.paths import Paths
 from corral.descriptors import digest_of
-from support.faulty_registry import Fault, FaultyRegistry, noise, serving
-from support.ggufs import write_chain
+from support import shared_store
+from support.faulty_registry import Fault, FaultyRegistry, noise
 from support.ptys import terminal
 from support.server import Server, until
 
-
-@pytest.fixture
-def registry(short_tmp: Path) -> Iterator[FaultyRegistry]:
-    write_chain(short_tmp / "m.gguf", ["to", "be"])
-    with serving() as found:
-        found.model("me/a", (short_tmp / "m.gguf").read_bytes())
-        yield found
+registry, shared, up = shared_store.registry, shared_store.shared, shared_store.server
 
 
 @pytest.fixture
-def up(paths: Paths, registry: FaultyRegistry) -> Iterator[Server]:
-    """A server, ended before the registry, whose kept connections it has."""
-    with Server(paths) as server:
-        yield server
+def paths(module_paths: Paths) -> Paths:
+    """Those of the server that all share."""
+    return module_paths
 
 
 def test_a_models_life(corral: Corral, up: Server, registry: FaultyRegistry) -> None:
@@ -77,10 +68,13 @@ def test_ctrl_c_leaves_the_download_running(
         shell.wait_for("running,")
         assert shell.interrupted() == 130
         shell.wait_for("The download goes on")
-    [job] = json.loads(corral("downloads", "--json").stdout)
+    [job] = [each for each in json.loads(corral("downloads", "--json").stdout) if "me/big" in each["ref"]]
     assert job["state"] == "running"
     registry.let_go.set()
-    until(lambda: up.client.downloads()[0].state == "done", "the download to end")
+    until(
+        lambda: next(each for each in up.client.downloads() if each.id == job["id"]).state == "done",
+        "the download to end",
+    )
     again = corral("downloads", "-f", job["id"][:6])
     assert again.stdout.endswith("is done\n")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from corral.config.settings import Listen, ModelSettings, Settings, Timeouts, Window
+from corral.config.settings import Listen, Log, ModelSettings, Settings, Timeouts, Traces, Window
 from support.configs import Place
 
 MODEL = "models:\n  - name: m\n    source: m.gguf\n"
@@ -116,6 +116,11 @@ def test_a_model_key_takes(tmp_path: Path, line: str, field: str, value: Any) ->
         ("return_to_default: never", "return_to_default_s", None),
         ("max_queue: 0", "max_queue", 0),
         ("max_body: 1MiB", "max_body_bytes", 1 << 20),
+        ("log: {format: json}", "log", Log("json")),
+        ("log: {requests: true}", "log", Log("human", True)),
+        ("traces: {}", "traces", Traces()),
+        ("traces: {endpoint: 'http://127.0.0.1:4318', ratio: 0.1}", "traces", Traces("http://127.0.0.1:4318", 0.1)),
+        ("traces: null", "traces", None),
         ("conversations: 1GiB", "conversations_bytes", 1 << 30),
         ("resume: false", "resume", False),
         ("comments_after: 2s", "comments_after_s", 2.0),
@@ -241,6 +246,13 @@ def test_a_wrong_model_key_is_explained(tmp_path: Path, line: str, says: str) ->
         ("listen: true", "`listen` must be an address such as 127.0.0.1:8642, not true"),
         ("default_model: 7", "`default_model` must be a text, not 7"),
         ("roots: 7", "`roots` must be a text, not 7"),
+        ("log: json", "`log` must give keys with values (format, requests), not the text 'json'"),
+        ("log: {format: jsn}", "`log` is wrong: its format must be human or json, not the text 'jsn'"),
+        ("log: {requests: 1}", "`log` is wrong: its requests must be true or false, not 1"),
+        ("traces: {ratios: 1}", "`traces` knows no key 'ratios'; did you mean `ratio`?"),
+        ("traces: {ratio: 2}", "`traces` must have a ratio between 0 and 1, not 2"),
+        ("traces: {endpoint: 'box:4318'}", "has the endpoint 'box:4318', which is no address such as"),
+        ("traces: {endpoint: 'http://me:secret@box:4318'}", "must not have a password in its endpoint"),
     ],
 )
 def test_a_wrong_global_key_is_explained(tmp_path: Path, text: str, says: str) -> None:

@@ -18,7 +18,7 @@ from corral.config.listening import parse_listen
 from corral.config.names import name_fault
 from corral.config.render import MASK, as_yaml
 from corral.config.schema import GlobalKeys, ModelKeys
-from corral.config.settings import Listen, ModelSettings, Settings, Timeouts, Window
+from corral.config.settings import Listen, Log, ModelSettings, Settings, Timeouts, Traces, Window
 from support.configs import Place
 
 BASE = Path("/nowhere")
@@ -168,6 +168,15 @@ any_vllm = st.builds(
 any_settings = st.builds(
     lambda models, **keys: Settings({m.name: m for m in models}, **keys),
     st.lists(st.one_of(any_model, any_vllm), max_size=3),
+    log=st.builds(Log, st.sampled_from(["human", "json"]), st.booleans()),
+    traces=st.one_of(
+        st.none(),
+        st.builds(
+            Traces,
+            st.sampled_from([None, "https://traces.example.org:4318/x"]),
+            st.sampled_from([None, 0.0, 0.25, 1.0]),
+        ),
+    ),
     listen=st.lists(addresses, min_size=1, max_size=2).map(tuple),
     memory=st.dictionaries(st.sampled_from(["cpu", "gpu0", "gpu12"]), st.integers(1, 1 << 50)),
     headroom=st.one_of(

@@ -45,7 +45,7 @@ class Engine:
         self.generation += 1
         socket = self.folder / f"{self.generation}.sock"
         argv = [*embedded_host.command(), "--model", str(self.model), "--host", str(socket)]
-        argv += ["--ctx-size", "4096", "--parallel", "1", "--metrics", "--slots", *flags]
+        argv += ["--ctx-size", "4096", "--parallel", "1", "--threads", "1", "--metrics", "--slots", *flags]
         endpoint = Endpoint(socket=socket)
         plan = plan_of(*argv, model="m", generation=self.generation, endpoint=endpoint)
         self.plan = replace(plan, mounts=(Mount(self.model, str(self.model)),))
@@ -184,33 +184,27 @@ async def test_an_engine_that_dies_over_it(world: World) -> None:
     await until(lambda: len(world.shelf) == 0, "it to be dropped")
 
 
-@pytest.mark.parametrize(
-    ("target", "asked"),
-    [
-        (TARGET, body(cache_prompt=False)),
-        (TARGET, body(id_slot=0)),
-        (TARGET, b'{"messages": []}'),
-        (b"/v1/embeddings", json.dumps({"input": "be kind " * 120}).encode()),
-        (b"/v1/completions", json.dumps({"prompt": "something else " * 40}).encode()),
-        (b"/v1/completions", json.dumps({"prompt": [["no", "text"]], "x": "y" * 300}).encode()),
-    ],
-)
-async def test_what_goes_on_from_nothing(world: World, target: bytes, asked: bytes) -> None:
-    """Requests that go their own way, are short, or begin otherwise have nothing put back, and nothing is said."""
+OF_NOTHING = [
+    (TARGET, body(cache_prompt=False)),
+    (TARGET, body(id_slot=0)),
+    (TARGET, b'{"messages": []}'),
+    (b"/v1/embeddings", json.dumps({"input": "be kind " * 120}).encode()),
+    (b"/v1/completions", json.dumps({"prompt": "something else " * 40}).encode()),
+    (b"/v1/completions", json.dumps({"prompt": [["no", "text"]], "x": "y" * 300}).encode()),
+]
+"""Requests that go their own way, are short, or begin otherwise."""
+
+
+async def test_what_goes_on_from_nothing(world: World) -> None:
+    """Those have nothing put back, and nothing is said; after some of them in a row, no more are looked at."""
     keeper = world.keeper()
     await keeper.open()
     await kept(world, keeper)
     lease = world.start()
-    assert keeper.wanted(lease)
-    assert await keeper.recall(lease, target, asked) is None
-    assert not world.said("failed")
-
-
-async def test_looking_in_vain_has_an_end(world: World) -> None:
-    """After some requests that go on from nothing, no more are looked at."""
-    keeper = world.keeper()
-    await keeper.open()
-    await kept(world, keeper)
+    for target, asked in OF_NOTHING:
+        assert keeper.wanted(lease), asked
+        assert await keeper.recall(lease, target, asked) is None, asked
+        assert not world.said("failed"), asked
     lease = world.start()
     other = json.dumps({"prompt": "something else " * 40}).encode()
     looks = 0

@@ -22,6 +22,7 @@ from corral.config.paths import Paths
 from corral.connection import parse_address
 from corral.errors import CorralError, LocalOnly
 from support.asking import CHAT, Reply, ask, ask_async, tokens_of
+from support.rpc import free_port
 from support.server import Server, until
 
 KEYED = """
@@ -150,20 +151,42 @@ async def test_two_hundred_at_once_never_spend_more_than_there_is(server: Server
     assert info.tokens_today == spent
 
 
-def test_a_budget_survives_a_kill(own_server: Server) -> None:
+def test_a_budget_survives_a_kill_and_secrets_are_nowhere(own_server: Server) -> None:
     """kill -9 in the middle: the next server counts at least what was spent, and not much more; what a clean end leaves
-    is exact."""
+    is exact. A key's secret is not in a log, not in an event, not in a file of the state directory, not among the
+    arguments of any process."""
     server = own_server
-    key = make(server, tokens_per_day=20_000).secret
+    made = make(server, tokens_per_day=20_000)
+    key = made.secret
     spent = sum(tokens_of(ask(server.url, CHAT, key, chat())) for _ in range(5))
     server.kill()
     server.start()
     found = server.client.list_keys()[0].tokens_today
     assert found is not None and spent <= found <= spent + 2 * 20_000 // 32 + 500
-    more = tokens_of(ask(server.url, CHAT, key, chat()))
+    more = sum(tokens_of(ask(server.url, path, key, chat())) for path in (CHAT, "/upstream/demo/v1/chat/completions"))
+    ask(server.url, "/nowhere", key)
+    ask(server.url, CHAT, key, {"model": "demo"})
+    run(server, "usage"), run(server, "keys", "list")
+    secret = key.rpartition("_")[2]
+    arguments = b"".join(_read(each) for each in Path("/proc").glob("[0-9]*/cmdline"))
+    assert secret.encode() not in arguments
+    assert secret not in str(server.client.events()) and secret not in str(server.client.list_keys())
     assert server.end() == 0
+    places = [server.paths.state_dir, server.paths.cache_dir, server.paths.runtime_dir, server.paths.config_dir]
+    files = [file for place in places if place.exists() for file in place.rglob("*") if file.is_file()]
+    assert any(file.name == "access.db" for file in files) and any(file.suffix == ".log" for file in files)
+    holding = [str(file) for file in files if secret.encode() in file.read_bytes()]
+    assert holding == []
+    assert server.paths.access_file.stat().st_mode & 0o777 == 0o600
     server.start()
     assert server.client.list_keys()[0].tokens_today == found + more
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_request_without_a_bound_stays_in_the_budget(server: Server) -> None:
@@ -207,22 +230,41 @@ def test_pages_of_others_get_nothing(server: Server) -> None:
         assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (status, "http://localhost:5173")
 
 
-def test_an_open_server_is_open_to_this_machine_only(paths: Paths) -> None:
+@pytest.fixture(scope="module")
+def opened(module_paths: Paths) -> Iterator[Server]:
+    """One without keys, on an address in the clear and one with TLS."""
+    place = module_paths.state_dir.parent / "o"
+    paths = Paths(*(place / name for name in ("config", "state", "cache", "r", "data")))
+    paths.make()
+    files = certificates.init(paths.tls_dir).files
+    entry = f"{{address: '127.0.0.1:{free_port()}', tls: {{cert: {files.cert}, key: {files.key}}}}}"
+    config = f"listen: ['127.0.0.1:0', {entry}]\nmodels: [{{name: demo, source: 'builtin:demo'}}]"
+    with Server(paths, config, listen="") as started:
+        yield started
+
+
+def test_an_open_server_is_open_to_this_machine_only(opened: Server) -> None:
     """No key is asked for, any is taken; a rebound name is refused; nobody without a key makes one over TCP."""
-    with Server(paths) as server:
-        assert ask(server.url, CHAT, None, chat()).status == 200
-        assert ask(server.url, CHAT, "sk-anything", chat()).status == 200
-        rebound = ask(server.url, "/v1/models", host="evil.example:80")
-        assert (rebound.status, rebound.code) == (403, "origin_refused")
-        assert ask(server.url, "/v1/models", host="localhost:1").status == 200
-        with pytest.raises(LocalOnly):
-            Client(parse_address(server.url)).create_key(KeyAsk("mine"))
-        made = make(server, "root", scopes=["admin"])
-        assert ask(server.url, "/control/keys/create", made.secret, {"name": "second"}).status == 200
-        server.client.revoke_key("root")
-        assert ask(server.url, "/v1/models", made.secret).status == 401
-        rows = server.client.key_usage("-", None, ("model",))
-        assert [(row.model, row.requests) for row in rows] == [("demo", 2)]
+    before = nobodys_requests(opened)
+    assert ask(opened.url, CHAT, None, chat()).status == 200
+    assert ask(opened.url, CHAT, "sk-anything", chat()).status == 200
+    rebound = ask(opened.url, "/v1/models", host="evil.example:80")
+    assert (rebound.status, rebound.code) == (403, "origin_refused")
+    assert ask(opened.url, "/v1/models", host="localhost:1").status == 200
+    with pytest.raises(LocalOnly):
+        Client(parse_address(opened.url)).create_key(KeyAsk("mine"))
+    made = make(opened, "root", scopes=["admin"])
+    assert ask(opened.url, "/control/keys/create", made.secret, {"name": "second"}).status == 200
+    opened.client.revoke_key("root")
+    assert ask(opened.url, "/v1/models", made.secret).status == 401
+    assert nobodys_requests(opened) == before + 2
+
+
+def nobodys_requests(server: Server) -> int:
+    """How many were counted without a key; all of them are of one model."""
+    rows = server.client.key_usage("-", None, ("model",))
+    assert {row.model for row in rows} <= {"demo"} and len(rows) <= 1
+    return sum(row.requests for row in rows)
 
 
 def test_the_network_is_not_let_in_without_keys(paths: Paths) -> None:
@@ -253,34 +295,31 @@ def run(server: Server, *words: str) -> str:
     return done.stdout
 
 
-def test_tls_with_the_own_authority(paths: Paths) -> None:
+def test_tls_with_the_own_authority(opened: Server) -> None:
     """A client that trusts the authority is answered, streamed too, another is not; a renewed certificate is taken up
     without a restart, and one that is no good is not."""
-    files = certificates.init(paths.tls_dir).files
-    entry = f"{{address: '127.0.0.1:0', tls: {{cert: {files.cert}, key: {files.key}}}}}"
-    config = f"listen: {entry}\nmodels: [{{name: demo, source: 'builtin:demo'}}]"
-    with Server(paths, config, listen="") as server:
-        url = server.url.replace("http:", "https:")
-        trusting = ssl.create_default_context(cafile=str(files.ca))
-        assert ask(url, CHAT, None, chat(), tls=trusting).status == 200
-        streamed = ask(url, CHAT, None, chat(stream=True), tls=trusting)
-        assert streamed.body.endswith(b"data: [DONE]\n\n")
-        with pytest.raises(ssl.SSLCertVerificationError):
-            ask(url, "/health", tls=ssl.create_default_context())
-        assert Client(parse_address(url)).answers() is False
-        trusted = Client.find(paths, url, env={"CORRAL_CA": str(files.ca)})
-        assert [each.name for each in trusted.models()] == ["demo"]
+    server, files = opened, certificates.files_in(opened.paths.tls_dir)
+    url = f"https://{server.greeting['listen'][1]}"
+    trusting = ssl.create_default_context(cafile=str(files.ca))
+    assert ask(url, CHAT, None, chat(), tls=trusting).status == 200
+    streamed = ask(url, CHAT, None, chat(stream=True), tls=trusting)
+    assert streamed.body.endswith(b"data: [DONE]\n\n")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        ask(url, "/health", tls=ssl.create_default_context())
+    assert Client(parse_address(url)).answers() is False
+    trusted = Client.find(server.paths, url, env={"CORRAL_CA": str(files.ca)})
+    assert [each.name for each in trusted.models()] == ["demo"]
 
-        def serial() -> str:
-            return ssl.get_server_certificate(("127.0.0.1", int(url.rpartition(":")[2])))
+    def serial() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", int(url.rpartition(":")[2])))
 
-        before = serial()
-        files.key.write_text("spoilt")
-        assert ask(url, "/health", tls=trusting).status == 200
-        certificates.init(paths.tls_dir)
-        until(lambda: serial() != before, "the new certificate")
-        assert ask(url, "/health", tls=trusting).status == 200
-        assert "eof_received" not in server.said()
+    before = serial()
+    files.key.write_text("spoilt")
+    assert ask(url, "/health", tls=trusting).status == 200
+    certificates.init(server.paths.tls_dir)
+    until(lambda: serial() != before, "the new certificate")
+    assert ask(url, "/health", tls=trusting).status == 200
+    assert "eof_received" not in server.said()
 
 
 def test_requests_are_recorded_when_asked_for(server: Server) -> None:
@@ -304,36 +343,6 @@ def test_requests_are_recorded_when_asked_for(server: Server) -> None:
     last = until(lambda: ended()[-1].body, "the body")
     assert '"hello"' in last and secret not in last
     assert server.client.record(on=False).requests == []
-
-
-def test_secrets_are_nowhere(own_server: Server) -> None:
-    """Not in a log, not in an event, not in a file of the state directory, not among the arguments of any process."""
-    server = own_server
-    made = make(server, tokens_per_day=10**6)
-    for path in (CHAT, "/upstream/demo/v1/chat/completions"):
-        assert ask(server.url, path, made.secret, chat()).status == 200
-    ask(server.url, "/nowhere", made.secret)
-    ask(server.url, CHAT, made.secret, {"model": "demo"})
-    secret = made.secret.rpartition("_")[2]
-    run(server, "usage"), run(server, "keys", "list")
-    arguments = b"".join(_read(each) for each in Path("/proc").glob("[0-9]*/cmdline"))
-    assert secret.encode() not in arguments
-    assert secret not in str(server.client.events()) and secret not in str(server.client.list_keys())
-    server.end()
-    places = [server.paths.state_dir, server.paths.cache_dir, server.paths.runtime_dir, server.paths.config_dir]
-    files = [file for place in places if place.exists() for file in place.rglob("*") if file.is_file()]
-    assert any(file.name == "access.db" for file in files) and any(file.suffix == ".log" for file in files)
-    holding = [str(file) for file in files if secret.encode() in file.read_bytes()]
-    assert holding == []
-    assert server.paths.access_file.stat().st_mode & 0o777 == 0o600
-    server.start()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return b""
 
 
 def test_engines_are_reached_through_the_gateway_only(server: Server) -> None:

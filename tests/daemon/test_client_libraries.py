@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -9,11 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import openai
 import pytest
-from langchain_core.messages import HumanMessage
-from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import SecretStr
 
 from corral.api_access import KeyAsk
@@ -48,19 +46,17 @@ def server(module_paths: Paths) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def own_server(paths: Paths, short_tmp: Path) -> Iterator[Server]:
-    """One that can be killed."""
-    with Server(paths, config_in(short_tmp)) as started:
-        yield started
+_number = itertools.count(1)
 
 
-def key(server: Server, name: str = "k", **ask: Any) -> str:
-    return server.client.create_key(KeyAsk(name, **ask)).secret
+def key(server: Server, **ask: Any) -> str:
+    return server.client.create_key(KeyAsk(f"k{next(_number)}", **ask)).secret
 
 
 def test_anthropics_keys(server: Server) -> None:
     """A key in `x-api-key` is good for its models; none, a wrong one and another model are Anthropic's errors."""
+    import anthropic  # takes two seconds, which each process that collects tests would spend
+
     with anthropic.Anthropic(base_url=server.url, api_key="sk-none", max_retries=0) as stranger:
         with pytest.raises(anthropic.AuthenticationError) as refused:
             stranger.messages.create(model="demo", max_tokens=5, messages=HI)
@@ -76,7 +72,7 @@ def test_anthropics_keys(server: Server) -> None:
             client.messages.create(model="caller", max_tokens=5, messages=HI)
         assert forbidden.value.body["error"]["type"] == "permission_error"  # type: ignore[index]
         assert [model.id for model in client.models.list()] == ["demo"]
-    few = key(server, "few", requests_per_minute=1)
+    few = key(server, requests_per_minute=1)
     with anthropic.Anthropic(base_url=server.url, api_key=few, max_retries=0) as client:
         client.messages.create(model="demo", max_tokens=5, messages=HI)
         with pytest.raises(anthropic.RateLimitError) as limited:
@@ -85,10 +81,10 @@ def test_anthropics_keys(server: Server) -> None:
         assert int(limited.value.response.headers["retry-after"]) > 0
 
 
-def test_responses_survive_a_kill_and_are_their_keys(own_server: Server, paths: Paths) -> None:
+@pytest.mark.leaves("the file's server, as a new process")
+def test_responses_survive_a_kill_and_are_their_keys(server: Server) -> None:
     """What was answered before kill -9 is there after it; another key does not see it; the file is its user's alone."""
-    server = own_server
-    mine, others = key(server), key(server, "other")
+    mine, others = key(server), key(server)
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=mine, max_retries=0) as client:
         first = client.responses.create(model="demo", input="My name is Ann.")
         with client.responses.stream(model="demo", input="And?", previous_response_id=first.id) as stream:
@@ -108,12 +104,15 @@ def test_responses_survive_a_kill_and_are_their_keys(own_server: Server, paths: 
             client.responses.create(model="demo", input="What?", previous_response_id=first.id)
         with pytest.raises(openai.NotFoundError):
             client.responses.delete(first.id)
-    assert (paths.state_dir / "responses.sqlite").stat().st_mode & 0o777 == 0o600
+    assert (server.paths.state_dir / "responses.sqlite").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("responses", [False, True])
 def test_langchain(server: Server, responses: bool) -> None:
     """Answers, streams, tools, embeddings and errors through LangChain, by chat completions and by responses."""
+    from langchain_core.messages import HumanMessage  # likewise
+    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+
     with openai.DefaultHttpxClient() as http:
         given: Any = {"base_url": f"{server.url}/v1", "max_retries": 0, "http_client": http}
         known = given | {"api_key": SecretStr(key(server)), "use_responses_api": responses}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from corral.api import EventInfo
 from corral.config.paths import Paths
 from corral.errors import CorralError
 from corral.runners.containers.naming import STATE, state_id
@@ -166,6 +167,35 @@ def test_another_server_adopts_it(how: str) -> None:
         assert user.containers(label(paths)) == []
 
 
+def test_one_that_goes_with_its_server_is_ended_by_the_next() -> None:
+    """`leash: die-with-daemon`: it is not adopted, and nothing of it is left."""
+    user = podman.user()
+    with podman.directories(user) as paths, cleaned(user, paths), Server(paths, config=config(user, paths)) as server:
+        assert say(server) == TEXT
+        first = unit(server)
+        server.kill()
+        (record,) = (paths.state_dir / "containers" / "podman").iterdir()
+        data = json.loads(record.read_text())
+        data["plan"]["launch_plan"]["leash"] = "die-with-daemon"
+        record.write_text(json.dumps(data))
+        user.owns(record)
+        server.start()
+        assert user.containers(label(paths)) == [] and not record.exists()
+        assert say(server) == TEXT and unit(server).pid != first.pid
+
+
+def test_its_buffers_are_measured() -> None:
+    """A container's engine reports what it allocates as a plain process does, and the next start knows it."""
+    user = podman.user()
+    with podman.directories(user) as paths, cleaned(user, paths), Server(paths, config=config(user, paths)) as server:
+        assert say(server) == TEXT
+        until(lambda: unit(server).footprint_origin == "measured", "its figures", 60)
+        assert "--log-verbosity" in inspected(user, paths)["Config"]["Cmd"]
+        server.client.stop("m")
+        assert say(server) == TEXT
+        assert "--log-verbosity" not in inspected(user, paths)["Config"]["Cmd"]
+
+
 def test_what_a_killed_server_had_half_made_is_removed() -> None:
     """A container that was created and never started, one without a record, and one that ended: all go at the start."""
     user = podman.user()
@@ -309,8 +339,12 @@ def test_one_that_takes_more_memory_than_it_may(paths: Paths) -> None:
         [told] = json.loads(ran("container", "inspect", name))
         assert told["HostConfig"]["Memory"] > 512 << 20 and told["HostConfig"]["PidsLimit"] == 1024
         assert "CapEff:\t" + "0" * 16 in Path(f"/proc/{engine_inside(first)}/status").read_text()
+
+        def ended() -> list[EventInfo]:
+            return server.client.events(model="m")
+
         ran("exec", name, "/bin/sh", "-c", "cat /dev/zero > /tmp/x")  # what is in /tmp counts
-        until(lambda: any("want of memory" in each.text for each in server.client.events(model="m")), "its end", 60)
+        until(lambda: any("its memory limit of " in each.text for each in ended()), "its end", 60)
         assert say(server) == TEXT
         assert unit(server).generation > first.generation
         server.client.stop("m")

@@ -129,73 +129,71 @@ def test_a_handover_loses_nothing(paths: Paths, config: str) -> None:
         old._wait()
 
 
-def test_without_a_server_it_starts_as_ever(paths: Paths, config: str) -> None:
-    """With nothing to take over from, --handover starts a server and says so."""
-    with Server(paths, config, flags=["--handover"]) as server:
-        told = [event.text for event in server.client.events() if event.kind == "server.handover"]
-        assert told == ["no server runs that could hand over: started as ever"]
-
-
-def test_a_successor_that_goes_away_changes_nothing(paths: Paths, config: str) -> None:
-    """When the server that was to take over ends before it has, the first one goes on as before."""
-    with Server(paths, config) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rsplit(":", 1)[1]), timeout=60)
-        say(connection, "long")
-        before = pids(server)
-        connection.request("POST", "/v1/chat/completions", body("long"), {"content-type": "application/json"})
-        with socket.socket(socket.AF_UNIX) as waiting:
-            waiting.bind(str(paths.handover_socket))
-            waiting.listen(1)
-            with request(Address(socket=paths.control_socket), "POST", "/control/handover", {}):
-                way, _ = waiting.accept()
-            way.close()
-        paths.handover_socket.unlink()
-        assert connection.getresponse().status == 200
-        until(lambda: "goes on" in " ".join(event.text for event in server.client.events()), "it to be told")
-        other = http.client.HTTPConnection("127.0.0.1", int(server.url.rsplit(":", 1)[1]), timeout=60)
-        assert say(other, "a") == " ".join(WORDS)
-        other.close()
-        connection.close()
-        assert pids(server)["long"] == before["long"]
-
-
-def test_a_bad_configuration_disturbs_nobody(paths: Paths, config: str) -> None:
-    """A server that cannot start does not take over: the running one never hears of it."""
-    with Server(paths, config) as server:
-        other = Server(paths, config, flags=["--handover"])
+def test_what_a_server_outlives_and_how_it_ends(paths: Paths, config: str) -> None:
+    """With nothing to take over from, --handover starts a server and says so. When the server that was to take over
+    ends before it has, the first one goes on as before. One that cannot start does not take over: the running one never
+    hears of it. SIGUSR1 ends a server in order and leaves its engines, and the next one goes on with them. A second
+    SIGTERM ends running answers at once, each with an error event."""
+    endless = config.replace("context: 1024", "context: 65536")
+    with Server(paths, endless, flags=["--handover"]) as server:
+        assert handovers(server) == ["no server runs that could hand over: started as ever"]
+        _a_successor_goes_away(server)
+        before = handovers(server)
+        other = Server(paths, flags=["--handover"])
         other.write(config.replace("context", "contxt"))
         ended = subprocess.run(other.command(), env=other.environment, capture_output=True, text=True, timeout=60)
         assert ended.returncode != 0 and "contxt" in ended.stderr
-        assert not [event for event in server.client.events() if event.kind == "server.handover"]
+        assert handovers(server) == before
         assert server.client.status().pid == server.pid
+        server.write(endless)
 
-
-def test_a_restart_that_leaves_the_engines(paths: Paths, config: str) -> None:
-    """SIGUSR1 ends a server in order and leaves its engines, and the next one goes on with them."""
-    with Server(paths, config) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rsplit(":", 1)[1]), timeout=60)
-        assert say(connection, "a") == " ".join(WORDS)
-        connection.close()
-        before = pids(server)
+        running = pids(server)
+        assert set(running) == {"a", "long"}
         os.kill(server.pid, signal.SIGUSR1)
         assert server._wait() == 0
         assert not paths.daemon_file.exists()
+        server.flags = ()
         server.start()
-        assert pids(server) == before
+        assert pids(server) == running
 
-
-def test_a_second_signal_hurries(paths: Paths, config: str) -> None:
-    """A second SIGTERM ends running answers at once, each with an error event."""
-    with Server(paths, config.replace("context: 1024", "context: 65536")) as server:
-        port = int(server.url.rsplit(":", 1)[1])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = connected(server)
         asked = body("long", 60000, stream=True, ignore_eos=True)
         connection.request("POST", "/v1/chat/completions", asked, {"content-type": "application/json"})
         answer = connection.getresponse()
         answer.readline()
+        told = server.said().count("ending: SIGTERM")
         os.kill(server.pid, signal.SIGTERM)
-        until(lambda: "ending: SIGTERM" in server.said(), "the end to begin")
+        until(lambda: server.said().count("ending: SIGTERM") > told, "the end to begin")
         os.kill(server.pid, signal.SIGTERM)
         assert b"shutting down" in answer.read()
         assert server._wait() == 0
         connection.close()
+
+
+def handovers(server: Server) -> list[str]:
+    return [event.text for event in server.client.events() if event.kind == "server.handover"]
+
+
+def connected(server: Server) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", int(server.url.rsplit(":", 1)[1]), timeout=60)
+
+
+def _a_successor_goes_away(server: Server) -> None:
+    connection = connected(server)
+    say(connection, "long")
+    before = pids(server)
+    connection.request("POST", "/v1/chat/completions", body("long"), {"content-type": "application/json"})
+    with socket.socket(socket.AF_UNIX) as waiting:
+        waiting.bind(str(server.paths.handover_socket))
+        waiting.listen(1)
+        with request(Address(socket=server.paths.control_socket), "POST", "/control/handover", {}):
+            way, _ = waiting.accept()
+        way.close()
+    server.paths.handover_socket.unlink()
+    assert connection.getresponse().status == 200
+    until(lambda: "goes on" in " ".join(event.text for event in server.client.events()), "it to be told")
+    other = connected(server)
+    assert say(other, "a") == " ".join(WORDS)
+    other.close()
+    connection.close()
+    assert pids(server)["long"] == before["long"]

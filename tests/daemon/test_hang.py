@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,42 @@ def slow(short_tmp: Path) -> str:
     """
 
 
+@pytest.fixture(scope="module")
+def server(module_paths: Paths) -> Iterator[Server]:
+    """One for those that need nothing else; each has a model of its own. What was cut does not go on."""
+    place = module_paths.state_dir.parent
+    write_chain(place / "a.gguf", WORDS)
+    write_random(place / "slow.gguf", context=4096, mib=32)
+    config = f"""
+        comments_after: never
+        resume: false
+        timeouts: {{hang: 1s, stop: 10s}}
+        models:
+          - {{name: a, source: {place}/a.gguf, executable: embedded, context: 256, idle_timeout: never}}
+          - {{name: pinned, source: {place}/a.gguf, executable: embedded, context: 256, pin: true}}
+          - name: slow
+            source: {place}/slow.gguf
+            executable: embedded
+            context: 4096
+            idle_timeout: never
+            args: ["--threads", "1", "--threads-batch", "1"]
+    """
+    with Server(module_paths, config) as started:
+        yield started
+
+
 def say(server: Server, model: str, text: str = "go", **options: Any) -> str:
     pieces = server.client.chat_stream(model, [{"role": "user", "content": text}], temperature=0, **options)
     return "".join(piece.text for piece in pieces if isinstance(piece, Piece))
 
 
-def events(server: Server, kind: str) -> list[EventInfo]:
-    return [event for event in server.client.events() if event.kind == kind]
+def events(server: Server, kind: str, model: str | None = None) -> list[EventInfo]:
+    return [event for event in server.client.events(model=model) if event.kind == kind]
 
 
-def newest_pid(server: Server) -> int:
-    pids = [event.data["pid"] for event in events(server, "unit.state") if event.data.get("event") == "spawned"]
+def newest_pid(server: Server, model: str | None = None) -> int:
+    found = events(server, "unit.state", model)
+    pids = [event.data["pid"] for event in found if event.data.get("event") == "spawned"]
     return int(pids[-1])
 
 
@@ -88,19 +114,18 @@ class Asking(threading.Thread):
             self.error = error
 
 
-def test_one_that_freezes_while_idle_is_replaced(paths: Paths, quick: str) -> None:
+def test_one_that_freezes_while_idle_is_replaced(server: Server) -> None:
     """A frozen engine that nobody uses is found, killed at once, and the next request starts another."""
-    with Server(paths, quick) as server:
-        say(server, "a", max_tokens=9)
-        pid = newest_pid(server)
-        os.kill(pid, signal.SIGSTOP)
-        [hung] = until(lambda: events(server, "unit.hung"), "the hang to be seen")
-        assert "no answer" in hung.data["evidence"]
-        failed = until(lambda: [e for e in events(server, "unit.state") if e.data["after"] == "backoff"], "its end")
-        assert "hung and was killed" in failed[0].data["why"]
-        assert failed[0].wall_s - hung.wall_s < 5, "not after the stop timeout: it is killed at once"
-        assert say(server, "a", max_tokens=9) == " ".join(WORDS)
-        assert newest_pid(server) != pid
+    say(server, "a", max_tokens=9)
+    pid = newest_pid(server, "a")
+    os.kill(pid, signal.SIGSTOP)
+    [hung] = until(lambda: events(server, "unit.hung", "a"), "the hang to be seen")
+    assert "no answer" in hung.data["evidence"]
+    failed = until(lambda: [e for e in events(server, "unit.state", "a") if e.data["after"] == "backoff"], "its end")
+    assert "hung and was killed" in failed[0].data["why"]
+    assert failed[0].wall_s - hung.wall_s < 5, "not after the stop timeout: it is killed at once"
+    assert say(server, "a", max_tokens=9) == " ".join(WORDS)
+    assert newest_pid(server, "a") != pid
 
 
 @pytest.mark.long
@@ -129,16 +154,15 @@ def test_a_long_prompt_is_no_hang_for_llama_server(paths: Paths, slow: str) -> N
     test_a_long_prompt_is_no_hang(paths, slow.replace("embedded", str(llama_server())))
 
 
-def test_one_that_freezes_in_a_stream_ends_it_with_an_error(paths: Paths, slow: str) -> None:
+def test_one_that_freezes_in_a_stream_ends_it_with_an_error(server: Server) -> None:
     """A stream that is cut ends in an error event, where it may not go on; the next request is answered."""
-    with Server(paths, slow.replace("timeouts:", "resume: false\n        timeouts:")) as server:
-        asking = Asking(server, "slow", "go", max_tokens=3000, ignore_eos=True)
-        until(lambda: asking.pieces > 3, "some tokens")
-        os.kill(newest_pid(server), signal.SIGSTOP)
-        asking.join(60)
-        assert asking.error is not None and asking.error.code == "engine_gone"
-        assert "while 1 request ran" in events(server, "unit.hung")[0].data["evidence"]
-        say(server, "slow", max_tokens=2)
+    asking = Asking(server, "slow", "go", max_tokens=3000, ignore_eos=True)
+    until(lambda: asking.pieces > 3, "some tokens")
+    os.kill(newest_pid(server, "slow"), signal.SIGSTOP)
+    asking.join(60)
+    assert asking.error is not None and asking.error.code == "engine_gone"
+    assert "while 1 request ran" in events(server, "unit.hung", "slow")[0].data["evidence"]
+    say(server, "slow", max_tokens=2)
 
 
 @pytest.mark.long
@@ -166,17 +190,15 @@ def test_one_that_goes_on_in_time_is_left_alone(paths: Paths, quick: str) -> Non
         assert newest_pid(server) == pid and not events(server, "unit.hung")
 
 
-def test_a_pinned_one_that_crashes_comes_back_by_itself(paths: Paths, quick: str) -> None:
+def test_a_pinned_one_that_crashes_comes_back_by_itself(server: Server) -> None:
     """Without any request, a pinned model is started again at once; one that is not waits for somebody to ask."""
-    pinned = quick.replace("idle_timeout: never", "pin: true")
-    with Server(paths, pinned) as server:
-        say(server, "a", max_tokens=9)
-        os.kill(newest_pid(server), signal.SIGKILL)
-        until(lambda: ("a.2", "ready") in server.states("a"), "the second process")
-        [wanted] = events(server, "unit.wanted")
-        assert "pinned" in wanted.text
-        [crash] = [event for event in events(server, "unit.state") if event.data["after"] == "backoff"]
-        assert "SIGKILL" in crash.data["why"] and crash.data["detected_ms"] >= 0
+    say(server, "pinned", max_tokens=9)
+    os.kill(newest_pid(server, "pinned"), signal.SIGKILL)
+    until(lambda: ("pinned.2", "ready") in server.states("pinned"), "the second process")
+    [wanted] = events(server, "unit.wanted")
+    assert wanted.model == "pinned" and "pinned" in wanted.text
+    [crash] = [event for event in events(server, "unit.state", "pinned") if event.data["after"] == "backoff"]
+    assert "SIGKILL" in crash.data["why"] and crash.data["detected_ms"] >= 0
 
 
 @pytest.mark.long

@@ -46,9 +46,23 @@ async def all_answered(server: Server, count: int, hurt: asyncio.Task[None] | No
     assert [str(each) for each in clients.amiss if each.end is not End.BROKEN_OFF] == []
 
 
-async def test_whoever_waits_for_a_load_hears_nothing_of_a_crash(paths: Paths, config: str) -> None:
-    """An engine that is killed while it loads is started again, and all who waited for it are answered."""
+async def test_a_mended_file_is_tried_at_once_and_a_load_may_crash(paths: Paths, config: str, short_tmp: Path) -> None:
+    """Requests for a model whose file is damaged are refused; the first one after it was mended is answered. An engine
+    that is killed while it loads is started again, and all who waited for it are answered."""
+    sound = (short_tmp / "m.gguf").read_bytes()
+    (short_tmp / "m.gguf").write_bytes(sound[: len(sound) // 2])
     with Server(paths, config) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        clients = Clients(1, dict(WORDS), 0, (host, int(port)))
+        for _ in range(2):
+            refused = await clients.ask("m", MIXES["load"][0], random.Random(0))
+            assert refused.end is End.REFUSED and refused.code in ("start_failed", "model_file"), str(refused)
+        (short_tmp / "m.gguf").write_bytes(sound)
+        answered = await clients.ask("m", MIXES["load"][0], random.Random(0))
+        assert answered.end is End.WHOLE, str(answered)
+
+        await asyncio.to_thread(server.client.stop, "m")
+        before = [after for _, after in server.states("m")].count("loading")
         feed = Feed(paths.control_socket)
         await feed.open()
 
@@ -63,11 +77,12 @@ async def test_whoever_waits_for_a_load_hears_nothing_of_a_crash(paths: Paths, c
             await all_answered(server, 6, asyncio.create_task(hurt()))
         finally:
             await feed.close()
-        assert [after for _, after in server.states("m")].count("loading") >= 3
+        assert [after for _, after in server.states("m")].count("loading") >= before + 3
 
 
-async def test_an_engine_without_its_socket_is_replaced(paths: Paths, config: str) -> None:
-    """Requests that cannot reach an engine wait until it is replaced, however often that was tried meanwhile."""
+async def test_engines_without_their_socket_or_their_server(paths: Paths, config: str) -> None:
+    """Requests that cannot reach an engine wait until it is replaced, however often that was tried meanwhile. A server
+    whose port is taken says so and ends; the engines of the one before it run on, and the next adopts them."""
     with Server(paths, config) as server:
         await all_answered(server, 2)
         for each in list(paths.units_dir.glob("*.sock")):
@@ -75,11 +90,6 @@ async def test_an_engine_without_its_socket_is_replaced(paths: Paths, config: st
         await all_answered(server, 6)
         assert ("m.2", "ready") in server.states("m")
 
-
-async def test_a_server_that_cannot_come_up_leaves_the_engines_alone(paths: Paths, config: str) -> None:
-    """One whose port is taken says so and ends; the engines of the one before it run on, and the next adopts them."""
-    with Server(paths, config) as server:
-        await all_answered(server, 2)
         [unit] = server.client.units()
         address = server.url.removeprefix("http://")
         server.kill()
@@ -99,18 +109,3 @@ async def test_a_server_that_cannot_come_up_leaves_the_engines_alone(paths: Path
         [again] = server.client.units()
         assert (again.state, again.pid) == ("ready", unit.pid)
         await all_answered(server, 2)
-
-
-async def test_a_mended_file_is_tried_at_once(paths: Paths, config: str, short_tmp: Path) -> None:
-    """Requests for a model whose file is damaged are refused; the first one after it was mended is answered."""
-    sound = (short_tmp / "m.gguf").read_bytes()
-    (short_tmp / "m.gguf").write_bytes(sound[: len(sound) // 2])
-    with Server(paths, config) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        clients = Clients(1, dict(WORDS), 0, (host, int(port)))
-        for _ in range(2):
-            refused = await clients.ask("m", MIXES["load"][0], random.Random(0))
-            assert refused.end is End.REFUSED and refused.code in ("start_failed", "model_file"), str(refused)
-        (short_tmp / "m.gguf").write_bytes(sound)
-        answered = await clients.ask("m", MIXES["load"][0], random.Random(0))
-        assert answered.end is End.WHOLE, str(answered)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+import textwrap
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -40,7 +42,7 @@ def server(module_paths: Paths) -> Iterator[Server]:
     """One for all that leave it as it is. Beside `a` and `b` it has a model of its own for each of them."""
     place = module_paths.state_dir.parent
     write_random(place / "r.gguf", seed=1, mib=8)
-    config = two_models(place).rstrip()
+    config = "resume: false\n" + textwrap.dedent(two_models(place)).strip()
     (place / "junk.gguf").write_bytes(b"<!DOCTYPE html><html>")
     whole = (place / "a.gguf").read_bytes()
     (place / "cut.gguf").write_bytes(whole[: len(whole) // 2])
@@ -49,11 +51,12 @@ def server(module_paths: Paths) -> Iterator[Server]:
         ("flagged", "a", "context: 256, args: [--flash-atn, 'on']"),
         ("adapted", "a", "context: 256, args: [--lora, /nowhere/adapter.gguf]"),
         ("r", "r", "context: 8192"),
+        ("hurt", "r", "context: 4096"),
         ("junk", "junk", ""),
         ("cut", "cut", ""),
         ("gone", "gone", ""),
     ):
-        config += f"\n          - {{name: {name}, source: {place}/{file}.gguf, executable: embedded, {more}}}"
+        config += f"\n  - {{name: {name}, source: {place}/{file}.gguf, executable: embedded, {more}}}"
     with Server(module_paths, config) as started:
         yield started
 
@@ -78,7 +81,9 @@ def alive(pid: int) -> bool:
 
 
 def test_a_killed_server_comes_back_to_its_engines(paths: Paths, config: str) -> None:
-    """After kill -9 the engine goes on; the next server adopts it, with the same process and no new load."""
+    """After kill -9 the engine goes on; the next server adopts it, with the same process and no new load. How an engine
+    ended between two servers is known from the warden; one that is no longer wanted, because the configuration changed,
+    is ended and not used."""
     with Server(paths, config) as server:
         assert say(server, "a") == " ".join(WORDS)
         pid = engine_pid(server, "a")
@@ -88,14 +93,15 @@ def test_a_killed_server_comes_back_to_its_engines(paths: Paths, config: str) ->
         [unit] = server.client.units()
         assert (unit.model, unit.pid, unit.state) == ("a", pid, "ready")
         assert say(server, "a") == " ".join(WORDS)
-        assert server.end() == 0
-        assert not alive(pid), "a server that ends in order leaves no engine"
 
+        server.kill()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid), "the engine to be gone")
+        server.start()
+        told = [event.text for event in server.client.events() if event.kind == "unit.ended"]
+        assert any("a.1" in text and "SIGKILL" in text for text in told)
 
-def test_an_engine_that_is_no_longer_wanted_is_not_adopted(paths: Paths, config: str) -> None:
-    """After a kill -9 and a changed configuration the old engine is ended, not used."""
-    with Server(paths, config) as server:
-        say(server, "a")
+        assert say(server, "a") == " ".join(WORDS)
         pid = engine_pid(server, "a")
         server.kill()
         server.write(config.replace("context: 256", "context: 512"))
@@ -103,19 +109,9 @@ def test_an_engine_that_is_no_longer_wanted_is_not_adopted(paths: Paths, config:
         until(lambda: not alive(pid), "the old engine to end")
         assert all(unit.pid != pid for unit in server.client.units())
         assert say(server, "a") == " ".join(WORDS)
-
-
-def test_an_engine_that_died_while_no_server_ran_is_told_of(paths: Paths, config: str) -> None:
-    """How an engine ended between two servers is known from the warden."""
-    with Server(paths, config) as server:
-        say(server, "a")
         pid = engine_pid(server, "a")
-        server.kill()
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(pid), "the engine to be gone")
-        server.start()
-        told = [event.text for event in server.client.events() if event.kind == "unit.ended"]
-        assert any("a.1" in text and "SIGKILL" in text for text in told)
+        assert server.end() == 0
+        assert not alive(pid), "a server that ends in order leaves no engine"
 
 
 def test_two_servers_on_one_state(server: Server) -> None:
@@ -142,26 +138,24 @@ def test_a_taken_port(server: Server, config: str, short_tmp: Path) -> None:
     assert not (short_tmp / "r2" / "warden.sock").exists(), "nothing is left behind"
 
 
-def test_term_lets_answers_end(paths: Paths, short_tmp: Path) -> None:
-    """SIGTERM refuses new work and lets a running stream end before the server does, which says that it waits."""
-    write_chain(short_tmp / "long.gguf", [f"w{i}" for i in range(150)])
-    config = f"models: [{{name: long, source: {short_tmp}/long.gguf, executable: embedded, context: 1024}}]"
+def test_preload_reload_and_term(paths: Paths, config: str, short_tmp: Path) -> None:
+    """A preloaded model is ready without a request; a model's own port answers for it when none is named. A good file
+    is taken up at once, by command or SIGHUP; a bad one is refused whole and the old one stays. SIGTERM refuses new
+    work and lets a running stream end before the server does, which says that it waits."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    write_chain(short_tmp / "long.gguf", [f"w{i}" for i in range(900)])
+    config = config.replace("name: b,", f"name: b, preload: true, port: {port},").rstrip()
+    config += f"\n          - {{name: long, source: {short_tmp}/long.gguf, executable: embedded, context: 1024}}\n"
     with Server(paths, config) as server:
-        pieces = server.client.chat_stream("long", [{"role": "user", "content": "go"}], temperature=0, max_tokens=200)
-        said = [next(pieces)]
-        ending = threading.Thread(target=server.end)
-        ending.start()
-        said += list(pieces)
-        ending.join()
-        text = "".join(piece.text for piece in said if hasattr(piece, "text"))
-        assert text == " ".join(f"w{i}" for i in range(150))
-        assert server.process is not None and server.process.returncode == 0
-        assert "ending: SIGTERM; 1 answer still runs" in server.said()
+        until(lambda: ("b.1", "ready") in server.states("b"), "the preload")
+        body = b'{"messages":[{"role":"user","content":"go"}],"temperature":0,"max_tokens":20}'
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert b"that is it" in answer.read()
 
-
-def test_reload(paths: Paths, config: str, short_tmp: Path) -> None:
-    """A good file is taken up at once, by command or SIGHUP; a bad one is refused whole and the old one stays."""
-    with Server(paths, config) as server:
         assert say(server, "b") == "that is it"
         first = engine_pid(server, "b")
         server.write(config.replace("name: a,", "name: c,"))
@@ -186,6 +180,17 @@ def test_reload(paths: Paths, config: str, short_tmp: Path) -> None:
         assert say(server, "b") == "that is it"
         assert engine_pid(server, "b") != first, "a changed model runs with what is configured now"
 
+        pieces = server.client.chat_stream("long", [{"role": "user", "content": "go"}], temperature=0, max_tokens=950)
+        said = [next(pieces)]
+        ending = threading.Thread(target=server.end)
+        ending.start()
+        said += list(pieces)
+        ending.join()
+        text = "".join(piece.text for piece in said if hasattr(piece, "text"))
+        assert text == " ".join(f"w{i}" for i in range(900))
+        assert server.process is not None and server.process.returncode == 0
+        assert "ending: SIGTERM; 1 answer still runs" in server.said()
+
 
 def test_idle_models_stop(server: Server) -> None:
     """A model nobody uses is stopped after its idle time, and starts again when asked."""
@@ -193,22 +198,6 @@ def test_idle_models_stop(server: Server) -> None:
     until(lambda: ("idle.1", "stopped") in server.states("idle"), "the idle stop")
     assert say(server, "idle") == " ".join(WORDS)
     assert ("idle.2", "ready") in server.states("idle")
-
-
-def test_preload_and_a_port_of_its_own(paths: Paths, config: str) -> None:
-    """A preloaded model is ready without a request; a model's own port answers for it when none is named."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with Server(paths, config.replace("name: b,", f"name: b, preload: true, port: {port},")) as server:
-        until(lambda: ("b.1", "ready") in server.states("b"), "the preload")
-        body = b'{"messages":[{"role":"user","content":"go"}],"temperature":0,"max_tokens":20}'
-        url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            assert b"that is it" in answer.read()
 
 
 def test_a_bad_file_disturbs_nobody(server: Server) -> None:
@@ -231,20 +220,17 @@ def test_a_wrong_flag_is_caught_before_launch(server: Server) -> None:
     assert say(server, "b") == "that is it"
 
 
-def test_an_engine_killed_mid_stream_ends_in_an_error(paths: Paths, short_tmp: Path) -> None:
+def test_an_engine_killed_mid_stream_ends_in_an_error(server: Server) -> None:
     """A stream whose engine dies ends with an error event, never a silent cut, and the next request is served. (Where
     it may, it goes on: see test_resume.)"""
-    write_random(short_tmp / "r.gguf", seed=1, mib=8)
-    config = f"resume: false\nmodels: [{{name: r, source: {short_tmp}/r.gguf, executable: embedded, context: 4096}}]"
-    with Server(paths, config) as server:
-        pieces = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=4000)
-        next(pieces)
-        os.kill(engine_pid(server, "r"), signal.SIGKILL)
-        with pytest.raises(CorralError):
-            list(pieces)
-        restarted = server.client.chat_stream("r", [{"role": "user", "content": "go"}], max_tokens=4)
-        assert list(restarted)
-        assert ("r.2", "ready") in server.states("r")
+    pieces = server.client.chat_stream("hurt", [{"role": "user", "content": "go"}], max_tokens=4000)
+    next(pieces)
+    os.kill(engine_pid(server, "hurt"), signal.SIGKILL)
+    with pytest.raises(CorralError):
+        list(pieces)
+    restarted = server.client.chat_stream("hurt", [{"role": "user", "content": "go"}], max_tokens=4)
+    assert list(restarted)
+    assert ("hurt.2", "ready") in server.states("hurt")
 
 
 def test_a_client_that_leaves_frees_the_engine(server: Server) -> None:

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from corral.access import certificates
 from corral.config.paths import Paths
 from support.asking import CHAT, ask
+from support.forks import Forks
 from support.server import Server
 
 CONFIG = """
@@ -31,11 +32,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "corral", *words], env=server.environment, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(forks: Forks) -> Run:
+    """A command where `server` is."""
+    return lambda server, *words: forks.run(words, server.environment)
 
 
 @pytest.fixture
@@ -47,33 +50,39 @@ def lan() -> str:
     return address
 
 
-def test_in_one_step_and_at_once(paths: Paths, lan: str) -> None:
+@pytest.fixture(scope="module")
+def server(module_paths: Paths) -> Iterator[Server]:
+    """One whose addresses each test changes. What it was started with is an address that none of them asks."""
+    with Server(module_paths, CONFIG.format(0), listen="") as started:
+        yield started
+
+
+def test_in_one_step_and_at_once(server: Server, lan: str, run: Run) -> None:
     """A key, a certificate, the address in the file, whose other lines stay, and the running server listens; the key
     and the authority are all that a client needs. Again renews, and adds no second address."""
     port, own = free_port(), free_port()
-    with Server(paths, CONFIG.format(own), listen="") as server:
-        done = run(server, "--json", "listen", "lan", "--port", str(port))
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert told["live"] and told["url"] == f"https://{lan}:{port}"
-        assert f"0.0.0.0:{port}" in server.client.status().listen
-        trusting = ssl.create_default_context(cafile=told["ca"])
-        body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
-        for url in (told["url"], f"https://127.0.0.1:{port}"):
-            assert ask(url, CHAT, told["secret"], body, tls=trusting).status == 200
-            assert ask(url, CHAT, None, body, tls=trusting).status == 401
-        assert ask(f"http://127.0.0.1:{own}", CHAT, None, body).status == 200
-        text = server.file.read_text()
-        assert text.startswith(
-            "\n# What I wrote.\nmodels:\n  - name: demo  # mine\n    source: builtin:demo\nlisten:\n"
-        )
-        again = json.loads(run(server, "--json", "listen", "lan", "--port", str(port), "--no-key").stdout)
-        assert (again["secret"], again["live"], again["ca"]) == (None, True, told["ca"])
-        assert server.file.read_text() == text
-        assert ask(told["url"], CHAT, told["secret"], body, tls=trusting).status == 200
+    server.write(CONFIG.format(own))
+    server.client.reload()
+    done = run(server, "--json", "listen", "lan", "--port", str(port))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["live"] and told["url"] == f"https://{lan}:{port}"
+    assert f"0.0.0.0:{port}" in server.client.status().listen
+    trusting = ssl.create_default_context(cafile=told["ca"])
+    body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    for url in (told["url"], f"https://127.0.0.1:{port}"):
+        assert ask(url, CHAT, told["secret"], body, tls=trusting).status == 200
+        assert ask(url, CHAT, None, body, tls=trusting).status == 401
+    assert ask(f"http://127.0.0.1:{own}", CHAT, None, body).status == 200
+    text = server.file.read_text()
+    assert text.startswith("\n# What I wrote.\nmodels:\n  - name: demo  # mine\n    source: builtin:demo\nlisten:\n")
+    again = json.loads(run(server, "--json", "listen", "lan", "--port", str(port), "--no-key").stdout)
+    assert (again["secret"], again["live"], again["ca"]) == (None, True, told["ca"])
+    assert server.file.read_text() == text
+    assert ask(told["url"], CHAT, told["secret"], body, tls=trusting).status == 200
 
 
-def test_it_is_shown_with_a_code(paths: Paths, lan: str) -> None:
+def test_it_is_shown_with_a_code(paths: Paths, lan: str, run: Run) -> None:
     """Address, key and a code of both, with and without a server; the code is no part of what a program reads."""
     server = Server(paths)
     server.write(server.config)
@@ -86,10 +95,10 @@ def test_it_is_shown_with_a_code(paths: Paths, lan: str) -> None:
     assert "corral serve" in done.stderr
 
 
-def test_a_listener_changes_in_place(paths: Paths) -> None:
+def test_a_listener_changes_in_place(server: Server, run: Run) -> None:
     """TLS comes and goes with a reload, on the same port; files that are no good change nothing and are told."""
     port = free_port()
-    files = certificates.init(paths.tls_dir).files
+    files = certificates.init(server.paths.config_dir / "mine").files
 
     def config(tls: str) -> str:
         entry = f"{{address: '127.0.0.1:{port}'{tls}}}"
@@ -97,25 +106,26 @@ def test_a_listener_changes_in_place(paths: Paths) -> None:
 
     secure = config(f", tls: {{cert: {files.cert}, key: {files.key}}}")
     trusting = ssl.create_default_context(cafile=str(files.ca))
-    with Server(paths, config(""), listen="") as server:
-        assert ask(f"http://127.0.0.1:{port}", "/health").status == 200
-        server.write(secure)
-        assert server.client.reload().text == "now in effect: listen"
-        assert ask(f"https://127.0.0.1:{port}", "/health", tls=trusting).status == 200
-        with pytest.raises(OSError):
-            ask(f"http://127.0.0.1:{port}", "/health")
-        bad = paths.config_dir / "bad.pem"
-        bad.write_text("nothing")
-        server.write(config(f", tls: {{cert: {bad}, key: {files.key}}}"))
-        refused = run(server, "reload")
-        assert refused.returncode != 0 and "cannot be used" in refused.stderr
-        assert ask(f"https://127.0.0.1:{port}", "/health", tls=trusting).status == 200
-        server.write(config(""))
-        server.client.reload()
-        assert ask(f"http://127.0.0.1:{port}", "/health").status == 200
+    server.write(config(""))
+    server.client.reload()
+    assert ask(f"http://127.0.0.1:{port}", "/health").status == 200
+    server.write(secure)
+    assert server.client.reload().text == "now in effect: listen"
+    assert ask(f"https://127.0.0.1:{port}", "/health", tls=trusting).status == 200
+    with pytest.raises(OSError):
+        ask(f"http://127.0.0.1:{port}", "/health")
+    bad = server.paths.config_dir / "bad.pem"
+    bad.write_text("nothing")
+    server.write(config(f", tls: {{cert: {bad}, key: {files.key}}}"))
+    refused = run(server, "reload")
+    assert refused.returncode != 0 and "cannot be used" in refused.stderr
+    assert ask(f"https://127.0.0.1:{port}", "/health", tls=trusting).status == 200
+    server.write(config(""))
+    server.client.reload()
+    assert ask(f"http://127.0.0.1:{port}", "/health").status == 200
 
 
-def test_a_file_that_is_too_clever_is_left_to_its_writer(paths: Paths, lan: str) -> None:
+def test_a_file_that_is_too_clever_is_left_to_its_writer(paths: Paths, lan: str, run: Run) -> None:
     """It is said what to add, and nothing is written."""
     server = Server(paths)
     server.write("{models: [{name: demo, source: 'builtin:demo'}], listen: 9000}\n")

@@ -93,6 +93,25 @@ async def test_samples_only_when_wanted(tmp_path: Path) -> None:
         await asyncio.wait({idle})
 
 
+async def test_samples_while_watched(tmp_path: Path) -> None:
+    """The latest figures are given at once, kept fresh in the background while somebody asks for them, and nobody who
+    decides is told of those readings."""
+    told: list[MemorySeen] = []
+    async with measures(tmp_path, Settings({})) as each:
+        sampling = asyncio.create_task(each.sample(lambda: False, told.append, 3600))
+        await asyncio.sleep(0)
+        assert each.latest() == []
+        deadline = asyncio.get_running_loop().time() + 20
+        while not (found := each.latest()):
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+        sampling.cancel()
+        await asyncio.wait({sampling})
+    first = next(device for device in found if device.name == "gpu0")
+    assert (first.utilisation, first.temperature_c, first.power_w, first.power_limit_w) == (0.37, 61.0, 187.25, 300.0)
+    assert told == []
+
+
 async def test_what_goes_wrong_ends_nothing(tmp_path: Path) -> None:
     """A file that confuses the prediction and a reading that confuses its listener are told as bugs, once each."""
     heard: asyncio.Queue[str] = asyncio.Queue()

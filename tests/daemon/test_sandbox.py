@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,10 @@ def engine(server: Server) -> int:
 @both
 def test_a_sandboxed_engine_answers(paths: Paths, short_tmp: Path, kind: str) -> None:
     """It runs in namespaces of its own, without capabilities; its memory counts bwrap's children; TERM ends it in
-    order, and its folder is gone then."""
+    order, and its folder is gone then. One that is killed inside counts as killed by that signal, and is started again;
+    bubblewrap's end takes the engine with it."""
     sandboxes.bubblewrap()
-    with Server(paths, config(short_tmp, kind, "sandbox: bubblewrap")) as server:
+    with Server(paths, config(short_tmp, kind, "sandbox: bubblewrap\n            preload: true")) as server:
         assert say(server) == " ".join(WORDS)
         pid = engine(server)
         inside = memory.family(pid)[-1]
@@ -78,14 +80,6 @@ def test_a_sandboxed_engine_answers(paths: Paths, short_tmp: Path, kind: str) ->
         until(lambda: not list(paths.units_dir.iterdir()), "the socket's folder is gone")
         assert say(server) == " ".join(WORDS)
 
-
-@both
-def test_its_end_is_told_as_the_engines_own(paths: Paths, short_tmp: Path, kind: str) -> None:
-    """An engine that is killed inside counts as killed by that signal, and is started again; bubblewrap's end takes the
-    engine with it."""
-    sandboxes.bubblewrap()
-    with Server(paths, config(short_tmp, kind, "sandbox: bubblewrap\n            preload: true")) as server:
-        assert say(server) == " ".join(WORDS)
         inside = memory.family(engine(server))[-1]
         os.kill(inside, signal.SIGSEGV)
         until(lambda: any("SIGSEGV" in each.text for each in server.client.events()), "the signal is told")
@@ -133,23 +127,31 @@ def test_what_cannot_be_sandboxed_is_refused_or_told(paths: Paths, short_tmp: Pa
         assert any("not sandboxed: bwrap is not on PATH" in each for each in row.warnings)
 
 
+@pytest.fixture(scope="module")
+def limited(module_paths: Paths) -> Iterator[Server]:
+    with Server(module_paths, "models: []") as started:
+        yield started
+
+
 @pytest.mark.parametrize("sandbox", ["off", "bubblewrap"])
-def test_limits_hold_for_everything_an_engine_runs(paths: Paths, short_tmp: Path, sandbox: str) -> None:
+def test_limits_hold_for_everything_an_engine_runs(limited: Server, sandbox: str) -> None:
     """Every process of it is in one group, whose limits are the plan's; with its end the group is gone."""
     tree = sandboxes.limits()
     if sandbox != "off":
         sandboxes.bubblewrap()
-    with Server(paths, config(short_tmp, EMBEDDED, f"limits: true\n            sandbox: {sandbox}")) as server:
-        assert say(server) == " ".join(WORDS)
-        pid = engine(server)
-        [folder] = [each for each in tree.folders["memory"].glob("corral-m.1-*") if _members(each)]
-        assert _members(folder) == set(memory.family(pid))
-        name = "memory.max" if tree.version == 2 else "memory.limit_in_bytes"
-        assert 512 << 20 < int((folder / name).read_text()) < 8 << 30
-        processes = tree.folders["pids"] / folder.name
-        assert (processes / "pids.max").read_text().strip() == "1024"
-        server.client.stop("m")
-        until(lambda: not folder.exists() and not processes.exists(), "the group is gone")
+    server, place = limited, limited.paths.state_dir.parent
+    server.write(config(place, EMBEDDED, f"limits: true\n            sandbox: {sandbox}"))
+    server.client.reload()
+    assert say(server) == " ".join(WORDS)
+    pid = engine(server)
+    [folder] = [each for each in tree.folders["memory"].glob("corral-m.*-*") if _members(each)]
+    assert _members(folder) == set(memory.family(pid))
+    name = "memory.max" if tree.version == 2 else "memory.limit_in_bytes"
+    assert 512 << 20 < int((folder / name).read_text()) < 8 << 30
+    processes = tree.folders["pids"] / folder.name
+    assert (processes / "pids.max").read_text().strip() == "1024"
+    server.client.stop("m")
+    until(lambda: not folder.exists() and not processes.exists(), "the group is gone")
 
 
 def _members(folder: Path) -> set[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,32 @@ from corral.engines.defaults import _FLAGS
 from corral.engines.flags import BY_NAME
 from corral.errors import CorralError, InUse, LocalOnly, NotInRegistry, UnknownModel
 from corral.store.store import Store
+from support import shared_store
 from support.artifacts import layer, put
-from support.faulty_registry import Fault, FaultyRegistry, serving
+from support.faulty_registry import Fault, FaultyRegistry
 from support.ggufs import write_chain
 from support.server import Server, until
+from support.shared_store import WORDS
 
-WORDS = ["to", "be", "or", "not"]
 OTHER = ["that", "is", "it"]
+registry, shared, server = shared_store.registry, shared_store.shared, shared_store.server
+
+Configured = Callable[[str], Server]
 
 
 @pytest.fixture
-def registry(short_tmp: Path) -> Iterator[FaultyRegistry]:
-    """A registry with the model me/a:latest, which says WORDS."""
-    with serving() as found:
-        found.model("me/a", chain(short_tmp, WORDS))
-        yield found
+def configured(server: Server) -> Iterator[Configured]:
+    """The shared server with another configuration until the test ends: whatever stands in it is taken up in place."""
+
+    def configure(text: str) -> Server:
+        server.write(text)
+        assert server.client.reload().needs_restart == []
+        return server
+
+    yield configure
+    for model in {unit.model for unit in server.client.units() if unit.state != "stopped"}:
+        server.client.stop(model)
+    configure(server.config)
 
 
 def chain(directory: Path, words: list[str]) -> bytes:
@@ -69,79 +80,79 @@ def run_all(work: Any) -> Any:
             return ended.value
 
 
-def test_a_pulled_model_answers_by_its_name(paths: Paths, registry: FaultyRegistry) -> None:
+def test_a_pulled_model_answers_by_its_name(server: Server, registry: FaultyRegistry) -> None:
     """A model that no models.yaml knows is pulled, listed, and served under its full and its short spelling."""
-    with Server(paths) as server:
-        name = fetch(server, f"{registry.host}/me/a")
-        assert name == f"{registry.host}/me/a:latest"
-        assert say(server, name) == say(server, f"{registry.host}/me/a") == " ".join(WORDS)
-        [stored] = server.client.stored()
-        assert (stored.name, stored.in_use, stored.format) == (name, True, "gguf")
-        with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
-            assert name in [each["id"] for each in json.load(answer)["data"]]
-        with pytest.raises(InUse):
-            server.client.remove([name])
-        server.client.stop(f"{registry.host}/me/a")
-        removed = server.client.remove([name])
-        assert removed.names == [name] and removed.bytes > 0
-        assert server.client.stored() == []
-        with pytest.raises(UnknownModel) as caught:
-            say(server, name)
-        assert f"corral pull {name}" in caught.value.hint
+    name = fetch(server, f"{registry.host}/me/a")
+    assert name == f"{registry.host}/me/a:latest"
+    assert say(server, name) == say(server, f"{registry.host}/me/a") == " ".join(WORDS)
+    [stored] = server.client.stored()
+    assert (stored.name, stored.in_use, stored.format) == (name, True, "gguf")
+    with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
+        assert name in [each["id"] for each in json.load(answer)["data"]]
+    with pytest.raises(InUse):
+        server.client.remove([name])
+    server.client.stop(f"{registry.host}/me/a")
+    removed = server.client.remove([name])
+    assert removed.names == [name] and removed.bytes > 0
+    assert server.client.stored() == []
+    with pytest.raises(UnknownModel) as caught:
+        say(server, name)
+    assert f"corral pull {name}" in caught.value.hint
 
 
-def test_a_missing_model_is_not_pulled_by_surprise(paths: Paths, registry: FaultyRegistry) -> None:
+def test_a_missing_model_is_not_pulled_by_surprise(configured: Configured, registry: FaultyRegistry) -> None:
     """A request for a model that is not here is a 404 with the command, and nothing is asked of the registry."""
     config = f"models: [{{name: mine, source: '{registry.host}/me/a'}}]"
-    with Server(paths, config) as server:
-        for name in (f"{registry.host}/me/a", "mine"):
-            with pytest.raises(UnknownModel) as caught:
-                say(server, name)
-            assert "corral pull" in caught.value.hint
-        assert registry.asked == []
+    server = configured(config)
+    for name in (f"{registry.host}/me/a", "mine"):
+        with pytest.raises(UnknownModel) as caught:
+            say(server, name)
+        assert "corral pull" in caught.value.hint
+    assert registry.asked == []
 
 
-def test_auto_pull_fetches_what_a_request_names(paths: Paths, registry: FaultyRegistry) -> None:
+def test_auto_pull_fetches_what_a_request_names(configured: Configured, registry: FaultyRegistry) -> None:
     """Where the registry's entry says so, the request waits for the download; what does not exist is its error."""
     config = f"""
         registries: {{'{registry.host}': {{auto_pull: true}}}}
         models: [{{name: mine, source: '{registry.host}/me/a'}}]
     """
-    with Server(paths, config) as server:
-        assert say(server, "mine") == " ".join(WORDS)
-        with pytest.raises(NotInRegistry):
-            say(server, f"{registry.host}/me/nope")
-        with pytest.raises(UnknownModel):
-            say(server, "nope")
+    server = configured(config)
+    assert say(server, "mine") == " ".join(WORDS)
+    with pytest.raises(NotInRegistry):
+        say(server, f"{registry.host}/me/nope")
+    with pytest.raises(UnknownModel):
+        say(server, "nope")
 
 
-def test_a_pinned_source_stays(paths: Paths, registry: FaultyRegistry, short_tmp: Path) -> None:
+def test_a_pinned_source_stays(configured: Configured, registry: FaultyRegistry, short_tmp: Path) -> None:
     """`name@sha256:…` in models.yaml serves that digest whatever the name means, and its blobs are never collected."""
     first = digest_of(registry.manifests["me/a:latest"])
     config = f"models: [{{name: pinned, source: '{registry.host}/me/a@{first}'}}]"
-    with Server(paths, config) as server:
-        name = fetch(server, f"{registry.host}/me/a")
-        registry.model("me/a", chain(short_tmp, OTHER))
-        assert fetch(server, f"{registry.host}/me/a") == name
-        server.client.prune(PruneAsk(older_than_s=0.0))
-        assert say(server, "pinned") == " ".join(WORDS)
+    server = configured(config)
+    name = fetch(server, f"{registry.host}/me/a")
+    registry.model("me/a", chain(short_tmp, OTHER))
+    assert fetch(server, f"{registry.host}/me/a") == name
+    server.client.prune(PruneAsk(older_than_s=0.0))
+    assert say(server, "pinned") == " ".join(WORDS)
 
 
-def test_updates_and_rollbacks_show_at_the_next_start(paths: Paths, registry: FaultyRegistry, short_tmp: Path) -> None:
+def test_updates_and_rollbacks_show_at_the_next_start(
+    server: Server, registry: FaultyRegistry, short_tmp: Path
+) -> None:
     """`update` takes what changed upstream, `rollback` goes back, and an engine that runs keeps what it has."""
-    with Server(paths) as server:
-        name = fetch(server, f"{registry.host}/me/a")
-        assert say(server, name) == " ".join(WORDS)
-        registry.model("me/a", chain(short_tmp, OTHER))
-        [job] = server.client.update([])
-        until(lambda: next(j for j in server.client.downloads() if j.id == job.id).over, "the update")
-        assert say(server, name) == " ".join(WORDS)
-        server.client.restart(name)
-        assert say(server, name) == " ".join(OTHER)
-        server.client.rollback(name)
-        server.client.restart(name)
-        assert say(server, name) == " ".join(WORDS)
-        assert [each.why for each in server.client.history(name)] == ["rollback", "pull", "pull"]
+    name = fetch(server, f"{registry.host}/me/a")
+    assert say(server, name) == " ".join(WORDS)
+    registry.model("me/a", chain(short_tmp, OTHER))
+    [job] = server.client.update([])
+    until(lambda: next(j for j in server.client.downloads() if j.id == job.id).over, "the update")
+    assert say(server, name) == " ".join(WORDS)
+    server.client.restart(name)
+    assert say(server, name) == " ".join(OTHER)
+    server.client.rollback(name)
+    server.client.restart(name)
+    assert say(server, name) == " ".join(WORDS)
+    assert [each.why for each in server.client.history(name)] == ["rollback", "pull", "pull"]
 
 
 def test_a_killed_server_goes_on(paths: Paths, registry: FaultyRegistry) -> None:
@@ -164,40 +175,38 @@ def test_a_killed_server_goes_on(paths: Paths, registry: FaultyRegistry) -> None
         assert run_all(server.client.verify(VerifyAsk())).clean
 
 
-def test_two_clients_share_one_download(paths: Paths, registry: FaultyRegistry) -> None:
+def test_two_clients_share_one_download(server: Server, registry: FaultyRegistry) -> None:
     """The second asker gets the first one's job, which can be paused, resumed and cancelled."""
     registry.faults.append(Fault(pace_s=0.2, times=-1))
-    with Server(paths) as server:
-        one = server.client.pull(PullAsk(f"{registry.host}/me/a"))
-        two = server.client.pull(PullAsk(f"{registry.host}/me/a:latest"))
-        assert one.id == two.id
-        assert server.client.pause(one.id).state == "paused"
-        assert server.client.cancel(one.id).state == "cancelled"
-        until(lambda: server.client.usage().partial_bytes == 0, "the partial files to go")
-        with pytest.raises(CorralError):
-            server.client.pause("nothing")
+    one = server.client.pull(PullAsk(f"{registry.host}/me/a"))
+    two = server.client.pull(PullAsk(f"{registry.host}/me/a:latest"))
+    assert one.id == two.id
+    assert server.client.pause(one.id).state == "paused"
+    assert server.client.cancel(one.id).state == "cancelled"
+    until(lambda: server.client.usage().partial_bytes == 0, "the partial files to go")
+    with pytest.raises(CorralError):
+        server.client.pause("nothing")
 
 
-def test_damage_is_mended_from_where_it_came(paths: Paths, registry: FaultyRegistry) -> None:
+def test_damage_is_mended_from_where_it_came(server: Server, registry: FaultyRegistry) -> None:
     """`verify` names the damaged blob and its model; with `repair` it is fetched again."""
-    with Server(paths) as server:
-        name = fetch(server, f"{registry.host}/me/a")
-        blob = max((paths.store_dir / "blobs" / "sha256").iterdir(), key=lambda each: each.stat().st_size)
-        size = blob.stat().st_size
-        blob.chmod(0o644)
-        with blob.open("r+b") as file:
-            file.seek(size // 2)
-            file.write(b"damage")
-        found = run_all(server.client.verify(VerifyAsk()))
-        assert [each.names for each in found.damage] == [[name]] and not found.clean
-        assert run_all(server.client.verify(VerifyAsk([name], repair=True))).clean
-        assert run_all(server.client.verify(VerifyAsk())).damage == []
-        assert say(server, name) == " ".join(WORDS)
+    name = fetch(server, f"{registry.host}/me/a")
+    blob = max((server.paths.store_dir / "blobs" / "sha256").iterdir(), key=lambda each: each.stat().st_size)
+    size = blob.stat().st_size
+    blob.chmod(0o644)
+    with blob.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"damage")
+    found = run_all(server.client.verify(VerifyAsk()))
+    assert [each.names for each in found.damage] == [[name]] and not found.clean
+    assert run_all(server.client.verify(VerifyAsk([name], repair=True))).clean
+    assert run_all(server.client.verify(VerifyAsk())).damage == []
+    assert say(server, name) == " ".join(WORDS)
 
 
-def test_a_models_own_words_are_honoured(paths: Paths, short_tmp: Path) -> None:
+def test_a_models_own_words_are_honoured(configured: Configured, shared: Server, short_tmp: Path) -> None:
     """Ollama's parameters, system prompt and messages become flags and a template of the engine; settings win."""
-    store = Store(paths.store_dir)
+    store = Store(shared.paths.store_dir)
     store.prepare()
     kind = "application/vnd.ollama.image."
     put(
@@ -210,21 +219,21 @@ def test_a_models_own_words_are_honoured(paths: Paths, short_tmp: Path) -> None:
         ],
         name="registry.ollama.ai/library/tiny:latest",
     )
-    with Server(paths, "models: [{name: own, source: 'ollama://tiny', args: [--temp, '0.5']}]") as server:
-        assert say(server, "tiny") == "to be "
-        body = json.dumps({"messages": [{"role": "user", "content": "go"}]}).encode()
-        request = urllib.request.Request(
-            f"{server.url}/upstream/registry.ollama.ai/library/tiny:latest/apply-template", body
-        )
-        with urllib.request.urlopen(request) as answer:
-            prompt = json.load(answer)["prompt"]
-        assert prompt.index('You are "it\'s" \\ {{ x }} %}\nend') < prompt.index("go")
-        [unit] = server.client.units()
-        assert unit.context == 128
-        assert any("odd" in warning for warning in unit.warnings)
-        server.client.start("own")
-        card = server.client.show("tiny")
-        assert card.params["num_ctx"] == 128 and card.system is not None
+    server = configured("models: [{name: own, source: 'ollama://tiny', args: [--temp, '0.5']}]")
+    assert say(server, "tiny") == "to be "
+    body = json.dumps({"messages": [{"role": "user", "content": "go"}]}).encode()
+    request = urllib.request.Request(
+        f"{server.url}/upstream/registry.ollama.ai/library/tiny:latest/apply-template", body
+    )
+    with urllib.request.urlopen(request) as answer:
+        prompt = json.load(answer)["prompt"]
+    assert prompt.index('You are "it\'s" \\ {{ x }} %}\nend') < prompt.index("go")
+    [unit] = server.client.units()
+    assert unit.context == 128
+    assert any("odd" in warning for warning in unit.warnings)
+    server.client.start("own")
+    card = server.client.show("tiny")
+    assert card.params["num_ctx"] == 128 and card.system is not None
 
 
 def test_every_parameter_is_a_flag() -> None:
@@ -232,40 +241,41 @@ def test_every_parameter_is_a_flag() -> None:
     assert set(_FLAGS.values()) <= set(BY_NAME)
 
 
-def test_models_of_a_root_are_served_as_they_lie(paths: Paths, short_tmp: Path) -> None:
+def test_models_of_a_root_are_served_as_they_lie(configured: Configured, short_tmp: Path) -> None:
     """A file in `model_roots` is listed and answers; nothing of it comes into the store."""
     root = short_tmp / "root"
     root.mkdir()
     write_chain(root / "lying.gguf", WORDS)
-    with Server(paths, f"model_roots: ['{root}']") as server:
-        [row] = server.client.stored()
-        assert row.place == str(root / "lying.gguf")
-        assert say(server, row.name) == say(server, "lying") == " ".join(WORDS)
-        assert server.client.usage().named_bytes == 0
-        [found] = run_all(server.client.import_models(ImportAsk(str(root), ["lying"])))
-        assert server.client.show(found.name).format == "gguf"
+    server = configured(f"model_roots: ['{root}']")
+    [row] = server.client.stored()
+    assert row.place == str(root / "lying.gguf")
+    assert say(server, row.name) == say(server, "lying") == " ".join(WORDS)
+    assert server.client.usage().named_bytes == 0
+    [found] = run_all(server.client.import_models(ImportAsk(str(root), ["lying"])))
+    assert server.client.show(found.name).format == "gguf"
 
 
-def test_packaged_exported_and_loaded(paths: Paths, short_tmp: Path) -> None:
+def test_packaged_exported_and_loaded(server: Server, short_tmp: Path) -> None:
     """A file becomes a model, a tar file, and after its removal a model again; the bytes are all accounted for."""
     from corral.api_store import ExportAsk, LoadAsk
 
     file = short_tmp / "m.gguf"
     write_chain(file, WORDS)
-    with Server(paths) as server:
-        client = server.client
-        made = run_all(client.package(PackageAsk(str(file), "me/tiny", context_size=64)))
-        assert client.tag("me/tiny", "me/again:v2").digest == made.digest
-        run_all(client.export(ExportAsk(["me/tiny"], str(short_tmp / "m.tar"))))
-        assert client.remove(["me/tiny"]).bytes == 0
-        client.remove(["me/again:v2"])
-        [name] = run_all(client.load(LoadAsk(str(short_tmp / "m.tar")))).names
-        assert say(server, name) == " ".join(WORDS)
-        usage = client.usage()
-        parts = [usage.named_bytes, usage.kept_bytes, usage.unreferenced_bytes, usage.partial_bytes]
-        assert sum([*parts, usage.placed_bytes, usage.other_bytes]) == usage.total_bytes
-        assert usage.total_bytes == sum(
-            each.lstat().st_size for each in paths.store_dir.rglob("*") if not each.is_dir() and not each.is_symlink()
-        ) + sum(each.lstat().st_size for each in paths.store_dir.rglob("*") if each.is_symlink())
-        with pytest.raises(LocalOnly):
-            run_all(Client(parse_address(server.url)).package(PackageAsk(str(file), "me/tiny")))
+    client = server.client
+    made = run_all(client.package(PackageAsk(str(file), "me/tiny", context_size=64)))
+    assert client.tag("me/tiny", "me/again:v2").digest == made.digest
+    run_all(client.export(ExportAsk(["me/tiny"], str(short_tmp / "m.tar"))))
+    assert client.remove(["me/tiny"]).bytes == 0
+    client.remove(["me/again:v2"])
+    [name] = run_all(client.load(LoadAsk(str(short_tmp / "m.tar")))).names
+    assert say(server, name) == " ".join(WORDS)
+    usage = client.usage()
+    parts = [usage.named_bytes, usage.kept_bytes, usage.unreferenced_bytes, usage.partial_bytes]
+    assert sum([*parts, usage.placed_bytes, usage.other_bytes]) == usage.total_bytes
+    assert usage.total_bytes == sum(
+        each.lstat().st_size
+        for each in server.paths.store_dir.rglob("*")
+        if not each.is_dir() and not each.is_symlink()
+    ) + sum(each.lstat().st_size for each in server.paths.store_dir.rglob("*") if each.is_symlink())
+    with pytest.raises(LocalOnly):
+        run_all(Client(parse_address(server.url)).package(PackageAsk(str(file), "me/tiny")))

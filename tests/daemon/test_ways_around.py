@@ -37,9 +37,12 @@ REFUSED = (401, 404, 405, 501)
 """Without a key: it is needed, or there is nothing for anybody."""
 
 
-@pytest.fixture
-def server(paths: Paths) -> Iterator[Server]:
-    with Server(paths, KEYED, listen="") as started:
+@pytest.fixture(scope="module")
+def server(module_paths: Paths) -> Iterator[Server]:
+    """One for all of them, with an address for each dialect beside that of all dialects."""
+    ports = [(dialect, free_port()) for dialect in DIALECTS]
+    lines = [f"  - {{address: '127.0.0.1:{port}', dialect: {dialect}}}" for dialect, port in ports]
+    with Server(module_paths, KEYED.replace("models:", "\n".join([*lines, "models:"])), listen="") as started:
         yield started
 
 
@@ -77,26 +80,25 @@ def _methods(route: Route) -> tuple[str, ...]:
     return ("GET", "POST", "DELETE") if route.method == "*" else (route.method,)
 
 
-def test_every_route_wants_a_key(paths: Paths) -> None:
+def test_every_route_wants_a_key(server: Server) -> None:
     """Of whatever dialect, under its prefix or not, at the root of an address that speaks it; but for greetings, health
     and what nobody is offered."""
     found = _routes()
     assert len(found) > 300
-    ports = [(dialect, free_port()) for dialect in DIALECTS]
-    lines = [f"  - {{address: '127.0.0.1:{port}', dialect: {dialect}}}" for dialect, port in ports]
-    with Server(paths, KEYED.replace("models:", "\n".join([*lines, "models:"])), listen="") as server:
-        urls = [f"http://{each}" for each in server.greeting["listen"]]
-        assert len(urls) == 1 + len(DIALECTS)
-        for method, path in sorted(found):
-            bare = re.sub(r"^/(openai|anthropic|ollama|docker|llamacpp)(?=/|$)", "", path) or "/"
-            if bare in OPEN:
-                continue
-            target = re.sub(r"\{\w+\}", "demo", path)
-            for url in urls if path == bare else urls[:1]:
-                status, body = raw(url, method, target)
-                closed = status in REFUSED or (status == 403 and b'"local_only"' in body)
-                assert closed or (status == 200 and _says_nothing(body)), (method, target, status, body)
-        assert server.states("demo") == server.states("hidden") == []
+    urls = [f"http://{each}" for each in server.greeting["listen"]]
+    assert len(urls) == 1 + len(DIALECTS)
+    server.client.stop("demo")  # another test has asked it
+    before = server.states("demo")
+    for method, path in sorted(found):
+        bare = re.sub(r"^/(openai|anthropic|ollama|docker|llamacpp)(?=/|$)", "", path) or "/"
+        if bare in OPEN:
+            continue
+        target = re.sub(r"\{\w+\}", "demo", path)
+        for url in urls if path == bare else urls[:1]:
+            status, body = raw(url, method, target)
+            closed = status in REFUSED or (status == 403 and b'"local_only"' in body)
+            assert closed or (status == 200 and _says_nothing(body)), (method, target, status, body)
+    assert server.states("demo") == before and server.states("hidden") == []
 
 
 def _says_nothing(body: bytes) -> bool:
@@ -116,7 +118,7 @@ ODD_WAYS = (
 def test_no_way_of_writing_a_path_goes_around(server: Server) -> None:
     """Percent signs, dots, slashes, absolute targets, prefixes: 401, or there is nothing. With a key for asking, no 200
     either."""
-    secret = server.client.create_key(KeyAsk("k")).secret
+    secret = server.client.create_key(KeyAsk("odd")).secret
     host = urlsplit(server.url).netloc
     for target in ODD_WAYS:
         for method in ("GET", "HEAD"):
@@ -128,7 +130,7 @@ def test_no_way_of_writing_a_path_goes_around(server: Server) -> None:
 
 def test_a_model_that_is_not_the_keys_is_nowhere(server: Server) -> None:
     """403 in each dialect, by alias too, for lists, counts and loads as well as answers; it is not even loaded."""
-    key = server.client.create_key(KeyAsk("k", models=["demo"])).secret
+    key = server.client.create_key(KeyAsk("one", models=["demo"])).secret
     said = [{"role": "user", "content": "hi"}]
     bodies: dict[str, dict[str, Any]] = {
         CHAT: {"messages": said},
@@ -177,7 +179,7 @@ def test_a_model_that_is_not_the_keys_is_nowhere(server: Server) -> None:
 
 def test_what_is_not_the_keys_is_told_as_what_is_not_there(server: Server) -> None:
     """Whether a name is known cannot be found out by asking for it, and no hint comes near it."""
-    key = server.client.create_key(KeyAsk("k", models=["demo"])).secret
+    key = server.client.create_key(KeyAsk("other", models=["demo"])).secret
     for path, body in (("/v1/models/{}", None), (CHAT, {"messages": []})):
         there, not_there = (
             ask(server.url, path.format(name), key, body and {"model": name, **body}) for name in ("hidden", "hiddem")

@@ -17,6 +17,7 @@ import pytest
 
 from corral.config.settings import ModelSettings
 from corral.engines import bubblewrap, embedded_host
+from corral.engines.adapter import Start
 from corral.engines.bubblewrap import Host
 from corral.engines.confined import Confined, own_folder
 from corral.engines.llamacpp import LlamaCpp
@@ -131,7 +132,7 @@ def test_without_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def plan(**more: Any) -> LaunchPlan:
         socket = Endpoint(socket=tmp_path / "m.1.sock")
-        return Confined(LlamaCpp()).plan(replace(model, **more), generation=1, endpoint=socket)
+        return Confined(LlamaCpp()).plan(Start(replace(model, **more), generation=1, endpoint=socket))
 
     with pytest.raises(EngineMissing, match="cannot be sandboxed: bwrap is not on PATH") as caught:
         plan(sandbox="bubblewrap")
@@ -155,7 +156,7 @@ def test_what_reaches_out_cannot_be_sandboxed(tmp_path: Path) -> None:
     source = write_chain(tmp_path / "m.gguf", ["a"])
     model = ModelSettings("m", source, executable="embedded", args=("--rpc", "h:1"), sandbox="bubblewrap")
     with pytest.raises(EngineMissing, match="--rpc"):
-        Confined(LlamaCpp()).plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "m.1.sock"))
+        Confined(LlamaCpp()).plan(Start(model, generation=1, endpoint=Endpoint(socket=tmp_path / "m.1.sock")))
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_from_inside(open_tmp: Path, unprivileged: bool) -> None:
     (models / "other.gguf").write_text("not mine")
     (units / "other.1.sock").write_text("")
     model = ModelSettings("m", source, executable="embedded", sandbox="bubblewrap")
-    plan = Confined(LlamaCpp()).plan(model, generation=1, endpoint=Endpoint(socket=units / "m.1.sock"))
+    plan = Confined(LlamaCpp()).plan(Start(model, generation=1, endpoint=Endpoint(socket=units / "m.1.sock")))
     assert plan.endpoint.socket is not None
     own = plan.endpoint.socket.parent
     own.mkdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from corral.models.memory.predict import predict
 from corral.models.memory.run import Run
 from support.architecture_files import write

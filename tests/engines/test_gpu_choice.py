@@ -18,7 +18,7 @@ from corral.engines.placement import TOP, Room
 from corral.engines.rooms import Machine, room_of
 from corral.errors import EngineError
 from corral.hardware.devices import Device, parse_listing
-from corral.models.gguf import Header, read_header
+from corral.models.formats.gguf import Header, read_header
 from support.architecture_files import write
 from support.architectures import MID
 

@@ -18,7 +18,7 @@ from corral.engines.placement import RUNGS, TOP, Room, Step, next_step
 from corral.engines.rooms import Machine, room_of
 from corral.errors import CannotFit
 from corral.hardware.devices import Device, Listed
-from corral.models.gguf import Header, read_header
+from corral.models.formats.gguf import Header, read_header
 from support.architecture_files import write
 from support.architectures import MID
 

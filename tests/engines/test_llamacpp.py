@@ -16,6 +16,7 @@ import gguf
 import pytest
 
 from corral.config.settings import ModelSettings
+from corral.engines.adapter import Start
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import EngineFlagError, EngineMissing, ModelFileError, UnknownArchitecture
@@ -34,7 +35,7 @@ def chain(short_tmp: Path) -> ModelSettings:
 
 def plan_of(model: ModelSettings, generation: int = 1) -> LaunchPlan:
     endpoint = Endpoint(socket=model.source.with_name(f"{generation}.sock"))
-    return LlamaCpp().plan(model, generation=generation, endpoint=endpoint)
+    return LlamaCpp().plan(Start(model, generation=generation, endpoint=endpoint))
 
 
 def value(plan: LaunchPlan, flag: str) -> str:
@@ -92,7 +93,7 @@ def test_context(chain: ModelSettings) -> None:
 
 def test_tcp(chain: ModelSettings) -> None:
     """An endpoint on loopback becomes a host and a port."""
-    plan = LlamaCpp().plan(chain, generation=1, endpoint=Endpoint(host="127.0.0.1", port=4711))
+    plan = LlamaCpp().plan(Start(chain, generation=1, endpoint=Endpoint(host="127.0.0.1", port=4711)))
     assert (value(plan, "--host"), value(plan, "--port")) == ("127.0.0.1", "4711")
 
 

@@ -15,12 +15,13 @@ import pytest
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
 from corral.engines import layout
+from corral.engines.adapter import Start
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.plan import Endpoint
 from corral.engines.probing import probed
 from corral.engines.rooms import Machine
 from corral.hardware.devices import Device
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from corral.supervisor.gpu_return import GpuReturn
 from corral.supervisor.unit import Unit
 from support.architecture_files import write
@@ -185,23 +186,26 @@ def test_remote_devices_are_listed_by_the_engine(tmp_path: Path) -> None:
     model = settings(source, port)
     adapter = LlamaCpp(lambda: machine(gpu0=64 * MIB))
     with rpc_server(llama_server(), port):
-        one = adapter.plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"))
-    again = LlamaCpp().plan(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"), room=one.room)
+        one = adapter.plan(Start(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s")))
+    again = LlamaCpp().plan(Start(model, generation=1, endpoint=Endpoint(socket=tmp_path / "s"), room=one.room))
     assert one == again
 
 
 async def limited(paths: Paths, source: Path, folder: Path) -> Path:
     """A `llama-server` that may have 300 MiB more of address space than it takes with a short context."""
+    program = folder / "llama-server"
+    # One arena: how many threads meet in malloc, each of which reserves 64 MiB then, is chance.
+    start = f'export MALLOC_ARENA_MAX=1\nexec {llama_server()} "$@"\n'
+    program.write_text(f"#!/bin/sh\n{start}")
+    program.chmod(0o755)
     async with world(paths, adapter=LlamaCpp(lambda: machine())) as w:
-        await w.unit.start(ModelSettings("m", source, executable=str(llama_server()), context=512), 1)
+        await w.unit.start(ModelSettings("m", source, executable=str(program), context=512), 1)
         assert w.state == "ready", w.unit.last_error
         assert w.unit.running is not None
         status = await asyncio.to_thread(Path(f"/proc/{w.unit.running.pid}/status").read_text)
         await w.unit.stop("enough")
     most = int(re.findall(r"VmPeak:\s+(\d+) kB", status)[0]) + (300 << 10)
-    program = folder / "llama-server"
-    program.write_text(f'#!/bin/sh\nulimit -v {most}\nexec {llama_server()} "$@"\n')
-    program.chmod(0o755)
+    program.write_text(f"#!/bin/sh\nulimit -v {most}\n{start}")
     return program
 
 

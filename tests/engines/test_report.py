@@ -9,6 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from corral.config.settings import ModelSettings
+from corral.engines.adapter import Start
 from corral.engines.from_ledger import FromLedger, key_of, merged
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.loaded import MATTERS, figures_of, peak_of
@@ -151,16 +152,16 @@ def test_adapter(tmp_path: Path) -> None:
     adapter = FromLedger(LlamaCpp(), ledger)
     model = ModelSettings("m", write_random(tmp_path / "m.gguf"), executable="embedded", context=256)
     end = Endpoint(socket=Path("/run/x.sock"))
-    first = adapter.plan(model, generation=1, endpoint=end)
+    first = adapter.plan(Start(model, generation=1, endpoint=end))
     assert first.argv[-2:] == WORDY
     assert first.footprint.origin == "estimated"
     ledger.remember(key_of(first), Figures({"cpu": {"weights": 7, "cache": 2}}))
-    second = adapter.plan(model, generation=2, endpoint=end)
+    second = adapter.plan(Start(model, generation=2, endpoint=end))
     assert second.argv[-2:] != WORDY
     assert (second.footprint.origin, second.footprint.total_bytes) == ("measured", 9 + first.footprint.growth)
     assert adapter.footprint(model).bytes_by_device == {"cpu": 9 + first.footprint.growth}
     assert adapter.footprint(replace(model, context=512)).origin == "estimated"
-    own = adapter.plan(replace(model, context=512, args=("--verbosity", "2")), generation=1, endpoint=end)
+    own = adapter.plan(Start(replace(model, context=512, args=("--verbosity", "2")), generation=1, endpoint=end))
     assert own.argv[-2:] != WORDY
     room = Room(MappingProxyType({"cpu": 8 << 30}))
-    assert adapter.plan(model, generation=3, endpoint=end, room=room).room == room
+    assert adapter.plan(Start(model, generation=3, endpoint=end, room=room)).room == room

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from corral.config.settings import ModelSettings
 from corral.engines import vllm_builds
+from corral.engines.adapter import Start
 from corral.engines.placement import TOP, Step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.engines.rooms import Machine
@@ -111,7 +112,7 @@ class Place:
         self.model = ModelSettings("m", folder(root / "model"), engine="vllm", parallel=256)
 
     def plan(self, step: Step = TOP, **keys: Any) -> LaunchPlan:
-        return self.adapter.plan(replace(self.model, **keys), generation=1, endpoint=SOCKET, step=step)
+        return self.adapter.plan(Start(replace(self.model, **keys), generation=1, endpoint=SOCKET, step=step))
 
 
 def value(plan: LaunchPlan, flag: str) -> str:
@@ -138,10 +139,10 @@ def test_a_plan_on_the_processor(tmp_path: Path) -> None:
     assert "VLLM_SERVER_DEV_MODE" not in plan.env and "--gpu-memory-utilization" not in plan.argv
     assert plan.devices == ("cpu",) and plan.slots == 256 and plan.probe.canary == "/v1/completions"
     assert load_plan(json.loads(json.dumps(dump_plan(plan)))) == plan
-    again = place.adapter.plan(
+    again = place.adapter.plan(Start(
         replace(place.model, context=1024, max_num_seqs=16, args=("--enforce-eager",)),
         generation=1, endpoint=SOCKET, room=plan.room,
-    )  # fmt: skip
+    ))  # fmt: skip
     assert again == plan
 
 
@@ -259,6 +260,54 @@ def test_flags_are_asked_once(tmp_path: Path) -> None:
     assert list((tmp_path / "cache").glob("vllm-flags-*.json"))
     with pytest.raises(EngineError, match="does not say its flags: broken"):
         vllm_builds.flags_of(replace(build, version="0.33.0"), tmp_path / "cache")
+
+
+def inside(variant: vllm_builds.Variant = "cpu", help_text: str = HELP) -> vllm_builds.VllmBuild:
+    """A build as an image's answers make it."""
+    command = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+    image = vllm_builds.VllmInImage(
+        "localhost/v:1", "ab" * 32, command, vllm_builds.VllmFlags(), ("nvidia.com/gpu=0",), {"A": "1"}, ("not locked",)
+    )
+    return vllm_builds.build_inside("vLLM 0.32.0\n", help_text, variant, image)
+
+
+def test_a_plan_for_a_container(tmp_path: Path) -> None:
+    """The same words as on this machine but for what begins them; the image's environment, its devices only with GPUs,
+    shared memory and code of its own making."""
+    place = Place(tmp_path)
+    own = place.plan(context=1024)
+    place.adapter = Vllm(machine(), lambda: None, tmp_path / "cache", lambda model: inside())
+    plan = place.plan(context=1024, runner="podman")
+    assert plan.argv[:3] == ("python3", "-m", "vllm.entrypoints.openai.api_server") and plan.argv[3:] == own.argv[3:]
+    assert (plan.image, plan.image_id, plan.nodes) == ("localhost/v:1", "ab" * 32, ())
+    assert plan.env["A"] == plan.env["VLLM_NO_USAGE_STATS"] == "1" and plan.env["GLOO_SOCKET_IFNAME"] == "lo"
+    assert plan.shared_bytes and plan.makes_code and not own.shared_bytes and not own.makes_code
+    assert plan.mounts == own.mounts and "not locked" in plan.warnings and "0.32.0" in plan.engine_version
+    assert load_plan(json.loads(json.dumps(dump_plan(plan)))) == plan
+    place.adapter = Vllm(machine(gpu(0)), lambda: None, tmp_path / "cache", lambda model: inside("cuda"))
+    assert place.plan(runner="podman").nodes == ("nvidia.com/gpu=0",)
+
+
+def test_an_image_without_vllm(tmp_path: Path) -> None:
+    """What says no flags is no vLLM, and where there are no containers, that is said."""
+    with pytest.raises(EngineError, match=r"localhost/v:1 has no vLLM that says its flags: 'no such module'"):
+        inside(help_text="no such\nmodule")
+    with pytest.raises(EngineMissing, match="no containers for m here"):
+        Place(tmp_path).plan(runner="podman")
+
+
+def test_what_links_lead_to_is_seen_in_a_container(tmp_path: Path) -> None:
+    """A folder of links, as Hugging Face's cache has, is given file by file; another tokenizer's folder too."""
+    place = Place(tmp_path)
+    links = tmp_path / "snapshot"
+    links.mkdir()
+    for path in place.model.source.iterdir():
+        (links / path.name).symlink_to(path)
+    other = folder(tmp_path / "tokenizer")
+    place = Place(tmp_path / "more", help_text=HELP.replace("[--uds UDS]", "[--uds UDS] [--tokenizer TOKENIZER]"))
+    mounts = place.plan(source=links, args=("--tokenizer", str(other))).mounts
+    assert {mount.target for mount in mounts} == {*(str(path) for path in links.iterdir()), str(other)}
+    assert all(str(mount.source) == mount.target and mount.read_only for mount in mounts)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

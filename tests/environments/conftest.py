@@ -15,6 +15,7 @@ import pytest
 
 from corral.config.paths import Paths
 from support import wheels
+from support.forks import Forks
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Command:
     """`corral engine …` with directories of the test's own, and an index that is a folder."""
 
     env: Mapping[str, str]
+    forks: Forks
 
     def argv(self, *words: str | Path) -> list[str]:
         return [sys.executable, "-P", "-m", "corral", "engine", *map(str, words)]
@@ -38,9 +40,8 @@ class Command:
         )
 
     def __call__(self, *words: str | Path, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-        child = self.start(*words, env=env)
-        out, err = child.communicate(timeout=280)
-        return child.returncode, out, err
+        done = self.forks.run(["engine", *map(str, words)], {**self.env, **(env or {})}, timeout=280)
+        return done.returncode, done.stdout, done.stderr
 
     def json(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Any:
         code, out, err = self(*words, "--json", env=env)
@@ -49,10 +50,10 @@ class Command:
 
 
 @pytest.fixture
-def engine(corral_env: dict[str, str]) -> Command:
+def engine(corral_env: dict[str, str], forks: Forks) -> Command:
     """With nothing of the pip configuration of whoever runs the tests."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    return Command({**env, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_NO_CACHE_DIR": "1"})
+    return Command({**env, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_NO_CACHE_DIR": "1"}, forks)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,9 +26,19 @@ def _left(place: Path) -> list[str]:
     )
 
 
-def test_an_environment_is_made_of_a_folder_of_wheels(engine: Command, folder: Path, place: Path) -> None:
-    """Named by their hashes; a second time it is there already; it runs, and pip's index was never asked."""
-    made = engine.json("install", "vllm", "--wheels", folder)
+def test_environments_are_made_of_folders_of_wheels_and_one_goes_back(
+    engine: Command, folder: Path, short_tmp: Path, place: Path
+) -> None:
+    """Named by their hashes; of two at once the second waits for the first, and finds what it made; so does a third
+    later; it runs, and pip's index was never asked.
+
+    Of the newest, rollback goes to the one before; removing the current one does too; one in use stays.
+    """
+    both = [engine.start("install", "vllm", "--wheels", folder, "--json") for _ in range(2)]
+    ended = [child.communicate(timeout=240) for child in both]
+    assert [child.returncode for child in both] == [0, 0], ended
+    found, made = sorted((json.loads(out) for out, _ in ended), key=lambda each: bool(each["made"]))
+    assert (found["made"], found["environment"]["id"]) == (False, made["environment"]["id"])
     told = made["environment"]
     assert (made["made"], told["origin"], told["variant"], told["version"]) == (True, "wheels", "cpu", "0.32.0")
     assert _left(place) == [told["id"]]
@@ -44,21 +55,14 @@ def test_an_environment_is_made_of_a_folder_of_wheels(engine: Command, folder: P
     assert ran.stdout == "0.32.0\n"
     lock = (Path(told["path"]) / "lock.txt").read_text()
     assert lock.count("--hash=sha256:") == 2 and "torch==2.13.0+cpu" in lock
-
-
-def test_versions_stand_side_by_side_and_one_goes_back(
-    engine: Command, folder: Path, short_tmp: Path, place: Path
-) -> None:
-    """Of the newest, rollback goes to the one before; removing the current one does too; one in use stays."""
-    first = engine.json("install", "vllm", "--wheels", folder)["environment"]
     newer = short_tmp / "newer"
     wheels.torch(newer)
     wheels.vllm(newer, "0.33.0")
     second = engine.json("install", "vllm", "--wheels", newer)["environment"]
     shelf = Shelf(place.parent, "vllm")
-    assert [each.id for each in shelf.all()] == [first["id"], second["id"]]
+    assert [each.id for each in shelf.all()] == [told["id"], second["id"]]
     assert engine.json("path", "vllm")["id"] == second["id"]
-    assert engine.json("rollback", "vllm")["current"]["id"] == first["id"]
+    assert engine.json("rollback", "vllm")["current"]["id"] == told["id"]
     assert engine.json("rollback", "vllm", second["id"][:6])["current"]["id"] == second["id"]
     listed = engine.json("list", "vllm")
     assert [(each["version"], each["state"]) for each in listed] == [("0.32.0", "kept"), ("0.33.0", "current")]
@@ -68,9 +72,9 @@ def test_versions_stand_side_by_side_and_one_goes_back(
         assert (code, f"in use by process {user.pid}" in err) == (1, True)
     finally:
         user.communicate()
-    assert engine.json("remove", "vllm", "0.33.0")["current"] == first["id"]
-    assert _left(place) == [first["id"]]
-    assert engine.json("remove", "vllm", first["id"])["current"] is None
+    assert engine.json("remove", "vllm", "0.33.0")["current"] == told["id"]
+    assert _left(place) == [told["id"]]
+    assert engine.json("remove", "vllm", told["id"])["current"] is None
     code, _, err = engine("path", "vllm")
     assert (code, "corral engine install vllm" in err) == (6, True)
 
@@ -119,7 +123,13 @@ def test_a_changed_file_is_not_installed(engine: Command, folder: Path, place: P
     assert _left(place) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="ctrl-c", marks=pytest.mark.long),  # in small: test_detector_export's
+        pytest.param(signal.SIGKILL, id="kill"),
+    ],
+)
 def test_one_that_is_cut_short_leaves_nothing_half_used(
     engine: Command, short_tmp: Path, place: Path, number: signal.Signals
 ) -> None:
@@ -145,15 +155,6 @@ def test_one_that_is_cut_short_leaves_nothing_half_used(
         assert [each["state"] for each in engine.json("list", "vllm")][:1] == ["unfinished"]
     told = engine.json("install", "vllm", "--wheels", heavy)
     assert told["made"] and _left(place) == [told["environment"]["id"]]
-
-
-def test_two_at_once_make_one(engine: Command, folder: Path, place: Path) -> None:
-    """The second waits for the first, and finds what it made."""
-    both = [engine.start("install", "vllm", "--wheels", folder, "--json") for _ in range(2)]
-    told = [child.communicate(timeout=240) for child in both]
-    assert [child.returncode for child in both] == [0, 0], told
-    assert sorted('"made": true' in out for out, _ in told) == [False, True]
-    assert len(_left(place)) == 1
 
 
 @pytest.fixture

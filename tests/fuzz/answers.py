@@ -20,7 +20,7 @@ from corral.gateway.dialects.reasoning.tags import Cleaner, Piece, joined
 from corral.gateway.dialects.reasoning.think import Think
 from corral.gateway.dialects.responses.answer import Answering
 from corral.gateway.dialects.tool_choice import Called
-from corral.gateway.sse import Splitter
+from corral.gateway.http.sse import Splitter
 from fuzz.material import ODD, Reader, body, is_json, pieces
 
 _SAID = (

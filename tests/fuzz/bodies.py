@@ -9,9 +9,9 @@ from typing import Any
 from corral.access.origin import Rules, Said, host_name, is_allowed_origin, is_own_host, is_own_page
 from corral.errors import BadReference, CallerError, EngineError
 from corral.gateway.dialects.multipart import field
-from corral.gateway.peek import glance, peek, splice
-from corral.gateway.sse import Splitter
-from corral.gateway.usage import usage_of
+from corral.gateway.dialects.usage import usage_of
+from corral.gateway.http.sse import Splitter
+from corral.gateway.path.peek import glance, peek, splice
 from corral.refs_parse import parse_ref
 from fuzz.material import ODD, body, pieces
 

@@ -10,16 +10,16 @@ from typing import Any
 import httptools
 
 from corral.errors import CallerError, CorralError, EngineError
-from corral.gateway.chunks import Chunks
 from corral.gateway.connection import Connection
 from corral.gateway.connections import Connections, Limits
 from corral.gateway.exchange import ClientLeft, Exchange
-from corral.gateway.fast import Fast
-from corral.gateway.fast_heads import Answers as EngineHeads
-from corral.gateway.head import Head
-from corral.gateway.heads import Heads
-from corral.gateway.passage import Passage
-from corral.gateway.upstream import Response
+from corral.gateway.http.chunks import Chunks
+from corral.gateway.http.head import Head
+from corral.gateway.http.heads import Heads
+from corral.gateway.path.fast import Fast
+from corral.gateway.path.fast_heads import Answers as EngineHeads
+from corral.gateway.path.passage import Passage
+from corral.gateway.path.upstream import Response
 from fuzz.material import pieces
 
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
@@ -190,6 +190,7 @@ class _Echo:
         self.fast: Fast | None = None
         self.active: set[Exchange] = set()
         self.troubles: list[BaseException] = []
+        self.ended: set[Exchange] = set()
 
     async def answer(self, exchange: Exchange) -> None:
         try:
@@ -198,6 +199,11 @@ class _Echo:
             return
         except Exception as exc:  # noqa: BLE001 - the target raises it
             self.troubles.append(exc)
+
+    def over(self, exchange: Exchange) -> None:
+        if exchange in self.ended:
+            self.troubles.append(AssertionError("a request ended twice"))
+        self.ended.add(exchange)
 
     async def _answer(self, exchange: Exchange) -> None:
         try:

@@ -14,8 +14,8 @@ from corral.gateway.dialects.ollama.times import keep_alive_s
 from corral.gateway.dialects.reasoning.clean import Cleaned
 from corral.gateway.dialects.reasoning.harmony import Harmony
 from corral.gateway.dialects.reasoning.think import Think
-from corral.gateway.peek import glance
-from corral.gateway.usage import usage_of
+from corral.gateway.dialects.usage import usage_of
+from corral.gateway.path.peek import glance
 from corral.refs_parse import split_authority
 
 

@@ -85,6 +85,7 @@ class Stable:
         self.units_by_name: dict[str, Unit] = {}
         self.events = EventLog()
         self.tuned: dict[str, Tuning] = {}
+        self.looked_at: list[str] = []
         self.ready = True
         self.gate = asyncio.Event()  # leases wait for it
         self.gate.set()
@@ -106,7 +107,7 @@ class Stable:
         source: Path = Path("/nowhere.gguf"),
     ) -> Unit:
         """A model whose engine is a fake with these flags; further ones are for the generations that follow."""
-        engine = [(sys.executable, str(FAKE_ENGINE), *flags) for flags in (argvs or ((),))]
+        engine = [(sys.executable, "-I", "-S", str(FAKE_ENGINE), *flags) for flags in (argvs or ((),))]
         return self.add_engine(name, *engine, listen="--listen", aliases=aliases, port=port, slots=slots, source=source)
 
     def add_engine(
@@ -206,11 +207,13 @@ class Stable:
             unit.suspect = True
 
     async def blameless(self, lease: Lease) -> bool:
-        """Killed from outside, or ended here."""
+        """Killed from outside, or ended here, or it lives."""
         unit = self.units_by_name[lease.model]
         if unit.generation == lease.generation and unit.process is not None:
             await asyncio.sleep(0.05)
-            unit.ends[unit.generation] = unit.process.poll() or 0
+            if (code := unit.process.poll()) is None:
+                return True
+            unit.ends[unit.generation] = code
         return unit.ends.get(lease.generation) in (-signal.SIGKILL, -signal.SIGTERM)
 
     async def _start(self, unit: Unit) -> None:
@@ -289,8 +292,15 @@ class Stable:
             in_flight=self.held, memory_bytes=0, models=len(self.units_by_name), budgets={},
         )  # fmt: skip
 
+    async def logged(self, name: str) -> str:
+        return (await self.known(name)).name
+
     def log_files(self, name: str) -> list[Path]:
         return sorted(self.directory.glob(f"{self.resolve(name).name}.*.log"))
+
+    async def request_lines(self, name: str, request_id: str) -> list[str]:
+        lines = [each for file in self.log_files(name) for each in file.read_text().splitlines()]
+        return [each for each in lines if request_id in each]
 
     async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
         return tell(self.events.since(), self.resolve(name).name, lines=lines)
@@ -330,6 +340,9 @@ class Stable:
 
     def tunings(self) -> dict[str, Tuning]:
         return {name: tuning for name, tuning in self.tuned.items() if tuning}
+
+    def reached(self, model: str) -> None:
+        self.looked_at.append(model)
 
     async def hand_over(self) -> str:
         raise Stopping("this one never hands over", hint="")

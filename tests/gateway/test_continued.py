@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.gateway.continued import CHATS, TARGETS, Shaped, rest_of
-from corral.gateway.passage import in_chunk
-from corral.gateway.sent import HELD_BYTES, Sent
-from corral.gateway.usage import usage_of
+from corral.gateway.dialects.usage import usage_of
+from corral.gateway.path.continued import CHATS, TARGETS, Shaped, rest_of
+from corral.gateway.path.passage import in_chunk
+from corral.gateway.path.sent import HELD_BYTES, Sent
 
 HEAD = {"id": "chatcmpl-1", "created": 7, "model": "m", "system_fingerprint": "b1"}
 TEXTS = b"/v1/completions"

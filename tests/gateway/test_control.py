@@ -169,6 +169,11 @@ async def test_logs_are_text_and_can_be_followed(stable: Stable) -> None:
     answer = await ask(stable.address, "GET", "/control/logs/m?lines=2")
     assert answer.body == b"line 8\nline 9\n"
     assert answer.headers["content-type"].startswith("text/plain")
+    found = await ask(stable.address, "GET", f"/control/logs/m?request={answer.body.decode().split()[0]}")
+    assert found.status == 200
+    assert found.body.decode().splitlines()[-1] in answer.body.decode()
+    assert (await ask(stable.address, "GET", "/control/logs/m?request=nothing-of-it")).body == b""
+    assert (await ask(stable.address, "GET", "/control/logs/nobody?request=x")).status == 404
     assert (await ask(stable.address, "GET", "/control/logs/nobody")).status == 404
     async with connected(stable.address) as wire:
         wire.request("GET", "/control/logs/m?lines=1&follow=1")

@@ -18,9 +18,9 @@ from corral.access.gate import AccessGate
 from corral.access.keys import Limits
 from corral.demo.where import demo_model
 from corral.gateway.app import build
-from corral.gateway.count import asking, without_count
 from corral.gateway.listen import Listeners
-from corral.gateway.passage import LAST_CHUNK, chunks_without_count, in_chunk
+from corral.gateway.path.count import asking, without_count
+from corral.gateway.path.passage import LAST_CHUNK, chunks_without_count, in_chunk
 from gateway.stable import Stable
 from gateway.test_openai_client import add_llama
 from gateway.wire import Answer, ask, connected, until

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import corral.errors
+from corral.gateway.api.inference import INFERENCE_PATHS
 from corral.gateway.app import build
-from corral.gateway.inference import INFERENCE_PATHS
 from gateway.stable import Stable
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"

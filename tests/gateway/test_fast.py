@@ -6,24 +6,31 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.access.desk import Desk
+from corral.access.gate import AccessGate
 from corral.config.settings import Listen, ModelSettings
 from corral.engines.plan import Endpoint
 from corral.errors import CallerError, Stopping
-from corral.gateway import fast_exchange, link
+from corral.gateway import connection
 from corral.gateway.app import build
-from corral.gateway.fast_heads import Answers
+from corral.gateway.dialects.usage import Usage, usage_of
+from corral.gateway.http.outbox import FEW, Outbox
 from corral.gateway.listen import Listeners
-from corral.gateway.passage import Passage
-from corral.gateway.peek import glance, peek
+from corral.gateway.path import fast_exchange, link
+from corral.gateway.path.fast_heads import Answers
+from corral.gateway.path.passage import Passage
+from corral.gateway.path.peek import glance, peek
+from corral.metrics.record import Record, Recorder
 from corral.scheduler.lease import Held, Lease
 from corral.tasks import loop_factory
 from gateway.stable import Lent, Stable
@@ -84,11 +91,13 @@ class Scripted:
 class Ready(Stable):
     """A gateway before one engine that is always ready."""
 
-    def __init__(self, directory: Path, socket: Path, *, fast: bool) -> None:
+    def __init__(self, directory: Path, socket: Path, *, fast: bool, desk: Desk | None = None) -> None:
         super().__init__(directory)
         self.endpoint = Endpoint(socket)
         self.change(models={"m": ModelSettings(name="m", source=Path("/nowhere.gguf"), aliases=("n",))})
-        self.listeners = Listeners(build(self, self, fast=fast))
+        self.recorder = Recorder()
+        gate = AccessGate(desk, lambda: self.settings) if desk is not None else None
+        self.listeners = Listeners(build(self, self, fast=fast, gate=gate, recorder=self.recorder))
         self.lost: list[str] = []
 
     def _lease(self) -> Lease:
@@ -118,11 +127,11 @@ class Ready(Stable):
 
 
 @asynccontextmanager
-async def ready(engine: Scripted, *, fast: bool = True) -> AsyncIterator[Ready]:
+async def ready(engine: Scripted, *, fast: bool = True, desk: Desk | None = None) -> AsyncIterator[Ready]:
     with tempfile.TemporaryDirectory(prefix="cf-", dir="/tmp") as made:
         path = Path(made) / "e.sock"
         server = await asyncio.start_unix_server(engine.connection, str(path))
-        gateway = Ready(Path(made), path, fast=fast)
+        gateway = Ready(Path(made), path, fast=fast, desk=desk)
         await gateway.open()
         try:
             yield gateway
@@ -139,6 +148,7 @@ class Case:
     body: bytes
     scripts: list[list[bytes]]
     stays: bool
+    few: int = FEW
 
 
 def _pieces(draw: st.DrawFn, whole: bytes) -> list[bytes]:
@@ -187,7 +197,8 @@ def cases(draw: st.DrawFn) -> Case:
         scripts.append(_pieces(draw, whole))
     model = draw(st.sampled_from([b'"m"', b'"m"', b'"n"', b'"nobody"', b"3"]))
     body = b'{"model": %b, "prompt": "h\xc3\xa9", "stream": true}' % model
-    return Case(draw(st.sampled_from([body, body, body[:-1]])), scripts, stays=False)
+    whole = draw(st.sampled_from([body, body, body[:-1]]))
+    return Case(whole, scripts, stays=False, few=draw(st.sampled_from([0, FEW])))
 
 
 def _told(answer: Answer) -> tuple[int, dict[str, str], bytes, bool]:
@@ -195,8 +206,26 @@ def _told(answer: Answer) -> tuple[int, dict[str, str], bytes, bool]:
     return answer.status, headers, answer.body, answer.broken
 
 
-async def _asked(case: Case, *, fast: bool) -> tuple[object, list[bytes], list[str]]:
+def noted(record: Record) -> tuple[Record, bool, bool, Usage | None]:
+    """A record but for its times, and for how its answer's end was cut into pieces."""
+    bare = record._replace(began=0.0, ended=0.0, granted=None, first=None, chunks=0, end=b"")
+    return bare, record.granted is not None, record.first is not None, usage_of(record.end)
+
+
+async def _asked(case: Case, *, fast: bool) -> tuple[object, list[bytes], list[str], object]:
     engine = Scripted(case.scripts, case.stays)
+    with few_at_once(case.few):
+        return await _told_by(case, engine, fast=fast)
+
+
+@contextlib.contextmanager
+def few_at_once(few: int) -> Iterator[None]:
+    """Beyond `few` running requests, what goes out waits for the end of the turn."""
+    with mock.patch.object(fast_exchange, "FEW", few), mock.patch.object(connection, "FEW", few):
+        yield
+
+
+async def _told_by(case: Case, engine: Scripted, *, fast: bool) -> tuple[object, list[bytes], list[str], object]:
     async with ready(engine, fast=fast) as gateway:
         found = []
         async with connected(gateway.address) as wire:
@@ -204,13 +233,15 @@ async def _asked(case: Case, *, fast: bool) -> tuple[object, list[bytes], list[s
             found.append(_told(await wire.rest()))
         found.append(_told(await ask(gateway.address, "POST", PATH, case.body, {"x-request-id": "two"})))
         await until(lambda: gateway.listeners.in_flight == 0 and gateway.held == 0, "nothing is held")
-        return found, engine.requests, gateway.lost
+        records = [noted(record) for record in gateway.recorder.drain()]
+        assert len(records) == len(found)
+        return found, engine.requests, gateway.lost, records
 
 
 @given(cases())
 async def test_with_a_task_and_without_it_is_the_same(case: Case) -> None:
     """Whatever an engine does, and however its bytes come: the same answer, the same requests to it, the same said of
-    it, and nothing is held in the end."""
+    it, the same record of it, and nothing is held in the end."""
     assert await _asked(case, fast=True) == await _asked(case, fast=False)
 
 
@@ -301,6 +332,55 @@ async def test_the_bound_of_a_body_holds() -> None:
             if status == 200:
                 wire.http.start_next_cycle()
                 wire.status = 0
+
+
+async def test_many_at_once_all_get_their_answers() -> None:
+    """What is written together reaches whom it is for, whole, and in order where requests came without waiting."""
+    engine = Scripted([[PLAIN]], stays=True)
+    request = b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\nx-request-id: %d-%d\r\n\r\n%b"
+    body = json.dumps(BODY).encode()
+    async with ready(engine) as gateway:
+        host, port = gateway.address.host, gateway.address.port
+
+        async def client(number: int) -> list[bytes]:
+            reader, writer = await asyncio.open_connection(host, port)
+            for turn in range(5):
+                writer.write(request % (PATH.encode(), len(body), number, turn, body))
+            found = []
+            for _ in range(5):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(2) == b"{}"
+                found.append(head.split(b"x-request-id: ")[1].split(b"\r\n")[0])
+            writer.close()
+            await writer.wait_closed()
+            return found
+
+        for number, got in enumerate(await asyncio.gather(*(client(each) for each in range(20)))):
+            assert got == [b"%d-%d" % (number, turn) for turn in range(5)]
+        assert len(engine.requests) == 100
+        assert gateway.held == 0
+
+
+async def test_an_outbox_keeps_the_order_and_what_comes_meanwhile() -> None:
+    """Everything goes out once, in the next turn at the latest."""
+    outbox, sent = Outbox(), []
+
+    class Sender:
+        def __init__(self, number: int, then: Sender | None = None) -> None:
+            self.number, self.then = number, then
+
+        def let_out(self) -> None:
+            sent.append(self.number)
+            if self.then is not None:
+                outbox.add(self.then)
+
+    for each in (Sender(1), Sender(2, Sender(4)), Sender(3)):
+        outbox.add(each)
+    assert sent == []
+    await asyncio.sleep(0)
+    assert sent == [1, 2, 3]
+    await asyncio.sleep(0)
+    assert sent == [1, 2, 3, 4]
 
 
 # What it is made of.

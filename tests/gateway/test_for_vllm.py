@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from corral.gateway.dialects.for_vllm import counting, shaped
-from corral.gateway.headers import upward
+from corral.gateway.http.headers import upward
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -50,3 +50,7 @@ def test_a_form_is_called_json() -> None:
     assert up == [(b"accept", b"*/*"), (b"content-type", b"application/json"), (b"x-request-id", b"id")]
     other = (b"content-type", b"multipart/form-data; boundary=x")
     assert other in upward([other], b"id", identity=True)
+    for says_a_body in ((b"content-length", b"2"), (b"transfer-encoding", b"chunked")):
+        assert (b"content-type", b"application/json") in upward([says_a_body], b"id", identity=True), "nothing was said"
+    for none in ([], [(b"content-length", b"0")]):
+        assert b"content-type" not in dict(upward(none, b"id", identity=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import cast
 
 import httptools
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import CallerError, HeadTooLarge
-from corral.gateway.chunks import Chunks
-from corral.gateway.head import MAX_FIELDS, MAX_HEAD_BYTES, Head
-from corral.gateway.heads import MAX_BYTES, MOST, Heads
+from corral.gateway.http.chunks import Chunks
+from corral.gateway.http.head import MAX_FIELDS, MAX_HEAD_BYTES, Head
+from corral.gateway.http.heads import MAX_BYTES, MOST, Heads
+from corral.gateway.wire import Link, WireExchange
 
 GET = b"GET /a HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST /a HTTP/1.1\r\nhost: x\r\n"
@@ -254,3 +256,36 @@ def test_known_heads_are_bounded() -> None:
     head.feed(large)
     heads.remember(large, head)
     assert heads.find(large) is None
+
+
+class Held:
+    """As much of a connection as a body needs."""
+
+    keep_alive = True
+    peer = ""
+    holds = False
+
+    def hold(self, on: bool) -> None:
+        self.holds = on
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_body_that_nobody_reads_yet_waits_in_the_kernel(chunked: bool) -> None:
+    """One that will be read piece by piece is held back when it is ahead, also before its handler begins to read: it
+    may have to wait for the store first. Read, it comes on."""
+    megabyte = bytes(1 << 20)
+    how = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % (64 << 20)
+    head, link = Head(), Held()
+    assert head.feed(b"POST /x HTTP/1.1\r\nhost: x\r\n%b\r\n\r\n" % how)
+    exchange = WireExchange(cast(Link, link), head, head.length)
+    exchange.piecewise = True
+    sent = 0
+    while not link.holds:
+        assert sent < 8, "it is never held back"
+        exchange.feed(b"%x\r\n%b\r\n" % (len(megabyte), megabyte) if chunked else megabyte)
+        sent += 1
+    pieces = exchange.pieces()
+    assert len(await anext(pieces)) == sent << 20
+    exchange.feed(b"%x\r\n%b\r\n" % (len(megabyte), megabyte) if chunked else megabyte)
+    assert len(await anext(pieces)) == 1 << 20
+    assert not link.holds

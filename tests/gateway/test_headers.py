@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.engines.plan import Endpoint
 from corral.errors import CannotFit
 from corral.gateway.answer import _error_fields
-from corral.gateway.headers import of_lease
+from corral.gateway.http.headers import of_lease
 from corral.scheduler.lease import Lease
 
 LACKS = "needs 5.1 GiB on gpu0, 3.0 GiB free, 4.0 GiB used by others"

@@ -17,8 +17,8 @@ import pytest
 from corral.config.settings import Listen, Settings
 from corral.errors import ConfigError, PortInUse
 from corral.gateway.app import build
+from corral.gateway.http.sockets import holder
 from corral.gateway.listen import Listeners
-from corral.gateway.sockets import holder
 from gateway.stable import Stable
 from gateway.wire import ask, connected, until
 

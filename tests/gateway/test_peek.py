@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import CallerError, NotJson
-from corral.gateway.peek import QUICK_BYTES, peek, splice
+from corral.gateway.path.peek import QUICK_BYTES, peek, splice
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,8 +12,8 @@ import pytest
 
 from corral.engines.plan import Endpoint
 from corral.errors import DeadlinePassed, EngineGone
-from corral.gateway import upstream
-from corral.gateway.again import IN_ALL
+from corral.gateway.path import upstream
+from corral.gateway.path.again import IN_ALL
 from gateway.stable import Stable, Unit
 from gateway.wire import ask, connected, until
 
@@ -199,14 +199,25 @@ async def test_an_engine_that_dies_before_its_first_event_is_replaced(stable: St
 
 async def test_a_request_that_kills_engines_is_not_tried_for_ever(stable: Stable) -> None:
     """After one more try it is a clear 502 with a hint and the unit's name."""
-    unit = stable.add("m", ["--drop-requests", "99"])
+    unit = stable.add("m", ["--die-of-requests"])
     await stable.open()
     answer = await ask(stable.address, "POST", CHAT, chat())
     assert answer.status == 502
     assert answer.json["error"]["code"] == "engine_gone"
     assert answer.json["error"]["hint"]
-    assert answer.headers["x-corral-unit"] == "m.1"
+    assert answer.headers["x-corral-unit"] == "m.2"
     assert len(unit.gone) == 2
+    assert stable.held == 0
+
+
+@pytest.mark.parametrize("drops", [IN_ALL - 1, IN_ALL])
+async def test_an_engine_that_drops_requests_and_lives_is_asked_again(stable: Stable, drops: int) -> None:
+    """One that had no memory for another thread, say: no request is to blame, and some tries later it may answer."""
+    unit = stable.add("m", ["--drop-requests", str(drops)])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat())
+    assert (answer.status, answer.headers["x-corral-unit"]) == (200 if drops < IN_ALL else 502, "m.1")
+    assert len(unit.gone) == drops
     assert stable.held == 0
 
 
@@ -237,15 +248,58 @@ async def test_an_error_that_is_a_streams_first_event_is_held_back_too(stable: S
     assert unit.ailed == [STARVED]
 
 
-async def test_a_stream_that_runs_out_of_memory_reports_its_engine(stable: Stable) -> None:
-    """The client has the engine's error event, which came too late to be held back; the next request has a new one."""
-    unit = stable.add("m", ["--chunks", "2", "--error-event", STARVED], [])
+@pytest.mark.parametrize("apart_ms", ["0", "20"], ids=["in one piece", "in pieces"])
+@pytest.mark.parametrize("headers", [{}, {"x-corral-keep-alive": "5m"}], ids=["fast", "task"])
+async def test_a_stream_that_runs_out_of_memory_goes_on(stable: Stable, headers: dict[str, str], apart_ms: str) -> None:
+    """Its engine says so when the client has some of it: that is not passed on, and the next engine says the rest."""
+    starved = ["--chunks", "2", "--error-event", STARVED, "--chunk-interval-ms", apart_ms]
+    unit = stable.add("m", starved, ["--chunks", "1"])
     await stable.open()
-    answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True), headers)
+    assert words(answer.events) == ["w0", "w1", "w0"] and b'"error"' not in answer.body
+    assert b": corral.resumed unit=m.2\n" in answer.body
+    assert unit.ailed == [STARVED]
+    assert stable.held == 0
+
+
+@pytest.mark.parametrize("apart_ms", ["0", "20"], ids=["in one piece", "in pieces"])
+async def test_a_translated_stream_that_runs_out_of_memory_goes_on(stable: Stable, apart_ms: str) -> None:
+    """Also in lines that are made of its events."""
+    starved = ["--chunks", "2", "--error-event", STARVED, "--chunk-interval-ms", apart_ms]
+    unit = stable.add("m", starved, ["--chunks", "1"])
+    await stable.open()
+    answer = await ask(stable.address, "POST", "/api/chat", chat(stream=True))
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert "".join(line["message"]["content"] for line in lines) == "w0 w1 w0 " and lines[-1]["done"] is True
+    assert [line.get("corral_resumed", False) for line in lines].count(True) == 1
+    assert unit.ailed == [STARVED]
+
+
+@pytest.mark.parametrize("more", [{"logprobs": True}, {"resume": False}], ids=["cannot", "may not"])
+async def test_a_stream_that_runs_out_of_memory_reports_its_engine(stable: Stable, more: dict[str, Any]) -> None:
+    """Where another engine cannot or may not go on, the client is told; the next request has a new one."""
+    unit = stable.add("m", ["--chunks", "2", "--error-event", STARVED], [])
+    if "resume" in more:
+        stable.change(resume=False)
+        more = {}
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True, **more))
     assert words(answer.events[:-1]) == ["w0", "w1"]
-    assert json.loads(answer.events[-1])["error"]["message"] == STARVED
+    error = json.loads(answer.events[-1])["error"]
+    assert STARVED in error["message"] and error["code"] == "out_of_memory" and error["hint"]
     assert unit.ailed == [STARVED]
     assert (await ask(stable.address, "POST", CHAT, chat())).headers["x-corral-unit"] == "m.2"
+
+
+async def test_a_stream_that_exhausts_every_engine_ends(stable: Stable) -> None:
+    """After the second engine its client is told; that one is not replaced for its sake."""
+    unit = stable.add("m", ["--chunks", "2", "--error-event", STARVED])
+    await stable.open()
+    answer = await ask(stable.address, "POST", CHAT, chat(stream=True))
+    assert words(answer.events[:-1]) == ["w0", "w1", "w0", "w1"]
+    assert json.loads(answer.events[-1])["error"]["code"] == "out_of_memory"
+    assert unit.ailed == [STARVED] and unit.generation == 2
+    assert stable.held == 0
 
 
 async def test_a_request_that_always_exhausts_memory_ends(stable: Stable) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from corral.errors import StoreError
-from corral.gateway.responses_store import LONGEST_CHAIN, Kept, ResponsesStore
+from corral.gateway.api.responses_store import LONGEST_CHAIN, Kept, ResponsesStore
 
 DAY = 86400.0
 

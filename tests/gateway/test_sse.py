@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import EngineError
-from corral.gateway import sse
-from corral.gateway.sse import Splitter
+from corral.gateway.http import sse
+from corral.gateway.http.sse import Splitter
 
 ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 

@@ -22,7 +22,7 @@ from corral.api_store import (
 )
 from corral.errors import CallerError, NotJson
 from corral.gateway.app import build
-from corral.gateway.bodies import example, read_body
+from corral.gateway.control.bodies import example, read_body
 from corral.gateway.listen import Listeners
 from corral.gateway.models_host import ModelsHost
 from gateway.stable import Stable

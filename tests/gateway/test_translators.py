@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import CallerError, CorralError, EngineError, Unparsed
-from corral.gateway import sse
 from corral.gateway.dialects import chat, multipart, tool_choice
 from corral.gateway.dialects.anthropic import models
 from corral.gateway.dialects.anthropic import request as messages
@@ -30,6 +29,7 @@ from corral.gateway.dialects.reasoning.think import Think
 from corral.gateway.dialects.responses import request as responses
 from corral.gateway.dialects.responses.answer import Answering
 from corral.gateway.dialects.responses.items import messages_of
+from corral.gateway.http import sse
 from support.ggufs import CHAT_TEMPLATE, THINKING_TEMPLATE, TOOLS_TEMPLATE
 
 COUNT = itertools.count()

@@ -13,9 +13,9 @@ import pytest
 
 from corral.engines.plan import Endpoint
 from corral.errors import EngineError, EngineGone
-from corral.gateway import link, upstream
-from corral.gateway.headers import downward, first, upward
-from corral.gateway.link import Pool
+from corral.gateway.http.headers import downward, first, upward
+from corral.gateway.path import link, upstream
+from corral.gateway.path.link import Pool
 from gateway.wire import until
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -393,13 +393,15 @@ def test_fields_that_speak_of_one_connection_do_not_cross() -> None:
     fields = [
         (b"accept", b"*/*"), (b"connection", b"X-Hop, close"), (b"x-hop", b"1"), (b"keep-alive", b"5"),
         (b"transfer-encoding", b"chunked"), (b"accept-encoding", b"gzip"), (b"x-a", b"A"), (b"x-a", b"B"),
-        (b"date", b"d"), (b"server", b"s"), (b"content-length", b"3"),
+        (b"date", b"d"), (b"server", b"s"), (b"content-type", b"a/b"), (b"content-length", b"3"),
     ]  # fmt: skip
     assert downward([*fields, (b"access-control-allow-origin", b"*")]) == downward(fields)
-    assert downward(fields) == [(b"accept", b"*/*"), (b"accept-encoding", b"gzip"), (b"x-a", b"A"), (b"x-a", b"B")]
+    assert downward(fields) == [
+        (b"accept", b"*/*"), (b"accept-encoding", b"gzip"), (b"x-a", b"A"), (b"x-a", b"B"), (b"content-type", b"a/b"),
+    ]  # fmt: skip
     sent = upward(fields, b"id", identity=True)
     assert sent == [
         (b"accept", b"*/*"), (b"x-a", b"A"), (b"x-a", b"B"), (b"date", b"d"), (b"server", b"s"),
-        (b"x-request-id", b"id"),
+        (b"content-type", b"a/b"), (b"x-request-id", b"id"),
     ]  # fmt: skip
     assert first(upward(fields, b"id", identity=False), b"accept-encoding") == b"gzip"

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.gateway.usage import Usage, usage_of
+from corral.gateway.dialects.usage import Usage, usage_of
 
 COUNT = st.one_of(st.integers(0, 1 << 54), st.sampled_from([-1, True, None, 1.5, "3", 10**15]))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from corral.measure.curve import Point, Run, Shot, levels, point, quantile, saturates_at
+from corral.measure.answer import Shot
+from corral.measure.curve import Late, Point, Run, levels, point, saturates_at
 
 
 def flat(level: int, speed: float) -> Point:
@@ -14,14 +13,17 @@ def flat(level: int, speed: float) -> Point:
 
 
 def test_a_run_is_all_tokens_by_all_of_the_time() -> None:
-    """Requests beside each other count once for the time and each for its tokens; those that failed for nothing."""
-    run = Run(2, (Shot(0.0, 4.0, 1.0, 10), Shot(1.0, 5.0, 2.0, 10), Shot(0.0, 99.0, problem="no")))
-    assert run.tokens_per_s == 4.0
+    """Requests beside each other count once for the time and each for its tokens; those that failed for their time."""
+    run = Run(2, (Shot(0.0, 4.0, 1.0, 10), Shot(1.0, 5.0, 2.0, 10)))
+    assert (run.tokens_per_s, run.took, run.peak) == (4.0, 5.0, 2)
+    run = Run(2, (*run.shots, Shot(5.0, 10.0, 6.0, 10, problem="cut")))
+    assert (run.tokens_per_s, run.took, run.peak) == (2.0, 10.0, 2)
+    assert (Run(1, ()).tokens_per_s, Run(1, ()).peak) == (0.0, 0)
 
 
 def test_a_point_is_the_median_run() -> None:
     """Of several runs the median one counts, and the spread is told."""
-    runs = [Run(1, (Shot(0.0, took, 0.5, 10),)) for took in (1.0, 2.0, 5.0)]
+    runs = [Run(1, (Shot(0.0, took, 0.5, 10, last=took),)) for took in (1.0, 2.0, 5.0)]
     found = point([*runs, Run(1, (Shot(0.0, 1.0, problem="cut"),))])
     assert (found.fastest_run, found.slowest_run) == (10.0, 0.0)
     assert found.first_token_ms == 500.0 and found.failed == 1 and found.problem == "cut" and found.requests == 4
@@ -49,6 +51,18 @@ def test_levels_double() -> None:
     assert levels(6) == [1, 2, 4, 6] and levels(1) == [1]
 
 
-def test_quantiles() -> None:
-    """Between two values it is in between; of nothing it is no number."""
-    assert quantile([1.0, 3.0], 0.5) == 2.0 and math.isnan(quantile([], 0.5))
+@pytest.mark.parametrize(
+    ("late", "gap_s", "limited"),
+    [
+        (Late(0.5, 1.0, 3.0, 0.2), 0.01, False),
+        (Late(0.5, 1.9, 3.0, 0.2), 0.001, False),  # less than the clock of a sleep tells
+        (Late(0.5, 2.4, 3.0, 0.2), 0.01, False),  # a quarter of the gap is more
+        (Late(0.5, 2.6, 3.0, 0.2), 0.01, True),
+        (Late(0.5, 1.0, 3.0, 0.95), 0.01, True),
+    ],
+)
+def test_a_generator_at_its_limit_is_told(late: Late, gap_s: float, limited: bool) -> None:
+    """By a processor that it filled, or by lateness that shows beside the time between two tokens."""
+    shots = (Shot(0.0, 1.0, 0.1, 3, last=1.0, gaps=(gap_s, gap_s)),)
+    assert bool(Run(1, shots, late=late).limited) is limited
+    assert Run(1, shots).limited == ""

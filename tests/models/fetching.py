@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from corral.models.fetch import Fetching
-from corral.models.retry import Retry
+from corral.models.fetching.fetch import Fetching
+from corral.models.fetching.retry import Retry
 from corral.refs import Ref
 from corral.registry.auth import Auth
 from corral.registry.egress import Egress, EgressPolicy

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.models import chunks
-from corral.models.chunks import MISSING, SYNCED, WRITTEN, Chunks, Content
+from corral.models.fetching import chunks
+from corral.models.fetching.chunks import MISSING, SYNCED, WRITTEN, Chunks, Content
 
 CHUNK = 100
 CONTENT = Content("sha256:" + "a" * 64, None, 950)

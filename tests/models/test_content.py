@@ -13,13 +13,13 @@ from corral.hardware.cpu import Cpu
 from corral.hardware.gpus import Gpu
 from corral.hardware.memory import Memory
 from corral.hardware.probe import Hardware
-from corral.models.capabilities import capabilities
 from corral.models.card import card
 from corral.models.content import read_content, read_stored_header
 from corral.models.footprint import estimate
-from corral.models.gguf import read_header
-from corral.models.package import package
-from corral.models.shards import read_model
+from corral.models.formats.capabilities import capabilities
+from corral.models.formats.gguf import read_header
+from corral.models.formats.shards import read_model
+from corral.models.making.package import package
 from corral.store.store import Store
 from support.artifacts import CNCF, OLLAMA, layer, new_store, put, safetensors, tar
 from support.ggufs import corrupt, write_bert, write_chain, write_random

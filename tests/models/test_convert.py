@@ -17,10 +17,10 @@ import pytest
 from corral.artifact.lineage import lineage_of
 from corral.errors import CallerError, ModelFileError
 from corral.models.content import read_content, read_stored_header
-from corral.models.control import Stopped
-from corral.models.convert import convert
-from corral.models.package import package
-from corral.models.quantize import Base
+from corral.models.fetching.control import Stopped
+from corral.models.making.convert import convert
+from corral.models.making.package import package
+from corral.models.making.quantize import Base
 from corral.store.store import Store
 from support.hf_models import HEADS, KV_HEADS, WIDTH, write_hf
 

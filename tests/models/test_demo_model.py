@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from corral.demo.where import DEMO_FILE, demo_model
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from support.bare_engine import BareEngine, bare_engine
 
 ANSWERS = (

@@ -11,9 +11,9 @@ import pytest
 
 from corral.descriptors import digest_of
 from corral.errors import NotFound, NotInRegistry, SignatureError
-from corral.models.downloads import Downloads, DownloadSettings
-from corral.models.job_view import JobView
-from corral.models.pull import SOURCE, Verify
+from corral.models.fetching.downloads import Downloads, DownloadSettings
+from corral.models.fetching.job_view import JobView
+from corral.models.fetching.pull import SOURCE, Verify
 from corral.refs import Ref
 from corral.registry.source import RemoteBlob, RemoteModel
 from corral.registry.url import UrlSource

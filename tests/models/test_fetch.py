@@ -16,10 +16,10 @@ import pytest
 
 from corral.descriptors import digest_of
 from corral.errors import DigestMismatch, DiskFull, NotInRegistry, RateLimited, RegistryError, Unavailable
-from corral.models import following, past_cache, worker
-from corral.models.chunks import SYNCED, WRITTEN
-from corral.models.control import Control, Limit, Stopped, Why
-from corral.models.fetch import Fetching, fetch_blob
+from corral.models.fetching import following, past_cache, worker
+from corral.models.fetching.chunks import SYNCED, WRITTEN
+from corral.models.fetching.control import Control, Limit, Stopped, Why
+from corral.models.fetching.fetch import Fetching, fetch_blob
 from corral.registry.source import RemoteBlob
 from models.fetching import CHUNK, QUICK, World, world
 from support.faulty_registry import Fault, noise

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from corral.errors import ModelFileError
 from corral.models.footprint import estimate, slot_cells
-from corral.models.gguf import Header, Tensor, Value, read_header
-from corral.models.shards import read_model
+from corral.models.formats.gguf import Header, Tensor, Value, read_header
+from corral.models.formats.shards import read_model
 from support.ggufs import write_bert
 
 

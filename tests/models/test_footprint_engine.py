@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import pytest
 
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from corral.models.memory.predict import Prediction, predict
 from corral.models.memory.projector import predict_projector
 from corral.models.memory.run import Run

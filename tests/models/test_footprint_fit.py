@@ -9,7 +9,7 @@ from types import MappingProxyType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.models.gguf import Header, Tensor
+from corral.models.formats.gguf import Header, Tensor
 from corral.models.memory.fit import Fit, fit
 from corral.models.memory.predict import predict
 from corral.models.memory.run import Run

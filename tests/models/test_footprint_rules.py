@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.models.gguf import Header, Tensor
+from corral.models.formats.gguf import Header, Tensor
 from corral.models.memory.predict import predict
 from corral.models.memory.run import CACHE_BITS, Run
 from support.architectures import ARCHITECTURES, TINY

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.errors import ModelFileError
-from corral.models.gguf import Header, LongArray, read_header
-from corral.models.gguf_types import TENSOR_TYPES
+from corral.models.formats.gguf import Header, LongArray, read_header
+from corral.models.formats.gguf_types import TENSOR_TYPES
 from support.ggufs import Damage, corrupt, write_chain, write_random
 
 U32, STRING, ARRAY = 4, 8, 9

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from corral.descriptors import digest_of
-from corral.models.chunks import MISSING
-from corral.models.downloads import Downloads
+from corral.models.fetching.chunks import MISSING
+from corral.models.fetching.downloads import Downloads
 from corral.store.partial import stem
 from corral.store.store import Store
 from models.fetching import CHUNK, QUICK, World, world

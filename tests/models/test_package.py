@@ -12,7 +12,7 @@ from corral.artifact import media as m
 from corral.artifact import read_artifact
 from corral.errors import CallerError, CorralError, ModelFileError
 from corral.models.content import read_content
-from corral.models.package import Format, package
+from corral.models.making.package import Format, package
 from corral.models.unpack import place
 from corral.store.store import Store
 from support.artifacts import new_store, safetensors

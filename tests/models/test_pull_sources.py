@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.models.downloads import Downloads
+from corral.models.fetching.downloads import Downloads
 from corral.models.unpack import place
 from corral.refs import Ref
 from corral.refs_parse import parse_ref

@@ -12,12 +12,12 @@ import pytest
 
 from corral.artifact.lineage import lineage_of
 from corral.errors import CallerError, CorralError, DiskFull, EngineMissing, ModelFileError
-from corral.models import quantizer
 from corral.models.content import read_content, read_stored_header
-from corral.models.control import Stopped
-from corral.models.package import package
-from corral.models.quantize import Base, How, quantize
-from corral.models.quantizer import Quantizer
+from corral.models.fetching.control import Stopped
+from corral.models.making import quantizer
+from corral.models.making.package import package
+from corral.models.making.quantize import Base, How, quantize
+from corral.models.making.quantizer import Quantizer
 from corral.store.store import Store
 from support.ggufs import write_chain, write_random
 from support.llama import llama_server

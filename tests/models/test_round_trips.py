@@ -16,8 +16,8 @@ import pytest
 from corral.descriptors import Descriptor
 from corral.errors import CallerError, NotInStore
 from corral.models.content import read_content
-from corral.models.downloads import Downloads
-from corral.models.package import Format, package
+from corral.models.fetching.downloads import Downloads
+from corral.models.making.package import Format, package
 from corral.models.push import push
 from corral.models.unpack import place
 from corral.refs import Ref

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.errors import ModelFileError
-from corral.models.safetensors import MAX_HEADER_BYTES, read_alone, read_directory, read_safetensors
+from corral.models.formats.safetensors import MAX_HEADER_BYTES, read_alone, read_directory, read_safetensors
 from support.artifacts import safetensors
 
 SOUND = safetensors(

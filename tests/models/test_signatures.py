@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from corral.config.settings import Signed
 from corral.descriptors import INDEX, MANIFEST, Descriptor, digest_of
 from corral.errors import ConfigError, ManifestError, RegistryError, SignatureError, Unavailable
-from corral.models.downloads import Downloads
-from corral.models.signature_formats import bundle_claim, pre_authentication, simple_claim
-from corral.models.signature_keys import key_of, read_key
-from corral.models.signature_lookup import find_signature, verifier
-from corral.models.signatures import Attached, Fetch, Policy, full_prefix, load_policy, verify_signature
+from corral.models.fetching.downloads import Downloads
+from corral.models.signing.formats import bundle_claim, pre_authentication, simple_claim
+from corral.models.signing.keys import key_of, read_key
+from corral.models.signing.lookup import find_signature, verifier
+from corral.models.signing.policy import Attached, Fetch, Policy, full_prefix, load_policy, verify_signature
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
 from models.fetching import QUICK, World, world

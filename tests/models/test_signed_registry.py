@@ -13,10 +13,10 @@ import pytest
 
 from corral.config.settings import Signed
 from corral.descriptors import INDEX, MANIFEST, Descriptor, descriptor_from, digest_of
-from corral.models.downloads import Downloads
+from corral.models.fetching.downloads import Downloads
 from corral.models.importing import import_model, list_models
-from corral.models.signature_lookup import verifier
-from corral.models.signatures import load_policy
+from corral.models.signing.lookup import verifier
+from corral.models.signing.policy import load_policy
 from corral.models.unpack import place
 from corral.refs_parse import parse_ref
 from corral.registry.auth import Auth

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.models.spans import MOST_CHUNKS, Span, Spans
+from corral.models.fetching.spans import MOST_CHUNKS, Span, Spans
 
 CHUNK = 10
 

@@ -11,7 +11,7 @@ import pytest
 
 from corral.artifact import media as m
 from corral.errors import ManifestError, ModelFileError, NotInStore, StoreError
-from corral.models.package import package
+from corral.models.making.package import package
 from corral.models.unpack import Placed, place, placed_root
 from corral.store.store import Store
 from support.artifacts import CNCF, OLLAMA, descriptor, entry, layer, new_store, packed, put, safetensors, tar

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import corral
+from corral.environments.variants import variant_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -67,6 +68,17 @@ def test_a_lock_holds_what_the_project_asks_for(name: str) -> None:
         version = pinned.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not in {name}.txt: make lock"
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} against {version}: make lock"
+
+
+def test_what_exports_is_what_the_project_asks_for() -> None:
+    """`corral engine install detector-export` has all of `corral[vision-export]`, at versions that satisfy it."""
+    pinned = pins("detector-export-cpu")
+    for requirement in map(Requirement, PYPROJECT["project"]["optional-dependencies"]["vision-export"]):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+    for text in variant_of("detector-export", "cpu").requirements():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate(PLATFORMS[0]):
+            assert str(requirement.specifier) == f"=={pinned[requirement.name]}"
 
 
 def test_the_dev_lock_contains_the_run_lock() -> None:

@@ -48,7 +48,7 @@ async def test_memory_beyond_the_limit_ends_the_engine_alone(runner: ProcessRunn
     running = await runner.start(plan, log := paths.logs_dir / "eats.log")
     await said(log, "begun")
     exit = await asyncio.wait_for(running.wait(), 60)
-    assert (exit.signal, exit.asked) == (9, False)
+    assert (exit.signal, exit.asked, exit.limit_bytes) == (9, False, 96 << 20)
     await asyncio.sleep(0)
     assert not list(tree.folders["memory"].glob(f"corral-{plan.unit}-*"))
 
@@ -60,7 +60,7 @@ async def test_processes_beyond_the_limit_are_refused(runner: ProcessRunner, pat
     running = await runner.start(plan, log := paths.logs_dir / "forks.log")
     count = int(await said(log, r"forked (\d+), then BlockingIOError"))
     assert count < 20
-    await running.stop(5)
+    assert (await running.stop(5)).limit_bytes == 0
     await asyncio.sleep(0)
     assert not list(tree.folders["pids"].glob(f"corral-{plan.unit}-*"))
 

@@ -28,6 +28,13 @@ async def test_connect_starts_a_detached_warden(link: WardenLink, paths: Paths) 
     assert f"up as process {link.pid}" in warden_log(paths).read_text()
 
 
+async def test_one_that_took_long_to_start_is_reached(link: WardenLink, paths: Paths) -> None:
+    """When starting a warden has used up all of the time there was, the one that listens now is still asked."""
+    await link.shutdown(0.0)
+    async with await WardenLink.connect(paths, idle_s=0.2, within_s=0.0) as other:
+        assert other.pid != link.pid and await other.list() == []
+
+
 async def test_connect_finds_the_one_that_runs(link: WardenLink, paths: Paths) -> None:
     """A later connect reaches the same warden, whoever asks."""
     async with await WardenLink.connect(paths, role="observer") as other:

@@ -17,6 +17,7 @@ import pytest
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
 from corral.engines import executables
+from corral.engines.adapter import Start
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.runners import nursery
@@ -40,7 +41,7 @@ def model(short_tmp: Path) -> Path:
 def plan_of(paths: Paths, model: Path, generation: int, **more: object) -> LaunchPlan:
     settings = ModelSettings(name="real", source=model, executable="embedded", context=256, **more)  # type: ignore[arg-type]
     socket = paths.units_dir / f"real.{generation}.sock"
-    return LlamaCpp().plan(settings, generation=generation, endpoint=Endpoint(socket=socket))
+    return LlamaCpp().plan(Start(settings, generation=generation, endpoint=Endpoint(socket=socket)))
 
 
 @asynccontextmanager

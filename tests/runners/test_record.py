@@ -60,6 +60,9 @@ plans = st.builds(
     image=texts,
     image_id=texts,
     nodes=st.lists(texts, max_size=2).map(tuple),
+    shared_bytes=sizes,
+    makes_code=st.booleans(),
+    says_more=st.booleans(),
     sleep=st.integers(0, 2),
     sandbox=st.sampled_from(["", "bubblewrap"]),
     limits=st.one_of(st.none(), st.builds(Limits, st.integers(1, 1 << 50), st.integers(1, 1 << 20))),
@@ -76,7 +79,7 @@ def test_strategy_covers_every_field() -> None:
     """The property above speaks of all fields: a new one must be added to it."""
     data = dump_plan(plan_of("x"))["launch_plan"]
     assert set(data) == {field.name for field in fields(LaunchPlan)}
-    assert len(fields(LaunchPlan)) == 30, "add the new field to `plans` above"
+    assert len(fields(LaunchPlan)) == 33, "add the new field to `plans` above"
 
 
 def test_older_and_newer_records_load() -> None:

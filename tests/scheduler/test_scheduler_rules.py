@@ -115,6 +115,11 @@ class SchedulerRules(RuleBasedStateMachine):
     def doubt(self, data: st.DataObject) -> None:
         self.world.doubt(self.one(data, "ready"))
 
+    @precondition(lambda self: self.world.units("ready"))
+    @rule(data=st.data())
+    def pass_over(self, data: st.DataObject) -> None:
+        self.world.pass_over(self.one(data, "ready"))
+
     @precondition(lambda self: self.world.looking)
     @rule(fails=st.sampled_from([False, False, False, True]))
     def look_ends(self, fails: bool) -> None:

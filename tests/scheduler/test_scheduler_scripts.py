@@ -12,6 +12,7 @@ from corral.scheduler.messages import (
     Doubted,
     Ended,
     Left,
+    Paused,
     Returned,
     StopAsked,
     Ticked,
@@ -197,6 +198,23 @@ def test_a_doubted_unit_gets_no_new_work() -> None:
     assert script.ask(3, "a") == []
     assert script(Ended("a", 1)) == ["start a.2"]
     assert script(BecameReady("a", 2)) == ["grant 3 a"]
+
+
+def test_a_unit_that_passes_a_request_over_takes_no_new_work() -> None:
+    """Until that request got on, or the unit ended; that it dropped a connection meanwhile makes no difference."""
+    script = Script(Spec("a", slots=2), Spec("b"))
+    script.ask(1, "a")
+    script(BecameReady("a", 1))
+    assert script(Paused("a", 1, True)) == []
+    assert script.ask(2, "a") == []
+    script(Doubted("a", 1))
+    assert script(Ticked(), at=9.0) == []
+    assert script(Paused("a", 7, False), at=9.0) == [], "another generation's"
+    assert script(Paused("a", 1, False), at=9.0) == ["grant 2 a"]
+    script(Paused("a", 1, True), at=9.5)
+    assert script.ask(3, "a", at=9.5) == []
+    assert script(Ended("a", 1), at=9.6) == ["start a.2"]
+    assert script(BecameReady("a", 2), at=9.7) == ["grant 3 a"], "a new process passes nobody over"
 
 
 def test_an_asked_stop_drains() -> None:

@@ -60,7 +60,7 @@ def happen(world: World, chance: random.Random) -> None:
     elif dice < 0.86 and (units := world.units("ready")):
         world.gone(chance.choice(units), retry_at=world.now + 1.0)
     elif dice < 0.87 and (units := world.units("ready")):
-        world.doubt(chance.choice(units))
+        world.doubt(chance.choice(units)) if chance.random() < 0.6 else world.pass_over(chance.choice(units))
     elif dice < 0.89 and world.waiting:
         world.leave(chance.choice(sorted(world.waiting)))
     elif dice < 0.90:

@@ -12,6 +12,7 @@ from typing import Any
 from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
+from corral.engines.adapter import Start
 from corral.engines.plan import Endpoint
 from corral.errors import UnknownModel
 from corral.events import EventLog
@@ -105,7 +106,7 @@ async def _refused(scheduler: Scheduler, name: str) -> str:
 
 async def _leave_running(paths: Paths, link: WardenLink, name: str) -> int:
     model, socket = SETTINGS.models[name], paths.units_dir / f"{name}.1.sock"
-    plan = FakeAdapter().plan(model, generation=1, endpoint=Endpoint(socket=socket))
+    plan = FakeAdapter().plan(Start(model, generation=1, endpoint=Endpoint(socket=socket)))
     running = await ProcessRunner(link, paths).start(plan, paths.logs_dir / f"{name}.log")
     assert await wait_ready(plan.endpoint, plan.probe, clock.monotonic() + 10)
     assert running.pid is not None

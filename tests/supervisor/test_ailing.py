@@ -23,6 +23,10 @@ def found(answer: bytes) -> str:
         ("std::bad_alloc", "memory"),
         ("decode() failed: std::bad_alloc", "memory"),
         ("Failed to initialize samplers: std::bad_alloc", "memory"),
+        (
+            "Unable to generate parser for this template. Automatic parser generation failed: std::bad_alloc",
+            "memory",
+        ),
         ("decode() failed: vk::Device::allocateMemory: ErrorOutOfDeviceMemory", "memory"),
         ("decode() failed: vk::Queue::submit: ErrorDeviceLost", "device"),
         ("CUDA error: out of memory\n  current device: 0, in function alloc", "memory"),
@@ -50,6 +54,8 @@ def test_what_an_engine_says_of_itself(message: str, kind: str) -> None:
         "std::bad_alloc is not a valid grammar",
         "[json.exception.parse_error.101] parse error at line 1: last read: 'std::bad_alloc'",
         "Failed to initialize samplers: failed to parse grammar",
+        "Unable to generate parser for this template. Automatic parser generation failed: \n----\nWhile executing "
+        "CallExpression at line 1, column 3 in source:\n{{ raise_exception('std::bad_alloc')\nError: std::bad_alloc",
         "request (419 tokens) exceeds the available context size (256 tokens), try increasing it",
         "Value is not callable: Out of memory",
         "tell me: failed to allocate CUDA0 buffer of size 12",

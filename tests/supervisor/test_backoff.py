@@ -16,7 +16,8 @@ def test_it_grows_and_is_bounded(failures: int, jitter: float) -> None:
 
 
 def test_the_first_restart_does_not_wait() -> None:
-    """Without a failure there is no pause."""
+    """Without a failure there is no pause; the next is one that fits into the quarter second a recovery may take."""
     assert backoff.wait_s(0) == 0.0
+    assert 0 < backoff.wait_s(1, 0.999) < 0.2
     assert not backoff.gave_up(1)
     assert backoff.gave_up(backoff.GIVE_UP_AFTER)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Rung
+from corral.engines.adapter import Start
 from corral.engines.placement import RUNGS, TOP, Step, next_step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import StartFailed
@@ -30,7 +31,7 @@ GPU_GONE = StartFailed("m ended: the GPU failed (CUDA error: unspecified launch 
 
 
 def plan(step: Step = TOP, left: tuple[Rung, ...] = RUNGS, devices: tuple[str, ...] = ("gpu0",)) -> LaunchPlan:
-    made = FakeAdapter().plan(MODEL, generation=1, endpoint=Endpoint(), step=step)
+    made = FakeAdapter().plan(Start(MODEL, generation=1, endpoint=Endpoint(), step=step))
     return replace(made, left=left, devices=devices)
 
 

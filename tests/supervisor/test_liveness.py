@@ -82,6 +82,19 @@ def test_one_silence_is_none() -> None:
     assert hung_after_s(looking) is None
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_time_in_which_nobody_looked_is_no_silence(busy: bool) -> None:
+    """Where looks come far apart, because the machine has no processor left for them, few of them say little."""
+    looking = Looking()
+    requests = (Request(1, 300_000, True, 0),) if busy else ()
+    looking.look(*requests)
+    for _ in range(2):
+        looking.now += 2 * HANG_S
+        assert looking.look(*requests, status=None) is not Verdict.HANGS
+    after_s = hung_after_s(looking, *requests, status=None)
+    assert after_s is not None and after_s <= HANG_S, "what is silent at each look is found all the same"
+
+
 def test_one_without_threads_to_spare_may_be_silent_at_work() -> None:
     """Where requests take every thread, silence counts only while nothing runs."""
     assert hung_after_s(Looking(speaks_while_busy=False), Request(1, 30, False, 0), status=None) is None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -54,7 +55,7 @@ async def test_a_frozen_engine_is_killed_at_once(paths: Paths) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a process that it is stopped")
 async def test_one_that_freezes_while_it_loads_is_killed(paths: Paths) -> None:
     """A load that was stopped from outside is ended within the bound; a slow one is left alone."""
-    async with world(paths, "--load-s", "3") as w, watched(w):
+    async with world(paths, "--load-s", str(2 * HANG_S)) as w, watched(w):
         start = asyncio.create_task(w.unit.start(w.model, 1))
         await until(lambda: w.state == "loading", "the load")
         assert w.unit.running is not None and w.unit.running.pid is not None
@@ -86,7 +87,8 @@ async def test_what_runs_and_answers_is_left_alone(paths: Paths) -> None:
         await w.unit.start(w.model, 1)
         pulses.begin("m.1", 3, judged=False)
         pulse = pulses.begin("m.1", 3, judged=True, stream=True)
-        for _ in range(150):
+        end = time.monotonic() + 1.5 * HANG_S
+        while time.monotonic() < end:
             pulse.chunks += 1
             await asyncio.sleep(0.01)
         assert w.state == "ready" and not hung(w)

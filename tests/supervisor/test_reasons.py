@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -173,6 +174,14 @@ def test_kill_is_memory_when_the_kernel_says_so(oom_kills: int | None, kind: str
     assert reason.kind == kind
     assert "SIGKILL" in reason.text
     assert ("often" in reason.text) is (oom_kills is None)
+
+
+@pytest.mark.parametrize("exit_", [Exit(signal=signal.SIGKILL), Exit(code=1)])
+def test_its_own_limit_is_named(exit_: Exit) -> None:
+    """Whichever of its processes it was; one that ended well all the same did not end for that."""
+    reason = reasons.explain(replace(exit_, limit_bytes=3 << 29), "", "m", oom_kills=1, engine="vllm")
+    assert reason.kind == "memory" and "its memory limit of 1.5 GiB" in reason.text
+    assert "limit" not in reasons.explain(Exit(code=0, limit_bytes=3 << 29), "", "m").text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

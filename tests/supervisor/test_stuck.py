@@ -45,12 +45,12 @@ async def stuck(pid: int, hang_s: float, within_s: float) -> str:
 async def test_a_process_that_does_nothing_is_stuck() -> None:
     """One that is stopped is told of with the time it did nothing; one that works is not, a little at a time or in a
     child of its own."""
-    with child(sys.executable, "-c", WORKS) as process:
-        assert await stuck(process.pid, 0.4, within_s=1.5) == ""
+    in_a_child = ("/bin/sh", "-c", f'{sys.executable} -c "$0"; true', WORKS)
+    with child(sys.executable, "-c", WORKS) as process, child(*in_a_child) as parent:
+        both = (stuck(each.pid, 0.4, within_s=1.5) for each in (process, parent))
+        assert await asyncio.gather(*both) == ["", ""]
         process.send_signal(signal.SIGSTOP)
         assert "did nothing at all" in await stuck(process.pid, 0.4, within_s=20)
-    with child("/bin/sh", "-c", f'{sys.executable} -c "$0"; true', WORKS) as process:
-        assert await stuck(process.pid, 0.4, within_s=1.5) == ""
 
 
 async def test_one_that_is_not_there_is_not_stuck() -> None:

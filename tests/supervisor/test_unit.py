@@ -10,9 +10,9 @@ import pytest
 
 from corral import clock
 from corral.config.paths import Paths
-from corral.config.settings import ModelSettings, Timeouts
-from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, LaunchPlan
+from corral.config.settings import Timeouts
+from corral.engines.adapter import Start
+from corral.engines.plan import LaunchPlan
 from corral.runners import link as links
 from corral.runners.process import ProcessRunner
 from corral.supervisor.machine import State
@@ -112,15 +112,7 @@ async def test_a_stop_may_meet_a_crash(paths: Paths) -> None:
 class _Broken(FakeAdapter):
     """Fails as no adapter should."""
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
         raise RuntimeError("can't start new thread")
 
 

@@ -18,12 +18,16 @@ from typing import Any
 
 from PIL import Image
 
+from corral.config.paths import find_paths
 from corral.engines.detector import program
 from support.server import until
 from support.shapes import Scene, draw
 
 TINY = Path(__file__).parents[1] / "vision" / "tiny"
 """A trained RT-DETRv2 that finds the shapes of `support.shapes`; tools/train_detector made it."""
+
+EXPORTERS = find_paths().cache_dir / "tests" / "engines"
+"""Where `make vision` installed what exports; looked up before HOME is hidden from the tests."""
 
 READY_WITHIN_S = 60.0
 

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from corral.config.settings import ModelSettings, Rung
-from corral.engines.placement import TOP, UNKNOWN, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.adapter import Start
+from corral.engines.placement import UNKNOWN
+from corral.engines.plan import Footprint, LaunchPlan
 
 PROGRAM = Path(__file__).with_name("fake_engine.py")
 
@@ -20,30 +21,23 @@ class FakeAdapter:
     devices: tuple[str, ...] = ("cpu",)
     gpus_there = False
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model, step = start.model, start.step
         down = sum(bool(getattr(step, rung)) for rung in ("batch", "context", "layers", "cpu"))
         args = model.args if down < self.well_at else ()
         return LaunchPlan(
-            unit=f"{model.name}.{generation}",
+            unit=start.unit,
             model=model.name,
-            generation=generation,
+            generation=start.generation,
             engine="fake",
             engine_version="1",
-            argv=(sys.executable, "-I", str(PROGRAM), "--listen", str(endpoint.socket), *args),
-            endpoint=endpoint,
+            argv=(sys.executable, "-I", str(PROGRAM), "--listen", str(start.endpoint.socket), *args),
+            endpoint=start.endpoint,
             footprint=self.footprint(model),
             env=model.env,
             devices=("cpu",) if step.cpu else self.devices,
             slots=model.parallel,
-            room=room or UNKNOWN,
+            room=start.room or UNKNOWN,
             step=step,
             left=tuple(rung for rung in self.rungs if not getattr(step, rung)),
             degraded=f"cpu ({step.cpu})" if step.cpu else "",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -155,9 +156,11 @@ class _Server(ThreadingHTTPServer):
         super().close_request(request)
 
     def close_all(self) -> None:
-        """Ends kept connections, so that their threads end."""
+        """Ends kept connections, so that their threads end: both ways, for the other side may keep its own open."""
         for request in list(self._open):
-            self.shutdown_request(request)
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+            self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # clients that go away are what the tests are about

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from corral.models.memory.predict import predict
 from corral.models.memory.run import Run
 from support.architecture_files import write

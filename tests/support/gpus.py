@@ -33,6 +33,14 @@ def nvmlDeviceGetMemoryInfo(handle):
 def nvmlDeviceGetComputeRunningProcesses(handle):
     return [Row(pid=4242, usedGpuMemory=3 << 30), Row(pid=1, usedGpuMemory=None)]
 def nvmlDeviceGetGraphicsRunningProcesses(handle): raise NVMLError(3)
+def nvmlDeviceGetUtilizationRates(handle):
+    if mood() == "busy hangs": time.sleep(600)
+    return Row(gpu=37, memory=12)
+def nvmlDeviceGetTemperature(handle, sensor): return 61 + handle + 100 * sensor
+def nvmlDeviceGetPowerUsage(handle):
+    if handle == 1: raise NVMLError(3)
+    return 187250
+def nvmlDeviceGetEnforcedPowerLimit(handle): return 300000
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corral.models.hf_tokenizer import SPLITS
+from corral.models.making.hf_tokenizer import SPLITS
 from support.ggufs import CHAT_TEMPLATE, _byte_alphabet
 
 Array = NDArray[Any]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corral.models.downloads import Downloads
-from corral.models.fetch import Fetching
+from corral.models.fetching.downloads import Downloads
+from corral.models.fetching.fetch import Fetching
 from corral.refs import Ref
 from corral.registry.auth import Auth
 from corral.registry.egress import Egress

@@ -25,6 +25,7 @@ from corral.scheduler.messages import (
     Look,
     Measured,
     MemorySeen,
+    Paused,
     Reject,
     Returned,
     Scheduled,
@@ -74,6 +75,7 @@ class World:
         self.kept: dict[str, Keep] = {}
         self.draining: set[str] = set()
         self.going: set[str] = set()  # units that somebody told to go
+        self.paused: set[str] = set()  # units that pass somebody over, until all that they have is done
         self.answered: set[int] = set()
         self.refused: dict[int, str] = {}
         self.waits: dict[int, float] = {}
@@ -110,7 +112,11 @@ class World:
         self.post(Left(waiter))
 
     def give_back(self, waiter: int) -> None:
-        self.post(Returned(waiter, self.leases.pop(waiter)))
+        unit = self.leases.pop(waiter)
+        self.post(Returned(waiter, unit))
+        if unit in self.paused and unit not in self.leases.values():
+            self.paused.discard(unit)
+            self.post(Paused(unit, self.engines[unit].generation, False))
 
     def start_ends(self, unit: str, *, works: bool = True) -> None:
         engine = self.engines[unit]
@@ -126,6 +132,7 @@ class World:
         self.ghosts.append((unit, self.held(unit, engine), self.now + self.lag_s))
         self.draining.discard(unit)
         self.going.discard(unit)
+        self.paused.discard(unit)
         self.keep_of.pop(unit, None)
         self.leases = {waiter: held for waiter, held in self.leases.items() if held != unit}
         self.post(Ended(unit, engine.generation, error, retry_at))
@@ -145,6 +152,12 @@ class World:
 
     def doubt(self, unit: str) -> None:
         self.post(Doubted(unit, self.engines[unit].generation))
+
+    def pass_over(self, unit: str) -> None:
+        """It leaves one of its requests alone while it answers those that came later."""
+        if unit in self.leases.values():
+            self.paused.add(unit)
+            self.post(Paused(unit, self.engines[unit].generation, True))
 
     def ask_to_stop(self, model: str) -> None:
         self.going |= {unit for unit in self.engines if _model(unit) == model}
@@ -214,6 +227,7 @@ class World:
                 assert engine is not None and engine.phase == "ready", "no lease on a unit that is not ready"
                 assert engine.generation == generation and _model(unit) == self.waiting[waiter]
                 self._answer(waiter)
+                assert unit not in self.paused, "a unit that passes somebody over takes no new work"
                 if self.wants_lease[waiter]:
                     assert unit not in self.draining, "a draining unit takes no new work"
                     self.leases[waiter] = unit

@@ -134,9 +134,9 @@ class Server:
         assert not [each for each in self.client.stored() if each.place is None]
         self.client.record(on=False)
 
-    def states(self, model: str) -> list[tuple[str, str]]:
-        """Every state change of `model`'s units so far: unit and new state."""
-        found = self.client.events(model=model)
+    def states(self, model: str, since: int = 0) -> list[tuple[str, str]]:
+        """Every state change of `model`'s units so far, or since that event: unit and new state."""
+        found = self.client.events(since, model)
         return [(str(event.unit), event.data["after"]) for event in found if event.kind == "unit.state"]
 
 

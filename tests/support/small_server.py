@@ -17,7 +17,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from corral.api import ActionResult, DeviceInfo, ErrorInfo, EventInfo, ModelInfo, ReloadResult, Status, UnitInfo, dump
+from corral.api import (
+    ActionResult,
+    Chapter,
+    DeviceInfo,
+    ErrorInfo,
+    EventInfo,
+    ModelInfo,
+    ReloadResult,
+    Status,
+    Story,
+    StoryLine,
+    UnitInfo,
+    dump,
+)
+from support import pictures
 
 ANSWER = ["Corral ", "runs ", "models."]
 NAMES = ("demo", "endless", "cut", "ill", "thinker", "stuck", "org/model:7b")
@@ -66,6 +80,8 @@ class SmallServer:
         self.models = [model_info(name) for name in NAMES]
         self.units = [unit_info("demo")]
         self.events = [EventInfo(i, 1000.0 + i, "unit.state", "demo", "demo.1", f"event {i}") for i in range(1, 4)]
+        self.live = pictures.live()
+        self.refusal: ErrorInfo | None = None  # what `/control/live` answers instead
         self.logs = [f"line {i}" for i in range(1, 6)]
         self.asked: list[tuple[str, Any]] = []
         self.left = threading.Event()  # a client went away in the middle of a chat
@@ -117,6 +133,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._json([])
         elif url.path == "/control/units":
             self._json(state.units)
+        elif url.path == "/control/live":
+            self._error(state.refusal) if state.refusal is not None else self._json(state.live)
+        elif url.path.startswith("/control/story/"):
+            name = unquote(url.path.removeprefix("/control/story/"))
+            told = [StoryLine(1000.0, 0.0, "asked for by a request", "scheduler.start", 1)]
+            self._json(Story(name, [Chapter(1, 1000.0, told)]))
         elif url.path == "/control/devices":
             self._json(DEVICES)
         elif url.path == "/control/status":

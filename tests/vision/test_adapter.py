@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from corral.config.settings import ModelSettings
+from corral.engines.adapter import Start
 from corral.engines.detector import CONTEXT_BYTES, DetectorAdapter, Library
 from corral.engines.detector_flags import parse
 from corral.engines.detector_folder import exported, read_detector
@@ -19,6 +20,7 @@ from corral.engines.from_ledger import FromLedger
 from corral.engines.placement import TOP, Step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.engines.rooms import Machine
+from corral.environments.shelf import Environment
 from corral.errors import CannotFit, EngineError, EngineFlagError, EngineMissing, ModelFileError
 from corral.hardware.devices import Device
 from corral.ledger.ledger import Ledger
@@ -33,7 +35,7 @@ def model(folder: Path = TINY, **more: Any) -> ModelSettings:
 
 
 def planned(adapter: DetectorAdapter, settings: ModelSettings, step: Step = TOP) -> LaunchPlan:
-    return adapter.plan(settings, generation=3, endpoint=Endpoint(socket=Path("/run/x.sock")), step=step)
+    return adapter.plan(Start(settings, generation=3, endpoint=Endpoint(socket=Path("/run/x.sock")), step=step))
 
 
 def machine(*gpus: tuple[str, int], memory: int = 8 * GIB, **more: Any) -> Machine:
@@ -69,7 +71,7 @@ def test_plan(adapter: DetectorAdapter) -> None:
     assert planned(adapter, model()) == plan
     flags = parse(plan.argv[3:])
     assert (flags.max_batch, flags.provider) == (8, "cpu")
-    tcp = adapter.plan(model(), generation=1, endpoint=Endpoint(port=5000))
+    tcp = adapter.plan(Start(model(), generation=1, endpoint=Endpoint(port=5000)))
     assert (after(tcp, "--host"), after(tcp, "--port")) == ("127.0.0.1", "5000")
 
 
@@ -194,19 +196,19 @@ def test_export_is_missing(weights: Path, tmp_path: Path) -> None:
     adapter = DetectorAdapter(None, tmp_path / "cache", environment={}, exports=lambda python: False)
     with pytest.raises(EngineMissing, match="nothing here can make one") as error:
         planned(adapter, model(weights))
-    assert "pip install 'corral[vision-export]'" in error.value.hint
+    assert "`corral engine install detector-export`" in error.value.hint
 
 
 def test_export_is_planned(weights: Path, tmp_path: Path) -> None:
     """With a Python that can, the first start exports into the cache, and is planned with the memory for it."""
-    engines = tmp_path / "engines"
-    other = engines / "detector-export" / "1" / "bin" / "python"
-    other.parent.mkdir(parents=True)
-    other.write_text("#!/bin/sh\nexit 0\n")
-    other.chmod(0o755)
-    adapter = DetectorAdapter(
-        None, tmp_path / "cache", engines, environment={}, exports=lambda python: python == str(other)
+    cache = tmp_path / "cache"
+    own = DetectorAdapter(None, cache, environment={}, exports=lambda python: python == sys.executable)
+    assert after(planned(own, model(weights)), "--export-with") == sys.executable
+    made = Environment(
+        "detector-export", "cpu", "5.23.0", "cpython-3.11-linux-x86_64", "ab" * 32, "wheels", 3, 1, 0.0, "", tmp_path
     )
+    other = tmp_path / "bin" / "python"
+    adapter = DetectorAdapter(None, cache, lambda: made, environment={}, exports=lambda python: python == str(other))
     first = planned(adapter, model(weights))
     target = Path(after(first, "--model"))
     assert after(first, "--export-with") == str(other)
@@ -236,7 +238,7 @@ def test_measured(tmp_path: Path) -> None:
     """What a load took is known for the next plan, and nothing is asked of it as of llama.cpp."""
     ledger = Ledger(tmp_path / "ledger.db")
     adapter = FromLedger(DetectorAdapter(machine, tmp_path, environment={}), ledger)
-    plan = adapter.plan(model(), generation=1, endpoint=Endpoint(socket=Path("/run/x.sock")))
+    plan = adapter.plan(Start(model(), generation=1, endpoint=Endpoint(socket=Path("/run/x.sock"))))
     assert "--log-verbosity" not in plan.argv
     assert plan.footprint.origin == "estimated"
     ledger.close()

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import pytest
 from PIL import Image
 
 from corral.config.paths import Paths
-from support.detecting import TINY, encoded, iou, running, scene
+from corral.engines.detector_folder import exported, read_detector
+from corral.environments.lock import parse
+from corral.environments.shelf import Shelf
+from corral.environments.variants import shipped, variant_of
+from support.detecting import EXPORTERS, TINY, encoded, iou, running, scene
 from support.server import Server
 from vision.test_detect_route import picture
 
@@ -93,27 +98,56 @@ def _far(one: Any, each: dict[str, Any], size: tuple[int, int]) -> tuple[bool, f
     return label != each["label_id"], abs(score - each["score"]) + sum(abs(a - b) / side for a, b, side in sides)
 
 
-def test_export(python: Path, paths: Paths, tmp_path: Path) -> None:
-    """A published folder without ONNX is exported at its first start, by an environment made for it, and found again at
-    the next; what the export finds is what the file made before finds."""
+@pytest.fixture
+def exporters(paths: Paths) -> Shelf:
+    """The server's data directory has what `make vision` made by `corral engine install detector-export`."""
+    if Shelf(EXPORTERS, "detector-export").current() is None:
+        pytest.skip("there is no environment that exports: `make vision` installs it")
+    paths.engines_dir.mkdir(parents=True)
+    (paths.engines_dir / "detector-export").symlink_to(EXPORTERS / "detector-export")
+    return Shelf(paths.engines_dir, "detector-export")
+
+
+def test_the_environment_is_the_locked_one(exporters: Shelf, corral_env: dict[str, str]) -> None:
+    """What `make vision` installed by the lock that ships, where one does, is there already for a second command."""
+    command = [sys.executable, "-P", "-m", "corral", "--json", "engine", "install", "detector-export"]
+    env = {**os.environ, "CORRAL_DATA_DIR": str(EXPORTERS.parent)}
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    made = exporters.current()
+    assert made is not None
+    assert (told["made"], told["environment"]["id"]) == (False, made.id)
+    lock = parse((made.path / "lock.txt").read_text())
+    variant = variant_of("detector-export", "cpu")
+    assert shipped(variant, "", made.python) in (None, lock)
+    names = ("importlib.metadata.version('transformers')", "importlib.metadata.version('torch')")
+    script = f"import importlib.metadata; print({', '.join(names)})"
+    said = subprocess.run([made.interpreter, "-I", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.split() == [lock.version("transformers"), lock.version("torch")]
+
+
+def test_export(exporters: Shelf, paths: Paths, tmp_path: Path) -> None:
+    """A published folder without ONNX is exported at its first start, by the environment made for it, and kept by its
+    digest for the next; what the export finds is what the file made before finds."""
     folder = tmp_path / "published"
     shutil.copytree(TINY, folder)
     (folder / "model.onnx").unlink()
-    other = paths.data_dir / "engines" / "detector-export" / "test" / "bin" / "python"
-    other.parent.mkdir(parents=True)
-    other.write_text(f'#!/bin/sh\nexec "{python}" "$@"\n')
-    other.chmod(0o755)
     config = f"timeouts: {{start: 500}}\nmodels: [{{name: shapes, source: {folder}, engine: detector}}]"
     with Server(paths, config) as server:
         first = picture(server)
         assert first.status == 200, first.body
         (made,) = (paths.cache_dir / "detector").iterdir()
-        assert made.suffix == ".onnx"
+        assert made == exported(read_detector(folder), paths.cache_dir / "detector")
+        assert made.suffix == ".onnx" and made.stem.isalnum() and len(made.stem) == 64
+        written = made.stat().st_mtime_ns
         assert any("exporting" in line for line in server.client.logs("shapes", 200))
         server.client.restart("shapes")
         second = picture(server)
         assert second.json["images"] == first.json["images"]
         assert server.client.units()[0].generation == 2
+        assert not any("exporting" in line for line in server.client.logs("shapes", 200))
+        assert made.stat().st_mtime_ns == written
         server.write(config.replace(str(folder), str(TINY)))
         server.client.reload()
         before = picture(server).json["images"][0]["detections"]

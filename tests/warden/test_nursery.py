@@ -337,7 +337,7 @@ def test_many_births_leak_nothing(client: RawClient, warden: Process, paths: Pat
     """After many engines the warden and the nursery have the descriptors of before, and no child but their own."""
     told = opened(client)
     both = [psutil.Process(warden.pid), psutil.Process(told["pid"])]
-    before = [each.num_fds() for each in both]
+    before = _least_descriptors(both)
     for number in range(20):
         settled(client)
         reply = client.ask(
@@ -347,8 +347,17 @@ def test_many_births_leak_nothing(client: RawClient, warden: Process, paths: Pat
         client.exited(f"a.{number}")
         client.ask("forget", unit=f"a.{number}")
     settled(client)
-    assert [each.num_fds() for each in both] == before
+    assert _least_descriptors(both) == before
     assert len(both[0].children(recursive=True)) == 2
+
+
+def _least_descriptors(processes: list[psutil.Process]) -> list[int]:
+    """How many each has at rest: the nursery still closes a spare's socket while that says that it is there."""
+    counts = []
+    for _ in range(30):
+        counts.append([each.num_fds() for each in processes])
+        time.sleep(0.01)
+    return [min(each) for each in zip(*counts, strict=True)]
 
 
 def test_idle_warden_ends_with_it(wardens: Wardens) -> None:

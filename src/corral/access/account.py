@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from corral.access.budget import Budget, Held, Span, ends_in_s, period_of
 from corral.access.keys import Limits
 from corral.access.rates import Taken, Window
 from corral.access.sizes import Size
+from corral.lazy_dataclass import dataclass
 
 MOST_UNSAID = 8192
 """Tokens of an answer for which the request itself sets no bound, where tokens are counted."""

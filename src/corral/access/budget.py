@@ -7,9 +7,10 @@ server that is killed may find more spent than was, never less.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
+
+from corral.lazy_dataclass import dataclass
 
 Span = Literal["day", "month"]
 

@@ -7,12 +7,12 @@ import datetime
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from corral.config.atomic import replace_file
 from corral.errors import ConfigError
+from corral.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -19,6 +19,7 @@ from corral.access.figures import Slab, UsageKey, Used
 from corral.access.keys import Key, Limits, Scope
 from corral.access.sizes import Size
 from corral.errors import CallerError, CorralError, LimitReached, NoSuchKey
+from corral.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from corral.access.book import Book
@@ -29,7 +30,7 @@ MOST_KEYS: Final = 10_000
 _ID_LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Made:
     """A key and its secret, which nobody can tell again."""
 
@@ -37,7 +38,7 @@ class Made:
     secret: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Taken:
     """Tokens of a key's budgets, None where it has none, and its running requests."""
 
@@ -55,6 +56,7 @@ class Desk:
         self._accounts: dict[str, Account] = {}
         self._spent: dict[str, dict[str, int]] = {}
         self._used: dict[tuple[str, str, str], list[int]] = {}  # as `UsageKey` and `Used`, which cost more to make
+        self._totals: dict[str, Used] = {}  # by key, of what is not in `_used` any more
         self._book: Book | None = None
         self._wake = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
@@ -158,6 +160,17 @@ class Desk:
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_later(WRITE_S, self._wake.set)
 
+    def totals(self) -> dict[str, Used]:
+        """What each key has used since this server started, by its id; empty for those who had none."""
+        found = dict(self._totals)
+        for (_, key, _), counts in self._used.items():
+            _add(found, key, counts, 1)
+        return found
+
+    def label_of(self, key: str) -> str:
+        """What the key with this id is shown as."""
+        return self.keys[key].label if key in self.keys else key
+
     def _counts(self, where: tuple[str, str, str]) -> list[int]:
         if (counts := self._used.get(where)) is None:
             counts = self._used[where] = [0, 0, 0]
@@ -201,6 +214,8 @@ class Desk:
                 if (durable := budget.wants) is not None
             ]
             used = {UsageKey(*where): Used(*counts) for where, counts in self._used.items()}
+            for where, counts in self._used.items():
+                _add(self._totals, where[1], counts, 1)
             self._used = {}
             if not wanted and not used:
                 return
@@ -233,6 +248,7 @@ class Desk:
 
     def _failed(self, error: CorralError, used: dict[UsageKey, Used]) -> None:
         for where, counts in used.items():  # for the next time
+            _add(self._totals, where.key, counts, -1)
             later = self._counts(where)
             later[:] = [each + more for each, more in zip(later, counts, strict=True)]
         waiting, self._waiting = self._waiting, []
@@ -269,6 +285,10 @@ class Desk:
             for budget in account.budgets
             if budget.used < budget.durable and not budget.held
         ]
+
+
+def _add(totals: dict[str, Used], key: str, counts: Sequence[int], sign: int) -> None:
+    totals[key] = Used(*(each + sign * more for each, more in zip(totals.get(key, (0, 0, 0)), counts, strict=True)))
 
 
 def find(known: dict[str, Key], wanted: str) -> Key:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from corral import clock
@@ -17,6 +16,7 @@ from corral.access.recording import Recordable, Recorder
 from corral.config.listening import is_loopback
 from corral.config.settings import Listen, Settings
 from corral.errors import Forbidden, OriginRefused, Unauthorized
+from corral.lazy_dataclass import dataclass
 
 Fields = list[tuple[bytes, bytes]]
 

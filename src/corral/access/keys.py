@@ -10,9 +10,10 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
+
+from corral.lazy_dataclass import dataclass
 
 Scope = Literal["infer", "pull", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -70,6 +71,11 @@ class Key:
         if self.expires_wall_s is not None and now_wall_s >= self.expires_wall_s:
             return "has expired"
         return None
+
+    @property
+    def label(self) -> str:
+        """Its name, for everybody to see; its id where somebody wrote a secret into that."""
+        return self.id if not self.name or _TOKEN.search(self.name.encode()) else self.name
 
     def opens_with(self, token: bytes, now_wall_s: float) -> bool:
         """Whether `token` is its secret, or the one before while that still counts. Takes the same time for each."""

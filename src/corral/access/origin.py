@@ -11,8 +11,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from corral.lazy_dataclass import dataclass
 
 _NAMES = ("localhost", "host.docker.internal", "host.containers.internal", "host.lima.internal",
           "gateway.docker.internal", "model-runner.docker.internal")  # fmt: skip

@@ -6,7 +6,7 @@ begins, ever holds more than the limit; a bucket that refills would let twice as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from corral.lazy_dataclass import dataclass
 
 SPAN_S = 60
 

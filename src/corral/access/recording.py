@@ -10,10 +10,11 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
 
 from corral import clock
+from corral.lazy_dataclass import dataclass
 
 KEPT: Final = 200
 BODY_BYTES: Final = 16 << 10

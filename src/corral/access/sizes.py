@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from corral.lazy_dataclass import dataclass
 
 TEMPLATE: Final = 256
 """Tokens that a model's chat template may add of itself, beyond what the JSON around each message is long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
@@ -12,6 +12,7 @@ from corral.artifact import media
 from corral.artifact.files import File, Role, safe_path
 from corral.descriptors import MANIFEST, Descriptor, digest_of
 from corral.errors import ManifestError
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

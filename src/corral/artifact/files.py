@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal
 
 from corral.descriptors import Descriptor
 from corral.errors import ManifestError
+from corral.lazy_dataclass import dataclass
 
 Role = Literal[
     "weights", "shard", "mmproj", "adapter", "draft", "template", "license", "params", "system", "messages", "config",

@@ -6,8 +6,10 @@ Source of the `base` keys: OCI image-spec v1.1, annotations.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Final
+
+from corral.lazy_dataclass import dataclass
 
 BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 BASE_NAME: Final = "org.opencontainers.image.base.name"

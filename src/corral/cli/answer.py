@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from dataclasses import dataclass
 
 from corral.cli.app import App
 from corral.cli.session import Session
 from corral.cli.spinner import Spinner
 from corral.cli.terminal import printable, style
 from corral.client import Client, Finished, Piece
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from corral.cli import terminal
 from corral.config.paths import Paths, find_paths
+from corral.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from corral.api import ErrorInfo

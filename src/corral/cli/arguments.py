@@ -15,7 +15,7 @@ COMPLETION_S = 0.5
 """How long a shell's user waits for model names at most."""
 
 
-def _model_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def model_names(ctx: click.Context, param: click.Parameter | None, incomplete: str) -> list[str]:
     from corral.errors import CorralError
 
     try:
@@ -31,7 +31,7 @@ def _model_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 def model_argument(*, required: bool = True) -> Callable[[F], F]:
     """`MODEL`: a name or alias, completed from the server's list."""
-    return click.argument("model", required=required, shell_complete=_model_names)
+    return click.argument("model", required=required, shell_complete=model_names)
 
 
 def _stored_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -56,7 +56,7 @@ def stored_arguments(*, required: bool = True) -> Callable[[F], F]:
 
 
 def model_option(words: str = "Only what concerns this model.") -> Callable[[F], F]:
-    return click.option("--model", metavar="MODEL", shell_complete=_model_names, help=words)
+    return click.option("--model", metavar="MODEL", shell_complete=model_names, help=words)
 
 
 def follow_option() -> Callable[[F], F]:

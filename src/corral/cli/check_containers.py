@@ -8,11 +8,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corral.cli.finding import Finding, install
+from corral.lazy_dataclass import dataclass
 
 AREA = "containers"
 DEADLINE_S = 30.0

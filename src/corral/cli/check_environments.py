@@ -12,7 +12,7 @@ def environments(paths: Paths) -> list[Finding]:
     import os
 
     from corral.environments.shelf import Shelf
-    from corral.environments.variants import installable
+    from corral.environments.variants import VARIANTS, installable
 
     found: list[Finding] = []
     for engine in installable():
@@ -31,6 +31,8 @@ def environments(paths: Paths) -> list[Finding]:
             text = f"an installation was cut short: {path}; the next one removes it"
             found.append(Finding("engines", engine, "warn", text, f"{again}cpu"))
         if not there:
-            text = "not installed; it is for safetensors models"
-            found.append(Finding("engines", engine, "missing", text, f"{again}cpu   (or cuda, or rocm)"))
+            first, *others = (each for each in VARIANTS if each.engine == engine)
+            more = ", ".join(f"or {each.name}" for each in others)
+            hint = f"{again}{first.name}" + (f"   ({more})" if others else "")
+            found.append(Finding("engines", engine, "missing", f"not installed; it is {first.purpose}", hint))
     return found

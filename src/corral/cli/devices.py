@@ -1,4 +1,4 @@
-"""`corral devices`: the memory there is."""
+"""`corral devices`: the memory there is, and how busy and hot each device is."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def command(app: App) -> None:
     What Corral's engines hold of the processor's memory is what only their end gives back: pages of mapped model
     files are not in it, and count as free. SOURCE says who told the figures.
 
+    BUSY, HEAT and POWER (drawn, of what may be drawn) are there where something tells them: NVIDIA's library, the
+    kernel's drivers for AMD's and Intel's GPUs, and for the processor its own sensors.
+
     \b
     Example:
       corral devices
@@ -27,8 +30,9 @@ def command(app: App) -> None:
     from corral.cli.table import Column
 
     right = [Column(name, right=True) for name in ("TOTAL", "FREE", "ENGINES", "OTHERS", "BUDGET", "LEFT FREE")]
+    work = [Column("BUSY", right=True), Column("HEAT", right=True, rank=3), Column("POWER", right=True, rank=3)]
     app.print_table(
-        [Column("DEVICE"), *right, Column("SOURCE", rank=1), Column("WHAT", cut=True, rank=2)],
+        [Column("DEVICE"), *right, *work, Column("SOURCE", rank=1), Column("WHAT", cut=True, rank=2)],
         [
             [
                 each.name,
@@ -38,6 +42,9 @@ def command(app: App) -> None:
                 words.size(each.others_bytes),
                 words.size(each.budget_bytes),
                 words.size(each.headroom_bytes),
+                words.share(each.utilisation),
+                words.heat(each.temperature_c),
+                words.power(each.power_w, each.power_limit_w),
                 each.source,
                 each.words,
             ]

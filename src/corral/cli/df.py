@@ -53,4 +53,6 @@ def command(app: App, exact: bool) -> None:
         app.note(f"{size(found.linked_bytes)} of it are hard links of other tools' files: removing them frees nothing")
     if found.external_bytes:
         app.note(f"{size(found.external_bytes)} more lie elsewhere and are only referred to")
+    if found.conversations_bytes:
+        app.note(f"{size(found.conversations_bytes)} more are conversations: corral prune --conversations removes them")
     app.note(f"{size(found.free_bytes)} free on that file system")

@@ -7,24 +7,40 @@ from typing import TYPE_CHECKING
 import click
 
 from corral.cli.app import App
+from corral.units import show_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from corral.cli.finding import Finding
+    from corral.config.settings import Settings
 
 _STYLES = {"ok": ("green",), "warn": ("yellow",), "missing": ("dim",), "error": ("red", "bold")}
 
 
 @click.command("doctor")
+@click.option(
+    "--report",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Write all a bug report needs into one zip file, without secrets; here, or to FILE.",
+)
 @click.pass_obj
-def command(app: App) -> int:
+def command(app: App, report: str | None) -> int:
     """Look over this machine: hardware, engines, tools, configuration, server, directories.
 
     Each finding is ok, warn, missing (something optional) or error, with the command that mends it. Only an error
     makes the exit code 1. Nothing is changed and nothing is sent anywhere.
 
+    With --report, versions, hardware, these findings, the configuration, the last events, the ends of logs and the
+    stories of models that failed are put into one file, to go with a bug report: keys, tokens, variables' values,
+    credentials in addresses and home directories are taken out. Look through it before you send it.
+
     \b
-    Example:
+    Examples:
       corral doctor
+      corral doctor --report
     """
     from corral.cli import (
         check_containers,
@@ -37,6 +53,7 @@ def command(app: App) -> int:
     )
     from corral.cli.spinner import Spinner
 
+    file = None if report is None else _place(report)
     with Spinner("looking around", quiet=app.json):
         config, settings = check_server.configuration(app)
         findings = [
@@ -51,6 +68,8 @@ def command(app: App) -> int:
             *check_server.server(app, settings),
             *check_machine.places(app.paths),
         ]
+    if file is not None:
+        return _report(app, file, findings, settings)
     errors = sum(finding.level == "error" for finding in findings)
     if app.json:
         app.print_json({"ok": not errors, "findings": findings})
@@ -60,6 +79,40 @@ def command(app: App) -> int:
         app.say()
         app.say(_verdict(errors, warnings))
     return 1 if errors else 0
+
+
+def _place(name: str) -> Path:
+    """The report's file, made and empty. Raises CallerError at once where it cannot be."""
+    from pathlib import Path
+
+    from corral.cli import report
+    from corral.errors import CallerError
+
+    file = Path(name or report.default_name())
+    try:
+        report.begin(file)
+    except OSError as error:
+        raise CallerError(
+            f"the report cannot be written to {file}: {error.strerror}",
+            hint="name another file: corral doctor --report FILE",
+        ) from error
+    return file
+
+
+def _report(app: App, file: Path, findings: list[Finding], settings: Settings | None) -> int:
+    from corral.cli import report
+    from corral.cli.spinner import Spinner
+
+    with Spinner("gathering", quiet=app.json):
+        contents = report.write(app, file, findings, settings)
+    size = file.stat().st_size
+    if app.json:
+        app.print_json({"file": str(file.absolute()), "bytes": size, "contents": dict(contents)})
+        return 0
+    for each, words in contents:
+        app.say(f"  {each}  {words}")
+    app.say(f"{file.absolute()} ({show_bytes(size)}): look through it before you send it.")
+    return 0
 
 
 def _verdict(errors: int, warnings: int) -> str:

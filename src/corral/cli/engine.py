@@ -42,15 +42,17 @@ def command() -> None:
 @click.option("--python", metavar="PROGRAM", help="For this Python; without, the one that Corral runs on.")
 @click.pass_obj
 def install(app: App, engine: str, variant: str, version_: str | None, wheels: str | None, python: str | None) -> None:
-    """Make an environment with ENGINE (vllm or llama.cpp) and have it be the current one. One that is there already is
-    taken at once.
+    """Make an environment with ENGINE (vllm, detector-export or llama.cpp) and have it be the current one. One that is
+    there already is taken at once.
 
-    vLLM is fetched by pip, from the index of your own pip configuration, each file checked against a hash. llama.cpp's
-    llama-server is built from source, which takes minutes and a compiler.
+    vLLM is fetched by pip, from the index of your own pip configuration, each file checked against a hash; so is
+    detector-export, which makes ONNX of a detector's safetensors. llama.cpp's llama-server is built from source, which
+    takes minutes and a compiler.
 
     \b
     Examples:
       corral engine install vllm --variant cpu
+      corral engine install detector-export
       corral engine install vllm --variant rocm --wheels ./vllm-rocm
       corral engine install llama.cpp --variant vulkan
     """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from corral.lazy_dataclass import dataclass
 
 Level = Literal["ok", "warn", "missing", "error"]
 

@@ -80,6 +80,10 @@ def list_(app: App, runner: str | None) -> None:
     "--ca", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
     help="Authorities (PEM) the build is to trust; the image keeps nothing of them. Default: SSL_CERT_FILE's.",
 )  # fmt: skip
+@click.option(
+    "--pip-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="pip's configuration in the build, with the index it is to use; not kept. Default: PIP_CONFIG_FILE's.",
+)  # fmt: skip
 @click.option("--tag", "-t", metavar="REF", help="What to call the image. Default: as the catalogue has it.")
 @_RUNNER
 @click.pass_obj
@@ -92,10 +96,11 @@ def build(
     jobs: int | None,
     network: str,
     ca: Path | None,
+    pip_config: Path | None,
     tag: str | None,
     runner: str | None,
 ) -> None:
-    """Build an engine's image here, from sources with a known hash: NAME is llama.cpp or detector.
+    """Build an engine's image here, from sources with a known hash: NAME is llama.cpp, vllm or detector.
 
     Compiling llama.cpp takes minutes for processors and much longer for GPUs. The output of the build goes to
     standard error.
@@ -105,12 +110,13 @@ def build(
       corral image build llama.cpp --variant cpu
       corral image build llama.cpp --variant cuda --jobs 8
       corral image build detector --base localhost/my/debian:12
+      corral image build vllm --variant cpu --pip-config ~/.config/pip/pip.conf
     """
     from corral.images import program, shelf
     from corral.units import show_bytes
 
     entry = shelf.named(app.paths, name, variant)
-    order, notes = shelf.order(app.paths, entry, shelf.Wish(base, build_base, jobs, network, ca, tag))
+    order, notes = shelf.order(app.paths, entry, shelf.Wish(base, build_base, jobs, network, ca, tag, pip_config))
     used = program.pick(runner)
     for note in notes:
         app.warn(note)

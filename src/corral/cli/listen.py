@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from corral.cli.app import App
+from corral.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from corral.api_access import KeyMade

@@ -52,7 +52,7 @@ def command(app: App, everything: bool) -> None:
                 words.state(u.state),
                 words.memory(u),
                 u.device,
-                str(u.context),
+                words.number(u.context or None),  # a detector has none
                 words.number(u.port),
                 f"{u.busy}/{u.queued}",
                 words.until(u),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -45,6 +46,12 @@ def _idle_time(ctx: click.Context, param: click.Parameter, value: str | None) ->
     help="How much to tell on standard error.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(["human", "json"]),
+    help="Lines for people, or one JSON object each. Default: as configured, else human.",
+)
+@click.option("--log-requests", is_flag=True, help="A line for each request to a model, without its contents.")
+@click.option(
     "--handover",
     is_flag=True,
     help="Take over from the server that runs, without unloading its models or refusing a request.",
@@ -58,6 +65,8 @@ def command(
     insecure: bool,
     idle_exit: float | None,
     log_level: str,
+    log_format: Literal["human", "json"] | None,
+    log_requests: bool,
     handover: bool,
     quiet: bool,
 ) -> int:
@@ -82,6 +91,8 @@ def command(
             handover=handover,
             idle_exit_s=idle_exit,
             log_level=log_level,
+            log_format=log_format,
+            log_requests=log_requests,
             quiet=quiet,
             json=app.json,
         )

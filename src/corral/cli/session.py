@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from corral.lazy_dataclass import dataclass
 
 HELP = '''\
 /set system TEXT            tell the model what it is to be; without a text: nothing

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from corral.cli.terminal import cells, printable, shorten, style
+from corral.lazy_dataclass import dataclass
 
 GAP = "  "
 LEAST_CELLS = 8

@@ -86,6 +86,21 @@ def milliseconds(ms: float | None) -> str:
     return "-" if ms is None else show_duration(ms / 1000)
 
 
+def share(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{100 * ratio:.0f} %"
+
+
+def heat(celsius: float | None) -> str:
+    return "-" if celsius is None else f"{celsius:.0f} °C"
+
+
+def power(watts: float | None, limit: float | None) -> str:
+    """`"85 of 300 W"`, or what is known of it."""
+    if watts is None:
+        return "-" if limit is None else f"? of {limit:.0f} W"
+    return f"{watts:.0f} W" if limit is None else f"{watts:.0f} of {limit:.0f} W"
+
+
 def device(info: DeviceInfo) -> str:
     """A device's memory in one line: `"4.1 GiB of 64 GiB free, 12 GiB ours, budget 32 GiB"`."""
     if info.problem is not None:

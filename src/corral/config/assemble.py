@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -32,6 +31,7 @@ from corral.config.settings import (
     Tls,
 )
 from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
+from corral.lazy_dataclass import dataclass
 
 _OF_FOLDERS = ("vllm", "detector")
 """Engines whose models are folders."""
@@ -206,6 +206,8 @@ class _Assembly:
             allowed_hosts=keys.allowed_hosts,
             allowed_origins=keys.allowed_origins,
             trusted_proxies=keys.trusted_proxies,
+            log=keys.log,
+            traces=keys.traces,
         )
 
     def _registries(self, registries: Mapping[str, Registry]) -> dict[str, Registry]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
 from corral.config.settings import VLLM_KEYS, ModelSettings, Settings
+from corral.lazy_dataclass import dataclass
 
-RESTART_KEYS = ("download",)
-"""Global keys that only a restart of the server takes up: its downloads are set up once."""
+RESTART_KEYS = ("download", "traces")
+"""Global keys that only a restart of the server takes up: downloads and traces are set up once."""
 
 RELAUNCH_KEYS = (
     "source", "engine", "executable", "runner", "image", "context", "gpu_layers", "gpu_backend", "devices", "split",

@@ -7,7 +7,7 @@ and the number of values (aliases expanded) are limited, and a duplicate key is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ import yaml
 
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import read_scalar, shorten
+from corral.lazy_dataclass import dataclass
 
 MAX_BYTES = 256 << 10
 MAX_VALUES = 20_000

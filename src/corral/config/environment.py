@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from corral.config.nearest import did_you_mean
 from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import read_scalar
 from corral.config.trust import file_fault
+from corral.lazy_dataclass import dataclass
 
 MAX_DOTENV_BYTES = 64 << 10
 
@@ -45,6 +45,8 @@ VARIABLES = (
     Variable("CORRAL_AUTO_PULL", ("auto_pull",)),
     Variable("CORRAL_CONVERSATIONS", ("conversations",)),
     Variable("CORRAL_MODEL_ROOTS", ("model_roots",), "paths"),
+    Variable("CORRAL_LOG_FORMAT", ("log", "format")),
+    Variable("CORRAL_LOG_REQUESTS", ("log", "requests")),
     Variable("CORRAL_EXECUTABLE_LLAMA_CPP", ("executables", "llama.cpp")),
 )
 """Variables that stand for keys: they may be in the environment and in a `.env` file."""

@@ -60,7 +60,7 @@ def registries(value: Any) -> dict[str, Registry]:
     found = {}
     for name, keys in _mapping(value, "registries by host, such as {'localhost:5000': {insecure: true}}").items():
         at = host(name)
-        given = _known(keys, _REGISTRY, f"for {at} ")
+        given = known(keys, _REGISTRY, f"for {at} ")
         try:
             found[at] = Registry(
                 insecure=truth(given.get("insecure", False)),
@@ -94,7 +94,7 @@ def hosts(value: Any) -> tuple[str, ...] | None:
 def signed(value: Any) -> tuple[Signed, ...]:
     found = []
     for each in value if isinstance(value, list) else [value]:
-        given = _known(each, _SIGNED, "")
+        given = known(each, _SIGNED, "")
         for key in _SIGNED:
             if key not in given:
                 raise Unfit(f"needs a `{key}` in each entry, such as {{prefix: ghcr.io/me/, key: cosign.pub}}")
@@ -103,7 +103,7 @@ def signed(value: Any) -> tuple[Signed, ...]:
 
 
 def download(value: Any) -> Download:
-    given = _known(value, _DOWNLOAD, "")
+    given = known(value, _DOWNLOAD, "")
     return Download(
         connections=whole(1, 16)(given.get("connections", Download().connections)),
         limit_bytes=size(given["limit"]) if given.get("limit") is not None else None,
@@ -116,10 +116,11 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
-def _known(value: Any, known: tuple[str, ...], about: str) -> Mapping[str, Any]:
-    given = _mapping(value, f"{about}keys with values ({', '.join(known)})")
+def known(value: Any, keys: tuple[str, ...], about: str) -> Mapping[str, Any]:
+    """`value` if it is a mapping of none but these keys. `about` begins what is said of others."""
+    given = _mapping(value, f"{about}keys with values ({', '.join(keys)})")
     for name in given:
-        if name not in known:
-            near = did_you_mean(str(name), list(known), f"valid: {', '.join(known)}")
+        if name not in keys:
+            near = did_you_mean(str(name), list(keys), f"valid: {', '.join(keys)}")
             raise Unfit(f"{about}knows no key {shorten(str(name))!r}; {near}")
     return given

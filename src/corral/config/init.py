@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from corral.config.atomic import replace_file
 from corral.config.paths import Paths
 from corral.errors import ConfigError
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from corral.config.paths import Paths, find_paths
 from corral.config.problem import NOWHERE, Key, Place, Problem, config_error
 from corral.config.settings import Settings
 from corral.config.trust import file_fault
+from corral.lazy_dataclass import dataclass
 from corral.short_names import USER_FILE, load_short_names
 
 BUILT_IN = """\

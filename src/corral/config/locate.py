@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from corral.config.paths import Paths
 from corral.config.problem import Place, Problem
 from corral.config.trust import file_fault, is_trusted
 from corral.errors import ConfigError
+from corral.lazy_dataclass import dataclass
 
 FILE_NAME = "models.yaml"
 

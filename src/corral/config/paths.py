@@ -6,10 +6,10 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import ConfigError
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

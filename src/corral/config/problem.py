@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from corral.errors import ConfigError
+from corral.lazy_dataclass import dataclass
 
 Key = tuple[str, ...]
 """The way from the top of the document to a value: `("models", "0", "context")`; list positions are decimal."""

@@ -67,6 +67,10 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
         "env": _env(settings.env, masked=masked),
         "sandbox": settings.sandbox,
         "limits": settings.limits,
+        "log": {"format": settings.log.format, "requests": settings.log.requests},
+        "traces": None
+        if settings.traces is None
+        else {"endpoint": settings.traces.endpoint, "ratio": settings.traces.ratio},
         "models": [_model(model, masked=masked) for model in settings.models.values()],
     }
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from corral.config import fetching, listening, times, values
+from corral.config import fetching, listening, times, values, watching
 from corral.config.settings import (
     CacheType,
     Download,
     GpuBackend,
     Listen,
+    Log,
     Quantization,
     Reasoning,
     Registry,
@@ -31,8 +31,10 @@ from corral.config.settings import (
     Signed,
     Split,
     Timeouts,
+    Traces,
     Window,
 )
+from corral.lazy_dataclass import dataclass
 
 # Plugins of pydantic that somebody's other packages bring are not for us, and looking for them at each start costs.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -131,6 +133,8 @@ Registries = Annotated[dict[str, Registry], *_kind(fetching.registries, fetching
 Hosts = Annotated[tuple[str, ...] | None, *_kind(fetching.hosts, _STR, _STRS, {"type": "null"})]
 SignedKeys = Annotated[tuple[Signed, ...], *_kind(fetching.signed, fetching.SIGNED_SCHEMA)]
 DownloadKeys = Annotated[Download, *_kind(fetching.download, fetching.DOWNLOAD_SCHEMA)]
+LogKeys = Annotated[Log, *_kind(watching.log, watching.LOG_SCHEMA)]
+TracesKeys = Annotated[Traces | None, *_kind(watching.traces, watching.TRACES_SCHEMA, {"type": "null"})]
 Group = Annotated[str, *_kind(values.group, _STR)]
 Engine = Annotated[Literal["llama.cpp", "vllm", "detector"], *_kind(values.one_of(_ENGINES), {"enum": list(_ENGINES)})]
 Sequences = Annotated[int, *_kind(values.whole(1, 4096), _int(1, 4096))]
@@ -305,6 +309,8 @@ class GlobalKeys(_Keys):
         "Room on disk for conversations, kept for when their model is started again, or off.",
         _DEFAULTS.conversations_bytes,
     )
+    log: LogKeys = _about("The server's own log: format (human or json), and a line for each request or not.", Log())
+    traces: TracesKeys = _about("Send traces of requests by OpenTelemetry: endpoint and ratio.", None)
     executables: ExecutableKeys = Field(
         default_factory=lambda: ExecutableKeys.model_validate({}), description="Which build of an engine to use."
     )
@@ -329,7 +335,7 @@ def json_schema() -> dict[str, Any]:
         {"type": "array", "items": entry},
         {"type": "object", "additionalProperties": {"$ref": "#/$defs/NamedModelKeys"}},
     ]
-    for name in ("listen", "timeouts", "executables", "download"):
+    for name in ("listen", "timeouts", "executables", "download", "log"):
         schema["properties"][name].pop("default", None)
     schema["properties"]["listen"]["default"] = str(_DEFAULTS.listen[0])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Corral models.yaml"}

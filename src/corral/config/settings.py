@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from corral.lazy_dataclass import dataclass
 from corral.refs import Ref
 
 DEFAULT_PORT = 8642
@@ -172,6 +173,22 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """What the server says on standard error."""
+
+    format: Literal["human", "json"] = "human"
+    requests: bool = False  # a line for each request to a model
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """Where traces of requests go; what is None is as OpenTelemetry's variables have it."""
+
+    endpoint: str | None = None
+    ratio: float | None = None  # the share of requests
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration."""
 
@@ -212,6 +229,8 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()  # names of this server beside addresses and localhost, in the Host field
     allowed_origins: tuple[str, ...] = ()  # whose web pages may ask; globs
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()  # whose word on a client's address counts
+    log: Log = Log()
+    traces: Traces | None = None  # None: only where OpenTelemetry's variables name an endpoint
     file: Path | None = None  # where it was read from; None = built-in defaults
 
     def guest(self, name: str, source: Path) -> ModelSettings:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from corral.config.settings import ModelSettings, Settings
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

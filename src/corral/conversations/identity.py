@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral.engines.plan import LaunchPlan
+from corral.lazy_dataclass import dataclass
 
 SAVE_FLAG = "--slot-save-path"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from corral.conversations.identity import Identity, identify, save_dir
 from corral.conversations.shelf import Record, Shelf, Verdict
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.events import EventLog
+from corral.lazy_dataclass import dataclass
 from corral.scheduler.lease import Lease
 from corral.units import show_bytes
 

@@ -14,7 +14,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from corral import clock
 from corral.conversations import tokens
 from corral.conversations.identity import Identity, stamp
 from corral.errors import CorralError
+from corral.lazy_dataclass import dataclass
 
 _CHUNK = 4 << 20
 _VERDICTS = "verdicts.json"

@@ -6,12 +6,12 @@ import asyncio
 import json
 import re
 from array import array
-from dataclasses import dataclass
 from typing import Any
 
 from corral.engines.plan import Endpoint
 from corral.errors import CorralError, EngineError
-from corral.gateway import upstream
+from corral.gateway.path import upstream
+from corral.lazy_dataclass import dataclass
 
 _JSON = ((b"content-type", b"application/json"),)
 _QUICK_S = 5.0

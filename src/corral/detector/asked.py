@@ -7,11 +7,11 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from corral.errors import BadImage, CallerError, NotAnImage, NotJson
+from corral.lazy_dataclass import dataclass
 
 MOST_PICTURES: Final = 64
 MOST_DETECTIONS: Final = 10_000

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from corral.detector.findings import Numbers
 from corral.detector.pictures import Tensor
+from corral.lazy_dataclass import dataclass
 
 Run = Callable[[npt.NDArray[np.float32]], tuple[Numbers, Numbers]]
 

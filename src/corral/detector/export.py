@@ -6,6 +6,7 @@ It stands alone, because the environment that runs it need not have Corral.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> int:
     folder, target = Path(argv[0]), Path(argv[1])
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     warnings.filterwarnings("ignore")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is half written goes first
     export(folder, target)
     return 0
 
@@ -48,6 +50,7 @@ def export(folder: Path, target: Path) -> None:
     )
     size = json.loads((folder / "preprocessor_config.json").read_text())["size"]
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         with torch.no_grad():
@@ -64,6 +67,17 @@ def export(folder: Path, target: Path) -> None:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _sweep(target: Path) -> None:
+    """Removes what exports of the same model left that were killed."""
+    for left in target.parent.glob(f"{target.name}.*.part"):
+        try:
+            os.kill(int(left.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            left.unlink(missing_ok=True)
+        except (ValueError, PermissionError):
+            continue
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ Source: transformers 5.23, `RTDetrImageProcessor.post_process_object_detection`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from corral.lazy_dataclass import dataclass
 
 Numbers = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]

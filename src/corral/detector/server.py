@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, cast
 
 import httptools
 
 from corral.errors import CallerError, CorralError, TooLarge
+from corral.lazy_dataclass import dataclass
 
 _MOST_HEAD_BYTES: Final = 64 << 10
 _REASONS: Final = {

@@ -7,7 +7,6 @@ import base64
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from PIL import Image
@@ -22,6 +21,7 @@ from corral.detector.server import Answer, Request, of_error, of_json
 from corral.engines.detector_flags import Flags
 from corral.engines.detector_folder import Detector
 from corral.errors import Bug, CallerError, CorralError, MethodNotAllowed, NotFound, NotOffered, QueueFull
+from corral.lazy_dataclass import dataclass
 
 T = TypeVar("T")
 _LARGE_BYTES = 64 << 10

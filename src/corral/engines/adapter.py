@@ -8,24 +8,29 @@ from typing import Protocol
 from corral.config.settings import ModelSettings
 from corral.engines.placement import TOP, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.lazy_dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a model, as a plan is asked for."""
+
+    model: ModelSettings
+    generation: int
+    endpoint: Endpoint  # where it is to listen
+    room: Room | None = None  # where it may go; None: the machine's as it is now, and the plan says which
+    step: Step = TOP  # how far below the best it is to be
+
+    @property
+    def unit(self) -> str:
+        return f"{self.model.name}.{self.generation}"
 
 
 class Adapter(Protocol):
     """Turns settings into plans. Nothing is started by it."""
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
-        """The plan for one start of `model`, listening on `endpoint`: where it goes in `room`, `step` below the best.
-
-        Without a `room` it is the machine's as it is now; the plan says which. With one, the same arguments and files
-        give the same plan.
+    def plan(self, start: Start) -> LaunchPlan:
+        """The plan for `start`. With a room in it, the same start and files give the same plan.
 
         Blocks (it reads the model's header and may ask an executable for its version): call it in a thread.
 

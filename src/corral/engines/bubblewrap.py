@@ -9,11 +9,12 @@ Source: bwrap(1), bubblewrap 0.8.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Final
 
 from corral.engines.plan import LaunchPlan
+from corral.lazy_dataclass import dataclass
 
 NAME: Final = "bubblewrap"
 

@@ -16,8 +16,7 @@ from typing import Final
 import corral
 from corral.config.settings import ModelSettings
 from corral.engines import bubblewrap, embedded_host, executables
-from corral.engines.adapter import Around
-from corral.engines.placement import TOP, Room, Step
+from corral.engines.adapter import Around, Start
 from corral.engines.plan import Endpoint, LaunchPlan, Limits
 from corral.errors import EngineMissing
 from corral.hardware import cgroups, confinement
@@ -34,23 +33,16 @@ SOCKET: Final = "s.sock"
 class Confined(Around):
     """Another adapter, whose plans run as `sandbox` and `limits` of their models say. Thread-safe."""
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model = start.model
         boxed, warnings = False, []
         if model.runner == "process" and model.sandbox != "off":
             try:
-                _check(model, endpoint)
-                boxed, endpoint = True, own_folder(endpoint)
+                _check(model, start.endpoint)
+                boxed, start = True, replace(start, endpoint=own_folder(start.endpoint))
             except NoSandbox as why:
                 warnings.append(_without(model, why))
-        plan = self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        plan = self._inner.plan(start)
         if plan.runner == "process" and model.limits:
             plan = limited(plan)
         if boxed:

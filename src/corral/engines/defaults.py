@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +13,9 @@ from corral.config.atomic import replace_file
 from corral.config.settings import ModelSettings
 from corral.engines import flags
 from corral.errors import ModelFileError
+from corral.lazy_dataclass import dataclass
 from corral.models.content import CONTEXT_PARAM, Content
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from corral.models.unpack import Placed
 
 _FLAGS: Final[Mapping[str, str]] = {

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -16,13 +15,16 @@ from typing import Any, Final
 from corral.config.settings import ModelSettings
 from corral.config.sources import check_inside
 from corral.engines import detector_flags, executables
+from corral.engines.adapter import Start
 from corral.engines.detector_flags import CONFIDENCE_VARIABLE, FREE, Flags
 from corral.engines.detector_folder import PIXEL_BYTES, Detector, exported, read_detector
 from corral.engines.placement import TOP, UNKNOWN, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount, Probe
+from corral.engines.plan import Footprint, LaunchPlan, Mount, Probe
 from corral.engines.rooms import Machine, room_of
+from corral.environments.shelf import Environment, Shelf
 from corral.errors import CannotFit, EngineError, EngineFlagError, EngineMissing
 from corral.hardware.devices import CPU, Listed
+from corral.lazy_dataclass import dataclass
 from corral.models.memory.predict import Parts
 from corral.units import show_bytes
 
@@ -50,6 +52,7 @@ _EXPORTER: Final = (
     "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('transformers')))"
 )
 _ENVIRONMENT: Final = "detector-export"
+_INSTALL: Final = f"corral engine install {_ENVIRONMENT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +75,24 @@ class Place:
 
 
 class DetectorAdapter:
-    """The `Adapter` of the detector. `cache` keeps what was exported, `engines` has environments that can export."""
+    """The `Adapter` of the detector. `cache` keeps what was exported, `exporter` says which environment exports."""
 
     def __init__(
         self,
         machine: Callable[[], Machine] | None,
         cache: Path,
-        engines: Path | None = None,
+        exporter: Callable[[], Environment | None] = lambda: None,
         environment: Mapping[str, str] = os.environ,
         *,
         library: Callable[[str], Library] | None = None,
         exports: Callable[[str], bool] | None = None,
     ) -> None:
         """`library` says what a Python has of onnxruntime, `exports` whether one can export; both ask it themselves."""
-        self._machine, self._cache, self._engines, self._environment = machine, cache, engines, environment
+        self._machine, self._cache, self._exporting, self._environment = machine, cache, exporter, environment
         self._library, self._exports = library or about, exports or can_export
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model, endpoint, step = start.model, start.endpoint, start.step
         detector = _read(model)
         flags = detector_flags.parse(model.args, FREE)
         library = self._library(_python(model))
@@ -106,7 +102,7 @@ class DetectorAdapter:
         if not onnx.is_file():
             exporter = self._exporter(library.python, model)
         footprint = _footprint(detector, place, largest, exports=bool(exporter))
-        room = room or self._room(place)
+        room = start.room or self._room(place)
         if room and (lack := _lack(footprint, room, model.name)) is not None:
             raise lack
         where = (
@@ -119,9 +115,9 @@ class DetectorAdapter:
         if exporter:
             argv += ["--export-with", exporter]
         return LaunchPlan(
-            unit=f"{model.name}.{generation}",
+            unit=start.unit,
             model=model.name,
-            generation=generation,
+            generation=start.generation,
             engine=NAME,
             engine_version=library.version,
             argv=tuple(argv),
@@ -189,15 +185,25 @@ class DetectorAdapter:
         return UNKNOWN if self._machine is None else room_of(self._machine(), place.listed)
 
     def _exporter(self, python: str, model: ModelSettings) -> str:
-        """A Python with torch and transformers: the engine's own, or one of an environment made for it."""
-        made = sorted(self._engines.glob(f"{_ENVIRONMENT}*/**/bin/python")) if self._engines is not None else []
-        for each in (python, *(str(path) for path in reversed(made))):
-            if self._exports(each):
-                return each
-        raise EngineMissing(
-            f"{model.source} has no model.onnx, and nothing here can make one of its safetensors",
-            hint=f"run `{python} -m pip install 'corral[vision-export]'`, or put a model.onnx into the folder",
-        )
+        """A Python with torch and transformers: the engine's own, or that of the environment made for it."""
+        if self._exports(python):
+            return python
+        if (made := self._exporting()) is None:
+            raise EngineMissing(
+                f"{model.source} has no model.onnx, and nothing here can make one of its safetensors",
+                hint=f"run `{_INSTALL}`, or put a model.onnx into the folder",
+            )
+        if not self._exports(str(made.interpreter)):
+            raise EngineMissing(
+                f"{made}, which would make ONNX of {model.source}, does not work any more",
+                hint=f"make it anew: corral engine remove {_ENVIRONMENT} {made.id} && {_INSTALL}",
+            )
+        return str(made.interpreter)
+
+
+def exporter(data: Path) -> Environment | None:
+    """The current environment of `corral engine install detector-export`, below the data directory."""
+    return Shelf(data / "engines", _ENVIRONMENT).current()
 
 
 def program() -> Path:
@@ -223,15 +229,15 @@ def _about(python: str, _: Path) -> Library:
 
 
 def can_export(python: str) -> bool:
-    """Whether `python` has what exporting needs. Blocks for a child process, once."""
-    return executables.kept(Path(python), "exports", partial(_can_export, python))
+    """Whether `python` has what exporting needs. Blocks for a child process; until it has, each time."""
+    try:
+        return executables.kept(Path(python), "exports", partial(_can_export, python))
+    except (EngineError, OSError):
+        return False
 
 
 def _can_export(python: str, _: Path) -> bool:
-    try:
-        executables.asked((python, "-I", "-c", _EXPORTER))
-    except EngineError:
-        return False
+    executables.asked((python, "-I", "-c", _EXPORTER))
     return True
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from corral.errors import EngineFlagError
+from corral.lazy_dataclass import dataclass
 
 CONFIDENCE_VARIABLE: Final = "RTDETR_CONFIDENCE"
 """The environment variable that people use already for the least score of what is told."""

@@ -7,11 +7,11 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from corral.errors import ModelFileError
+from corral.lazy_dataclass import dataclass
 
 MODEL_TYPE: Final = "rt_detr_v2"
 EXPORT_VERSION: Final = 1

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -22,6 +22,7 @@ from corral.errors import EngineError, EngineMissing
 from corral.hardware.backends import backends_in
 from corral.hardware.devices import Listed, parse_listing
 from corral.hardware.vulkan import signs
+from corral.lazy_dataclass import dataclass
 
 ASK_WITHIN_S = 20.0
 """How long a build may take to say its version, flags or devices: a GPU driver's first start takes seconds."""

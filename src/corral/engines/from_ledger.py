@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from corral.config.settings import ModelSettings
-from corral.engines import embedded_host, executables, flags
-from corral.engines.adapter import Adapter, Around
-from corral.engines.placement import TOP, Room, Step
+from corral.engines import flags
+from corral.engines.adapter import Adapter, Around, Start
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 from corral.engines.report import WORDY, plain
 from corral.errors import CorralError
@@ -29,6 +29,8 @@ _OF_NO_WEIGHT: Final = (
     "--mirostat-ent", "--mirostat-lr",
 )  # fmt: skip
 """Flags that the memory of a load does not depend on."""
+_SOCKET: Final = "--uds"
+"""Where vLLM listens: each start elsewhere."""
 _IGNORED: Final = frozenset(id(flags.BY_NAME[name][0]) for name in _OF_NO_WEIGHT if name in flags.BY_NAME)
 
 _ANYWHERE: Final = Endpoint(socket=Path("corral.sock"))
@@ -44,38 +46,20 @@ class FromLedger(Around):
         super().__init__(inner)
         self._ledger = ledger
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
-        plan = self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+    def plan(self, start: Start) -> LaunchPlan:
+        plan = self._inner.plan(start)
         known = self._ledger.find(key_of(plan))
         if known is not None:
             return replace(plan, footprint=merged(plan.footprint, known))
-        return replace(plan, argv=(*plan.argv, *WORDY)) if _may_say_more(plan, model) else plan
+        return replace(plan, argv=(*plan.argv, *WORDY)) if plan.says_more else plan
 
     def footprint(self, model: ModelSettings) -> Footprint:
         try:
-            plan = self._inner.plan(model, generation=0, endpoint=_ANYWHERE)
+            plan = self._inner.plan(Start(model, generation=0, endpoint=_ANYWHERE))
         except CorralError:
             return self._inner.footprint(model)  # a start will say what is wrong
         known = self._ledger.find(key_of(plan))
         return plan.footprint if known is None else merged(plan.footprint, known)
-
-
-def _may_say_more(plan: LaunchPlan, model: ModelSettings) -> bool:
-    """Whether the engine can be told how much to say, and nobody else has."""
-    if plan.engine != "llama.cpp" or any(flags.has(model.args, name) for name in ("--verbosity", "--verbose")):
-        return False
-    if plan.image:
-        return False  # its program is not one of this machine's, to be asked for its flags here
-    own = embedded_host.command()
-    return plan.argv[: len(own)] == own or WORDY[0] in executables.llama_server(plan.argv[0]).flags
 
 
 def merged(predicted: Footprint, known: Figures) -> Footprint:
@@ -87,6 +71,7 @@ def merged(predicted: Footprint, known: Figures) -> Footprint:
         name: Parts(each.get("weights", 0), each.get("cache", 0), each.get("compute", 0))
         for name, each in known.devices.items()
     }
+    asleep = {name: min(size, sizes.get(name, size)) for name, size in predicted.asleep.items()}
     return Footprint(
         MappingProxyType(sizes),
         "measured",
@@ -94,12 +79,13 @@ def merged(predicted: Footprint, known: Figures) -> Footprint:
         predicted.growth,
         known.load_s,
         predicted.mapped,
+        MappingProxyType(asleep),
     )
 
 
 def key_of(plan: LaunchPlan) -> Key:
     """What the memory of a start of `plan` depends on. Blocks for the status of the files it names."""
-    files = [_identity(mount.source) for mount in plan.mounts]
+    files = [_identity(mount.source) for mount in plan.mounts]  # of folders, what lies in them
     begin = plan.argv.index("--model") if "--model" in plan.argv else 1
     words = [_identity(Path(word)) if word.startswith("/") else word for word in _of_weight(plain(plan.argv[begin:]))]
     settings = json.dumps([words, sorted(plan.env.items()), plan.devices, plan.context, plan.slots])
@@ -116,6 +102,8 @@ def _of_weight(argv: tuple[str, ...]) -> Iterator[str]:
         flag, _ = flags.BY_NAME.get(flags.canonical(word), (None, True))
         if skip:
             skip = False
+        elif word == _SOCKET:
+            skip = True
         elif flag is not None and id(flag) in _IGNORED:
             skip = flag.value is not None
         else:
@@ -132,6 +120,9 @@ def _identity(path: Path) -> str:
         return str(path)
     if real.parent.name == "sha256" and len(real.name) == 64:
         return f"sha256:{real.name}"
+    if stat.S_ISDIR(found.st_mode):
+        inside = [_identity(each) for each in sorted(real.iterdir()) if each.is_file()]
+        return f"{real}:{hashlib.sha256(json.dumps(inside).encode()).hexdigest()}"
     return f"{real}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from corral.config.settings import ModelSettings
@@ -15,6 +15,7 @@ from corral.errors import EngineError
 from corral.hardware.devices import Listed
 from corral.hardware.gpus import contained
 from corral.hardware.vulkan import read_vulkan
+from corral.lazy_dataclass import dataclass
 
 _ALL: Final = 999
 """As a number of layers: every one, however llama.cpp counts them."""

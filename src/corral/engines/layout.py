@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from corral.config.settings import ModelSettings, Rung
@@ -11,7 +11,8 @@ from corral.engines import flags, prediction, purpose
 from corral.engines.placement import TOP, Room, Step
 from corral.engines.plan import Footprint
 from corral.errors import CannotFit
-from corral.models.gguf import Header
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header
 from corral.models.memory.fit import Fit, Place, fit
 from corral.models.memory.predict import PROCESSOR, Prediction
 from corral.models.memory.run import CELLS_STEP, Run

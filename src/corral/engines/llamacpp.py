@@ -9,18 +9,20 @@ from types import MappingProxyType
 
 from corral.config.settings import ModelSettings
 from corral.config.sources import check_inside
-from corral.engines import architecture, embedded_host, executables, flags, gpu_choice, gpus_for, purpose
+from corral.engines import architecture, embedded_host, executables, flags, gpu_choice, gpus_for, purpose, threads
 from corral.engines import layout as layouts
+from corral.engines.adapter import Start
 from corral.engines.executables import Build
 from corral.engines.layout import Layout
 from corral.engines.placement import TOP, UNKNOWN, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount
 from corral.engines.prediction import mapped
 from corral.engines.prompts import Prompts, prompts_of
+from corral.engines.report import WORDY
 from corral.engines.rooms import Machine, room_of
 from corral.errors import EngineError, EngineFlagError, EngineMissing, ModelFileError
-from corral.models.gguf import Header
-from corral.models.shards import read_model, shard_paths
+from corral.models.formats.gguf import Header
+from corral.models.formats.shards import read_model, shard_paths
 
 Images = Callable[[ModelSettings], Build]
 
@@ -44,15 +46,8 @@ class LlamaCpp:
     ) -> None:
         self._machine, self._slots_dir, self._images = machine, slots_dir, images
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model, endpoint, room, step = start.model, start.endpoint, start.room, start.step
         header = _header(model)
         flags.check_allowed(model.args)
         _check_env(model)
@@ -68,9 +63,9 @@ class LlamaCpp:
             warnings = (*warnings, f"degraded: {gpus.degraded}")
         env = {**model.env, **gpu_choice.HIDDEN} if gpus.degraded else gpus_for.variables(model)
         return LaunchPlan(
-            unit=f"{model.name}.{generation}",
+            unit=start.unit,
             model=model.name,
-            generation=generation,
+            generation=start.generation,
             engine=NAME,
             engine_version=build.version,
             argv=(
@@ -96,6 +91,7 @@ class LlamaCpp:
             image=inside.reference if inside else "",
             image_id=inside.id if inside else "",
             nodes=inside.nodes if inside and any(each != "cpu" for each in layout.devices) else (),
+            says_more=_may_say_more(build, model),
         )
 
     def room(self, model: ModelSettings, header: Header | None = None) -> Room:
@@ -257,6 +253,7 @@ def _arguments(
         *_served(build),
         *prompts.arguments,
         *purpose.arguments(header, model.args, layout.context),
+        *threads.arguments(header, build, model.args),
         *(_without_remotes(model) if gpus.degraded else model.args),
         *(("--batch-size", str(layout.batch), "--ubatch-size", str(layout.batch)) if layout.batch is not None else ()),
     )
@@ -289,6 +286,12 @@ def _served(build: Build) -> tuple[str, ...]:
     no_page = next((name for name in ("--no-ui", "--no-webui") if name in build.flags), None)
     wanted = [name for name in ("--metrics", "--slots") if name in build.flags]
     return (*wanted, no_page) if no_page else tuple(wanted)
+
+
+def _may_say_more(build: Build, model: ModelSettings) -> bool:
+    """Whether the engine can be told how much to say, and nobody else has."""
+    told = any(flags.has(model.args, name) for name in ("--verbosity", "--verbose"))
+    return not told and (build.kind == "embedded" or WORDY[0] in build.flags)
 
 
 def _foreign_config(build: Build) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Final
 
 from corral.config.settings import Rung
+from corral.lazy_dataclass import dataclass
 
 RUNGS: Final[tuple[Rung, ...]] = ("batch", "context", "layers", "cpu")
 """What can be made smaller when memory was not enough, in the order in which it is where nothing else is configured."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from corral.config.settings import Rung
 from corral.engines.placement import TOP, UNKNOWN, Room, Step
+from corral.lazy_dataclass import dataclass
 from corral.models.memory.predict import Parts
 
 Origin = Literal["estimated", "probed", "measured"]
@@ -107,6 +108,9 @@ class LaunchPlan:
     image: str = ""  # of a container, as it is called; `argv` is inside it then
     image_id: str = ""  # and what that name stood for
     nodes: tuple[str, ...] = ()  # devices that a container is given: /dev/dri/renderD128, nvidia.com/gpu=0
+    shared_bytes: int = 0  # memory that its processes may share inside a container; 0 = none
+    makes_code: bool = False  # it compiles what it then loads, so a container's /tmp must allow that
     sleep: int = 0  # at which level it can sleep; 0 = it cannot, or is not to
+    says_more: bool = False  # it can be told to report its buffers, by flags (`report.WORDY`) that nobody else has set
     sandbox: str = ""  # what a plain process is shut into: "bubblewrap", which is in `argv` then
     limits: Limits | None = None  # of a plain process, by cgroup

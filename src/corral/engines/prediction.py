@@ -12,11 +12,11 @@ from corral.config.settings import ModelSettings
 from corral.engines import flags, purpose
 from corral.engines.plan import Footprint, Origin
 from corral.errors import ModelFileError
-from corral.models.gguf import Header, read_header
+from corral.models.formats.gguf import Header, read_header
+from corral.models.formats.shards import read_model
 from corral.models.memory.predict import PROCESSOR, Parts, Prediction, predict
 from corral.models.memory.projector import predict_projector
 from corral.models.memory.run import CACHE_BITS, Run
-from corral.models.shards import read_model
 
 _UBATCH: Final = 512  # llama.cpp's defaults
 _BATCH: Final = 2048

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from corral.config.settings import ModelSettings
+from corral.engines.adapter import Start
 from corral.engines.llamacpp import LlamaCpp
 from corral.engines.placement import Room
 from corral.engines.plan import Endpoint
@@ -43,7 +44,7 @@ def probed(model: ModelSettings, context: int, run: Run, estimate: Prediction, r
     Raises EngineError when the engine says nothing of the kind.
     """
     asked = replace(model, context=context, parallel=run.slots)
-    plan = LlamaCpp().plan(asked, generation=0, endpoint=Endpoint(socket=Path("probe.sock")), room=room)
+    plan = LlamaCpp().plan(Start(asked, generation=0, endpoint=Endpoint(socket=Path("probe.sock")), room=room))
     with tempfile.TemporaryDirectory(prefix="corral-probe-") as folder:
         argv = [*plan.argv, "--fit", "on", "-lv", "5", "--no-warmup"]
         log = _said(argv, {**os.environ, **plan.env, "GGML_NO_BACKTRACE": "1"}, folder)

@@ -7,13 +7,14 @@ The server keeps the states of prompts that a slot has left behind in the machin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
 from corral.engines import flags
 from corral.engines.placement import Room
 from corral.engines.plan import Footprint
+from corral.lazy_dataclass import dataclass
 from corral.models.memory.predict import PROCESSOR
 
 MOST: Final = 8 << 30

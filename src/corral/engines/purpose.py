@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from corral.engines import flags
-from corral.models.gguf import Header
+from corral.models.formats.gguf import Header
 
 Purpose = Literal["text", "embedding", "rerank"]
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final
 
+from corral.lazy_dataclass import dataclass
 from corral.models.memory.predict import PROCESSOR, Parts
 
 WORDY: Final = ("--log-verbosity", "4")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from types import MappingProxyType
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from corral.config.settings import HEADROOM, headroom_on
 from corral.engines.placement import Room
 from corral.hardware.devices import CPU, Device, Listed, match
+from corral.lazy_dataclass import dataclass
 from corral.units import show_bytes
 
 GRAIN: Final = 32

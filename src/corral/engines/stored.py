@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corral.config.settings import ModelSettings
-from corral.engines.adapter import Adapter
-from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.adapter import Adapter, Start
+from corral.engines.plan import Footprint, LaunchPlan
 from corral.refs import Ref
 
 if TYPE_CHECKING:
@@ -31,21 +30,14 @@ class FromStore:
         self._held: dict[str, tuple[str, Hold]] = {}
         self._lock = threading.Lock()
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model = start.model
         if model.ref is None:
-            return self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+            return self._inner.plan(start)
         ready = self._ready(model.ref)
         try:
             wanted = self._wanted(model, ready)
-            plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint, room=room, step=step)
+            plan = self._inner.plan(replace(start, model=wanted.model))
         except BaseException:
             ready.hold.release()
             raise
@@ -56,16 +48,15 @@ class FromStore:
         """The same for plans that nobody carries out: nothing is held for them."""
         return _Preview(self)
 
-    def plan_unheld(
-        self, model: ModelSettings, *, generation: int, endpoint: Endpoint, room: Room | None, step: Step
-    ) -> LaunchPlan:
+    def plan_unheld(self, start: Start) -> LaunchPlan:
         """As `plan`, but the model is held only while it is planned."""
+        model = start.model
         if model.ref is None:
-            return self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+            return self._inner.plan(start)
         ready = self._ready(model.ref)
         with ready.hold:
             wanted = self._wanted(model, ready)
-            plan = self._inner.plan(wanted.model, generation=generation, endpoint=endpoint, room=room, step=step)
+            plan = self._inner.plan(replace(start, model=wanted.model))
             return replace(plan, warnings=(*plan.warnings, *wanted.warnings))
 
     def footprint(self, model: ModelSettings) -> Footprint:
@@ -113,16 +104,8 @@ class _Preview:
     def __init__(self, of: FromStore) -> None:
         self._of = of
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
-        return self._of.plan_unheld(model, generation=generation, endpoint=endpoint, room=room, step=step)
+    def plan(self, start: Start) -> LaunchPlan:
+        return self._of.plan_unheld(start)
 
     def footprint(self, model: ModelSettings) -> Footprint:
         return self._of.footprint(model)

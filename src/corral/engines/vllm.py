@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from corral.config.settings import ModelSettings
+from corral.engines.adapter import Start
 from corral.engines.placement import TOP, Room, Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan, Mount, Probe
 from corral.engines.rooms import Machine, room_of
-from corral.engines.vllm_builds import QUIET, VllmBuild, VllmFlags, build_in, check_args, check_known, flags_of, missing
+from corral.engines.vllm_builds import (
+    QUIET,
+    SHARED_BYTES,
+    VllmBuild,
+    VllmFlags,
+    build_in,
+    check_args,
+    check_known,
+    flags_of,
+    missing,
+)
 from corral.engines.vllm_folder import Folder, read_folder
 from corral.engines.vllm_folder import check_known as check_architecture
 from corral.engines.vllm_room import Planned, plan_room
 from corral.errors import EngineError, EngineFlagError, EngineMissing
 from corral.hardware.devices import CPU, Listed
+from corral.lazy_dataclass import dataclass
 
 NAME: Final = "vllm"
 """The value of the `engine` key that means this adapter."""
@@ -28,6 +40,8 @@ _VENDORS: Final = {"cuda": "nvidia", "rocm": "amd"}
 _LISTED_AS: Final = {"cuda": "CUDA", "rocm": "ROCm"}
 _SHOWS: Final = {"cuda": "CUDA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES"}
 _GIB: Final = 1 << 30
+_INSIDE: Final[Mapping[str, str]] = MappingProxyType({"USER": "vllm", "GLOO_SOCKET_IFNAME": "lo"})
+"""In a container: a name for a user who has none there, and the only network there is."""
 _DRAIN_S: Final = 5
 """How long it lets running answers end once it is told to end. Corral has drained it before, as a rule."""
 
@@ -44,25 +58,25 @@ class Vllm:
     """The `Adapter` of vLLM. Stateless; what environments said of their flags is kept below `cache`.
 
     `machine` tells of this machine's memory; it may block. `installed` is the environment that `executable: auto`
-    means, None where there is none.
+    means, None where there is none. `images` has the build of a model that runs in a container.
     """
 
-    def __init__(self, machine: Callable[[], Machine], installed: Callable[[], Path | None], cache: Path) -> None:
-        self._machine, self._installed, self._cache = machine, installed, cache
-
-    def plan(
+    def __init__(
         self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+        machine: Callable[[], Machine],
+        installed: Callable[[], Path | None],
+        cache: Path,
+        images: Callable[[ModelSettings], VllmBuild] | None = None,
+    ) -> None:
+        self._machine, self._installed, self._cache, self._images = machine, installed, cache, images
+
+    def plan(self, start: Start) -> LaunchPlan:
+        model, room, step = start.model, start.room, start.step
         folder = read_folder(model)
         check_args(model.args, _decided(model))
         _check_env(model)
         build = self._build(model)
+        inside = build.inside
         check_architecture(build, folder, model.name)
         flags = flags_of(build, self._cache)
         check_known(model.args, flags, str(build))
@@ -70,29 +84,34 @@ class Vllm:
         if room is None:
             room = self._room(gpus)
         planned = plan_room(model, folder, build.variant, room, step)
-        endpoint = _listens(endpoint, flags, build)
+        endpoint = _listens(start.endpoint, flags, build)
         return LaunchPlan(
-            unit=f"{model.name}.{generation}",
+            unit=start.unit,
             model=model.name,
-            generation=generation,
+            generation=start.generation,
             engine=NAME,
             engine_version=f"vLLM {build.version} ({build.variant})",
-            argv=(str(build.python), "-m", build.module, *_arguments(model, build, flags, endpoint, planned)),
+            argv=(*build.command, *_arguments(model, build, flags, endpoint, planned)),
             endpoint=endpoint,
             footprint=planned.footprint,
             probe=_probe(model, folder),
             env=MappingProxyType(_environment(model, build, flags, gpus, planned)),
-            mounts=(Mount(folder.path, str(folder.path)),),
+            mounts=tuple(mount for each in _folders(model, folder) for mount in _mounts(each)),
             devices=planned.gpus or (CPU,),
             context=planned.context,
             slots=model.parallel,
             runner=model.runner,
-            warnings=(*_warnings(model), *planned.warnings),
+            warnings=(*(inside.warnings if inside else ()), *_warnings(model), *planned.warnings),
             room=room,
             step=step,
             left=planned.left,
             placement=planned.words,
             sleep=planned.sleep,
+            image=inside.reference if inside else "",
+            image_id=inside.id if inside else "",
+            nodes=inside.nodes if inside and gpus.numbers else (),
+            shared_bytes=SHARED_BYTES if inside else 0,
+            makes_code=inside is not None,
         )
 
     def footprint(self, model: ModelSettings) -> Footprint:
@@ -118,6 +137,10 @@ class Vllm:
         return replace(room, totals=MappingProxyType({name: totals[name] for name in room.gpus if name in totals}))
 
     def _build(self, model: ModelSettings) -> VllmBuild:
+        if model.runner != "process":
+            if self._images is None:
+                raise EngineMissing(f"there are no containers for {model.name} here", hint="set `runner: process`")
+            return self._images(model)
         if model.executable == "embedded":
             raise EngineMissing(
                 "no vLLM comes with Corral", hint="take `executable` away, or name an environment with vLLM in it"
@@ -146,6 +169,21 @@ class Vllm:
             for number, each in enumerate(found)
         )
         return _Gpus(listed[:wanted], tuple(range(wanted)))
+
+
+def _folders(model: ModelSettings, folder: Folder) -> tuple[Path, ...]:
+    """Those that it opens: the model's, and that of another tokenizer."""
+    named = dict(zip(model.args, model.args[1:], strict=False)).get("--tokenizer", "")
+    more = Path(named) if named.startswith("/") else folder.path
+    return (folder.path, more) if more != folder.path and more.is_dir() else (folder.path,)
+
+
+def _mounts(folder: Path) -> tuple[Mount, ...]:
+    """What of this machine it must see: the folder, or each of its files where some are links that lead out of it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not any(path.is_symlink() for path in files):
+        return (Mount(folder, str(folder)),)
+    return tuple(Mount(path, str(path)) for path in files)
 
 
 def world_size(model: ModelSettings) -> int:
@@ -210,6 +248,8 @@ def _environment(
     model: ModelSettings, build: VllmBuild, flags: VllmFlags, gpus: _Gpus, planned: Planned
 ) -> Mapping[str, str]:
     found: dict[str, str] = {**QUIET, "VLLM_HOST_IP": "127.0.0.1"}
+    if build.inside is not None:
+        found |= {**_INSIDE, **build.inside.env}
     if build.variant == "cpu" and "--kv-cache-memory-bytes" not in flags:
         found["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(planned.cache / _GIB)))
     if planned.sleep:
@@ -232,7 +272,7 @@ def _probe(model: ModelSettings, folder: Folder) -> Probe:
 
 def _warnings(model: ModelSettings) -> tuple[str, ...]:
     found = []
-    if model.gpu_layers != "auto":
+    if model.gpu_layers != "auto" and model.runner == "process":  # elsewhere it says which image
         found.append(
             f"gpu_layers: {model.gpu_layers} says nothing to vLLM, which has a whole model on its GPUs or none"
         )

@@ -13,7 +13,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -22,9 +22,13 @@ from corral.config.atomic import replace_file
 from corral.engines.flags import canonical, unknown
 from corral.environments.shelf import Shelf
 from corral.errors import EngineError, EngineFlagError, EngineMissing
+from corral.lazy_dataclass import dataclass
 
 ASK_WITHIN_S: Final = 300.0
 """How long it may take to say its flags: on a slow disk it reads a gigabyte of modules for that."""
+
+SHARED_BYTES: Final = 1 << 30
+"""Memory that its processes may share in a container, where they pass each other what does not go through sockets."""
 
 Variant = Literal["cpu", "cuda", "rocm"]
 
@@ -40,6 +44,29 @@ _INSTALL: Final = "corral engine install vllm --variant cpu (or cuda, or rocm) m
 
 
 @dataclass(frozen=True, slots=True)
+class VllmFlags:
+    """What its `--help` lists: each flag with the number of its values, 0, 1, `MANY` or `MAYBE`."""
+
+    known: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.known
+
+
+@dataclass(frozen=True, slots=True)
+class VllmInImage:
+    """Of a build that is in a container's image: which, how it is started there, and what it said of itself."""
+
+    reference: str
+    id: str
+    command: tuple[str, ...]
+    flags: VllmFlags
+    nodes: tuple[str, ...] = ()  # the devices that it is given
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # beside the image's own
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VllmBuild:
     """One environment with vLLM in it."""
 
@@ -49,19 +76,16 @@ class VllmBuild:
     version: str
     variant: Variant
     module: str
+    inside: VllmInImage | None = field(default=None, compare=False)  # then no path here is one of this machine
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What begins its command line."""
+        return (str(self.python), "-m", self.module) if self.inside is None else self.inside.command
 
     def __str__(self) -> str:
-        return f"vLLM {self.version} ({self.variant}) in {self.folder}"
-
-
-@dataclass(frozen=True, slots=True)
-class VllmFlags:
-    """What its `--help` lists: each flag with the number of its values, 0, 1, `MANY` or `MAYBE`."""
-
-    known: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.known
+        where = self.folder if self.inside is None else self.inside.reference
+        return f"vLLM {self.version} ({self.variant}) in {where}"
 
 
 def build_in(path: Path) -> VllmBuild:
@@ -80,6 +104,21 @@ def build_in(path: Path) -> VllmBuild:
             )
             return VllmBuild(folder, python, packages, version, _variant(packages, name), module)
     raise EngineMissing(f"there is no vLLM in the environment {folder}", hint=_INSTALL, executable=str(path))
+
+
+def build_inside(version_text: str, help_text: str, variant: Variant, inside: VllmInImage) -> VllmBuild:
+    """The build that is in an image, from what it said. Raises EngineError where it is no vLLM."""
+    if not (known := flags_in(help_text)):
+        raise EngineError(
+            f"{inside.reference} has no vLLM that says its flags: {' '.join(help_text.split())[-200:]!r}",
+            hint="correct its entry in images.yaml (`program` and `help`), or name another `image`",
+            image=inside.reference,
+        )
+    found = re.search(r"vLLM (\d\S*)", version_text)
+    version = found[1] if found is not None else "of unknown version"
+    told = replace(inside, flags=VllmFlags(MappingProxyType(known)))
+    nowhere = Path(inside.command[0])
+    return VllmBuild(nowhere, nowhere, nowhere, version, variant, _MODULES[-1], told)
 
 
 def installed(data: Path) -> Path | None:
@@ -114,8 +153,8 @@ def _variant(packages: Path, name: str) -> Variant:
 def knows(build: VllmBuild, architecture: str, config: Mapping[str, object]) -> bool:
     """Whether `build` serves models of the class `architecture`: with code of its own, with transformers', or with what
     the model brings along (which must still be allowed). Blocks for two file reads."""
-    if isinstance(config.get("auto_map"), dict):
-        return True
+    if build.inside is not None or isinstance(config.get("auto_map"), dict):
+        return True  # an image's files are not at hand: what it does not know, its start will say
     quoted = f'"{architecture}"'
     places = (
         build.packages / "vllm" / "model_executor" / "models" / "registry.py",
@@ -134,6 +173,8 @@ def flags_of(build: VllmBuild, folder: Path) -> VllmFlags:
 
     Raises EngineError when it cannot say.
     """
+    if build.inside is not None:
+        return build.inside.flags
     stamp = (build.packages / "vllm" / "__init__.py").stat()
     key = hashlib.sha256(f"{build.folder}\0{build.version}\0{stamp.st_mtime_ns}".encode()).hexdigest()[:32]
     kept = folder / f"vllm-flags-{key}.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +10,9 @@ from corral.config.settings import ModelSettings, Quantization
 from corral.config.sources import check_inside
 from corral.engines.vllm_builds import VllmBuild, knows
 from corral.errors import ModelFileError, UnknownArchitecture
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.safetensors import SafetensorsModel, read_directory
 from corral.models.memory.vllm import text_config
-from corral.models.safetensors import SafetensorsModel, read_directory
 
 _TOKENIZERS: Final = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json", "spiece.model",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +19,7 @@ from corral.engines.vllm_builds import Variant
 from corral.engines.vllm_folder import Folder
 from corral.errors import CannotFit
 from corral.hardware.devices import CPU
+from corral.lazy_dataclass import dataclass
 from corral.models.memory.predict import Parts
 from corral.models.memory.vllm import MOST, OUTSIDE, VllmRun, predict_vllm
 from corral.units import show_bytes

@@ -9,12 +9,12 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from corral.errors import InstallFailed
+from corral.lazy_dataclass import dataclass
 
 _TICK_S: Final = 0.2
 _KEPT_LINES: Final = 60

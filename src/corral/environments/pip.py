@@ -23,7 +23,8 @@ _NOWHERE_ELSE: Final = {
 _FULL: Final = re.compile(r"No space left on device|Errno 28\b|Disk quota exceeded|Errno 122\b")
 _CHANGED: Final = re.compile(r"^ *(\S+?)(?: from \S+)?(?: \(from .*\))?:$")
 _UNMET: Final = re.compile(r" requires | has requirement ")
-_ABSENT: Final = re.compile(r"No matching distribution found for (\S+)")
+_ABSENT: Final = re.compile(r"No matching distribution found for ([^\s;]+)")
+_UNREACHED: Final = re.compile(r"after connection broken by|Failed to connect to")
 
 
 def command(folder: Path) -> list[str | Path]:
@@ -117,6 +118,13 @@ def failed(ended: Ended, what: str, log: Path, hint: str = "") -> CorralError:
         return InstallFailed(
             f"{names[0] if names else 'a package'} from the index is not the file that is locked: its hash differs",
             hint="nothing of it was installed; see which index pip uses: pip config list",
+            log_tail=tail,
+        )
+    if _UNREACHED.search(text):  # pip goes on as if it were empty, and says so at last
+        return InstallFailed(
+            f"{what}: an index cannot be reached",
+            hint="see to the network, or which index pip uses (pip config list); without one, --wheels DIR takes a "
+            "folder of wheels",
             log_tail=tail,
         )
     if (absent := _ABSENT.search(text)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,16 +16,18 @@ from corral.errors import InstallFailed
 _MARK: Final = {"cpu": "cpu", "cuda": "cu", "rocm": "rocm"}
 
 
-def ask_index(children: Children, python: Path, requirement: str, variant: Variant, folder: Path, say: Say) -> Lock:
-    """The lock of `requirement` by the user's own pip configuration. `folder` is scratch: a pip is put there first.
+def ask_index(
+    children: Children, python: Path, requirements: Sequence[str], variant: Variant, folder: Path, say: Say
+) -> Lock:
+    """The lock of `requirements` by the user's own pip configuration. `folder` is scratch: a pip is put there first.
 
     Raises InstallFailed.
     """
-    say(Step("resolving", requirement))
+    say(Step("resolving", requirements[0]))
     pip.new_environment(children, python, folder)
     report = folder / "report.json"
     argv = [*pip.command(folder), "install", "--dry-run", "--ignore-installed"]
-    argv += ["--only-binary", ":all:", "--report", report, requirement]
+    argv += ["--only-binary", ":all:", "--report", report, *requirements]
 
     def line(text: str) -> None:
         if (name := pip.collected(text)) is not None:
@@ -32,7 +35,7 @@ def ask_index(children: Children, python: Path, requirement: str, variant: Varia
 
     ended = children.run(argv, line=line)
     if ended.code or not report.is_file():
-        raise pip.failed(ended, f"pip finds no way to install {requirement}", children.log, variant.hint)
+        raise pip.failed(ended, f"pip finds no way to install {requirements[0]}", children.log, variant.hint)
     return read_report(report.read_bytes(), variant)
 
 

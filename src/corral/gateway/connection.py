@@ -13,11 +13,12 @@ from corral.errors import CallerError, TooManyConnections, TooSlow
 from corral.gateway.answer import encode
 from corral.gateway.connections import Connections, Usual
 from corral.gateway.dialects import openai
-from corral.gateway.fast import MOST_BYTES
-from corral.gateway.fast_exchange import FastExchange
-from corral.gateway.head import Head
-from corral.gateway.heads import around
-from corral.gateway.sockets import peer_of
+from corral.gateway.http.head import Head
+from corral.gateway.http.heads import around
+from corral.gateway.http.outbox import FEW
+from corral.gateway.http.sockets import peer_of
+from corral.gateway.path.fast import MOST_BYTES
+from corral.gateway.path.fast_exchange import FastExchange
 from corral.gateway.wire import STATUS_LINES, WireExchange, Work
 
 NEVER = float("inf")
@@ -36,6 +37,7 @@ class Connection(asyncio.Protocol):
         """`early` came before, to the server that had the connection."""
         self._all = connections
         self._limits = connections.limits
+        self._keep_alive_s = self._limits.keep_alive_s
         self.standing_fields = connections.standing_fields
         self.keep_alive = True
         self.peer = ""
@@ -52,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._began = 0.0  # when the present body began to come
         self._closing = False
         self._usual = connections.usual
+        self._posted = b""  # goes out with the outbox
 
     # What the event loop calls.
 
@@ -72,6 +75,7 @@ class Connection(asyncio.Protocol):
             self.pass_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._posted = b""
         self._ends()
         self._transport = None
         self._all.discard(self)
@@ -269,6 +273,7 @@ class Connection(asyncio.Protocol):
             self.left(exchange)
             if not exchange.ended and not exchange.gone:
                 exchange.abort()
+            self._all.answers.over(exchange)
 
         task.add_done_callback(ended)
 
@@ -277,7 +282,7 @@ class Connection(asyncio.Protocol):
         if exchange.watched is not None and not exchange.watched.done():
             exchange.watched.set_result(None)
 
-    def done(self, exchange: WireExchange) -> None:
+    def done(self, exchange: WireExchange, now: float) -> None:
         self._all.answers.active.discard(exchange)
         if exchange.watched is not None:
             self.left(exchange)
@@ -287,9 +292,22 @@ class Connection(asyncio.Protocol):
             self._over()
             return
         self._exchange = None
-        self.deadline = clock.monotonic() + self._limits.keep_alive_s
+        self.deadline = now + self._keep_alive_s
+
+    def post(self, data: bytes) -> None:
+        if self._posted or len(self._all.answers.active) <= FEW:
+            self.transmit(data)
+        else:
+            self._posted = data
+            self._all.outbox.add(self)
+
+    def let_out(self) -> None:
+        if self._posted:
+            self.transmit(b"")
 
     def transmit(self, data: bytes) -> bool:
+        if self._posted:
+            data, self._posted = self._posted + data, b""
         if self._direct >= 0:
             # At once: the transport would wait for the end of this turn of the event loop.
             try:
@@ -352,6 +370,7 @@ class Connection(asyncio.Protocol):
     # What ends it.
 
     def _ends(self) -> None:
+        self.let_out()
         self._closing = True
         self._fd = self._direct = -1  # another one may soon have that number
 
@@ -381,6 +400,7 @@ class Connection(asyncio.Protocol):
         heir, transport = self._all.heir, self._transport
         if heir is None or transport is None or self._closing or self._exchange is not None or self._head is not None:
             return
+        self.let_out()
         if transport.get_write_buffer_size() or self._writable is not None:
             self._all.loop.call_later(_PASS_ON_S, self.pass_on)  # the end of its last answer first
             return

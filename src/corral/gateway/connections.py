@@ -6,16 +6,17 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corral import clock
 from corral.gateway.exchange import Exchange
-from corral.gateway.fast import Fast, Plan
-from corral.gateway.head import Head
-from corral.gateway.heads import Heads
-from corral.gateway.room import most_connections
+from corral.gateway.http.head import Head
+from corral.gateway.http.heads import Heads
+from corral.gateway.http.outbox import Outbox
+from corral.gateway.http.room import most_connections
+from corral.gateway.path.fast import Fast, Plan
+from corral.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from corral.gateway.connection import Connection
@@ -49,6 +50,10 @@ class Answers(Protocol):
 
     def answer(self, exchange: Exchange) -> Coroutine[Any, Any, None]: ...
 
+    def over(self, exchange: Exchange) -> None:
+        """The task that answered it has ended."""
+        ...
+
 
 Heir = Callable[[socket.socket, bytes], None]
 """Takes a connection that waits for a request, and what of it came already: another server goes on with it."""
@@ -68,10 +73,11 @@ class Usual:
         before, after = self.before, self.after
         at = len(before)
         end = data.find(b"\r", at, at + 6)
-        if end < 0 or not data.startswith(before) or not data.startswith(after, end):
-            return None
-        digits, body = data[at:end], data[end + len(after) :]
-        return body if digits.isdigit() and len(body) == int(digits) else None
+        if data.startswith(before) and data.startswith(after, end):
+            body = data[end + len(after) :]
+            if data[at:end] == b"%d" % len(body):
+                return body
+        return None
 
 
 class Connections:
@@ -90,6 +96,7 @@ class Connections:
         self.heir: Heir | None = None
         self.heads = Heads()
         self.usual: Usual | None = None  # the last head that was
+        self.outbox = Outbox()
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._open))

@@ -10,15 +10,17 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
+from corral import clock
 from corral.config.settings import Listen
 from corral.errors import CorralError
+from corral.gateway.course import Course
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.dialects.openai import OPENAI
 from corral.gateway.gate import Caller
-from corral.gateway.headers import EVENTS, Fields, first
+from corral.gateway.http.headers import EVENTS, Fields, first
 
 if TYPE_CHECKING:
-    from corral.gateway.begun import Begun
+    from corral.gateway.path.begun import Begun
 
 
 class ClientLeft(Exception):
@@ -53,11 +55,13 @@ class Exchange(abc.ABC):
     events = False  # the answer that was started is an event stream
     early = False  # its head is out, and so far nothing but comments: no answer has begun
     endless = False  # the answer ends only when somebody ends it
+    piecewise = False  # the body is read by `pieces`; from here on no more of it is taken in than fits the memory
     gone = False
     interruption: CorralError | None = None
     entered = False  # it was let in: the gate has been asked
     begun: Begun | None = None  # what was done for it before its task
     watched: asyncio.Future[None] | None = None  # for who waits for its end
+    course: Course  # what is noted of it for its record
 
     def ending(self) -> asyncio.Future[None]:
         """Done once nothing is done for it any more."""
@@ -116,6 +120,7 @@ class Exchange(abc.ABC):
         """
         if self.early:
             self.early = False
+            self.course.first = clock.monotonic()
             return
         self.started = True
         self.events = events
@@ -162,6 +167,7 @@ class Gathered(Exchange):
         self.path, self.raw_path, self.query = asker.path, asker.raw_path, b""
         self.headers = asker.headers
         self.task, self.caller, self.dialect, self.where = asker.task, asker.caller, asker.dialect, asker.where
+        self.course = asker.course  # what it took is part of what the asker did
         self.listener_default, self.local, self.peer, self.extra = (
             asker.listener_default,
             asker.local,

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from corral.errors import Forbidden
-from corral.gateway.usage import Usage
+from corral.gateway.dialects.usage import Usage
 
 if TYPE_CHECKING:
     from corral.gateway.exchange import Exchange
-    from corral.gateway.headers import Fields
+    from corral.gateway.http.headers import Fields
 
 Scope = Literal["infer", "pull", "admin", "metrics"]
 """What a key may be good for."""

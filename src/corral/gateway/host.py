@@ -61,8 +61,16 @@ class Host(Protocol):
         """Whether the model, or without a name the server, is well; nothing is started."""
         ...
 
+    async def logged(self, name: str) -> str:
+        """Whose log `name` means: a model's, or one of its replicas'. Raises UnknownModel."""
+        ...
+
     def log_files(self, name: str) -> list[Path]:
         """The unit's log files, oldest first; the last one is being written. Empty when it never ran."""
+        ...
+
+    async def request_lines(self, name: str, request_id: str) -> list[str]:
+        """What is known of a request to the model by its id, and what its engine wrote of it. Empty: nothing is."""
         ...
 
     async def story(self, name: str, *, last_s: float | None, lines: int) -> Story:
@@ -86,6 +94,11 @@ class Host(Protocol):
 
     def tunings(self) -> Mapping[str, Tuning]:
         """What is asked for, by the model's name."""
+        ...
+
+    def reached(self, model: str) -> None:
+        """Somebody has changed an engine of `model` itself, past Corral: looks, beside everything else, whether it
+        sleeps now."""
         ...
 
     async def hand_over(self) -> str:

@@ -20,7 +20,7 @@ from corral.errors import CorralError, Stopping
 from corral.gateway.app import App, MakeApp
 from corral.gateway.connection import Connection
 from corral.gateway.connections import LIMITS, Connections, Heir, Limits
-from corral.gateway.sockets import BACKLOG, bound
+from corral.gateway.http.sockets import BACKLOG, bound
 
 _NONE: Mapping[str, list[socket.socket]] = MappingProxyType({})
 _HANDSHAKE_S = 10.0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -15,6 +14,7 @@ from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.dialects.openai import OPENAI
 from corral.gateway.exchange import Exchange
 from corral.gateway.gate import Scope
+from corral.lazy_dataclass import dataclass
 
 Handler = Callable[[Exchange, "Match", bytes], Awaitable[None]]
 
@@ -59,8 +59,9 @@ class Route:
     large: bool = False  # takes bodies up to the configured bound, not only small ones
     piecewise: bool = False  # its handler reads the body itself, as it comes
     direct: bool = False  # its body goes to an engine of the model that it names, under the same path
-    plain: Callable[[ModelSettings, bytes, Collection[str]], bool] | None = None  # which bodies, with their keys
+    plain_until: Callable[[ModelSettings], float] | None = None  # when what a model is sent is looked at more closely
     local: bool = False  # answers on unix sockets only
+    counted: bool = False  # what is sent to it asks a model, and is one of its requests in the metrics
     scope: Scope | None = "admin"  # what a key must be good for; None = nothing
     dialect: Dialect = OPENAI
     mount: str = ""  # what of `path` its handler does not see

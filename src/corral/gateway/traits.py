@@ -13,7 +13,7 @@ from corral.config.settings import ModelSettings
 from corral.errors import CorralError
 from corral.gateway.dialects.reasoning.style import Style, style_of
 from corral.gateway.models_host import ModelsHost
-from corral.models.shards import read_model
+from corral.models.formats.shards import read_model
 
 AGAIN_S = 60.0
 """After so long, what is in the store, or could not be read, is looked at anew: it may have been changed or mended."""
@@ -28,10 +28,14 @@ class Traits:
 
     def known(self, model: ModelSettings) -> Style | None:
         """What is known already."""
+        return self.until(model)[0]
+
+    def until(self, model: ModelSettings) -> tuple[Style | None, float]:
+        """The same, and until when it is taken for right."""
         found = self._known.get(model.name)
         if found is None or found[0] is not model or found[2] < clock.monotonic():
-            return None
-        return found[1]
+            return None, 0.0
+        return found[1:]
 
     async def of(self, model: ModelSettings) -> Style:
         """Never raises: a model of which nothing can be read is one that does not think."""
@@ -58,13 +62,17 @@ class Traits:
 
 def _of_folder(folder: Path) -> tuple[str, str]:
     """Template and architecture of a model in Hugging Face's layout. Raises OSError."""
-    config = _json(folder / "config.json")
-    family = config.get("model_type")
+    family = _json(folder / "config.json").get("model_type")
+    return template_of(folder), family if isinstance(family, str) else ""
+
+
+def template_of(folder: Path) -> str:
+    """The chat template of a model in Hugging Face's layout; "" where there is none. Raises OSError."""
     jinja = folder / "chat_template.jinja"
     template = jinja.read_text(encoding="utf-8", errors="replace") if jinja.is_file() else None
     if template is None and (folder / "tokenizer_config.json").is_file():
         template = _json(folder / "tokenizer_config.json").get("chat_template")
-    return template if isinstance(template, str) else "", family if isinstance(family, str) else ""
+    return template if isinstance(template, str) else ""
 
 
 def _json(path: Path) -> dict[str, Any]:

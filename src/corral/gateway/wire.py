@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from corral import clock
 from corral.errors import CorralError, TooLarge
-from corral.gateway.chunks import Chunks
+from corral.gateway.course import Course
 from corral.gateway.exchange import ClientLeft, Exchange
-from corral.gateway.head import Head
-from corral.gateway.headers import Fields, first
+from corral.gateway.http.chunks import Chunks
+from corral.gateway.http.head import Head
+from corral.gateway.http.headers import Fields, first
 from corral.units import show_bytes
 
 STATUS_LINES = {int(each): f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
@@ -38,6 +40,10 @@ class Link(Protocol):
         """Sends; False when the client is behind."""
         ...
 
+    def post(self, data: bytes) -> None:
+        """Sends, perhaps with all else that goes out in this turn of the event loop."""
+        ...
+
     async def drained(self) -> None: ...
 
     def answered(self) -> None:
@@ -52,8 +58,8 @@ class Link(Protocol):
         """Nothing is done for `exchange` any more."""
         ...
 
-    def done(self, exchange: WireExchange) -> None:
-        """`left` and `answered` in one."""
+    def done(self, exchange: WireExchange, now: float) -> None:
+        """`left` and `answered` in one, `now`."""
         ...
 
     def break_off(self) -> None: ...
@@ -74,12 +80,12 @@ class WireExchange(Exchange):
     _failure: CorralError | None = None
     _chunks: Chunks | None = None
     _limit = 1 << 62
-    _piecewise = False  # the body is read as it comes
     taken = 0  # bytes of the body that came
     broken = False
 
     def __init__(self, link: Link, head: Head, length: int | None) -> None:
         """`length` is the one that the request declares; `head` may be that of an earlier one."""
+        self.course = Course()
         self._link = link
         self.peer = link.peer
         self.method = head.method
@@ -113,9 +119,9 @@ class WireExchange(Exchange):
             self._parts.clear()  # nobody wants it any more
         else:
             self._parts += pieces
-        if self.whole or self.taken > self._limit or self._piecewise:
+        if self.whole or self.taken > self._limit or self.piecewise:
             self._wake()
-            if self._piecewise and not self.whole and sum(map(len, self._parts)) > _AHEAD_BYTES:
+            if self.piecewise and not self.whole and sum(map(len, self._parts)) > _AHEAD_BYTES:
                 self._link.hold(True)
         return used
 
@@ -160,7 +166,7 @@ class WireExchange(Exchange):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        self._piecewise = True
+        self.piecewise = True
         if not self.whole and self.waits_for_leave:
             self._expects = False
             self._link.transmit(CONTINUE)
@@ -216,13 +222,17 @@ class WireExchange(Exchange):
             self._owed -= len(chunk)
         if self._pending:
             chunk, self._pending = self._pending + chunk, b""
+            if not self.early:
+                self.course.first = clock.monotonic()
         return self._link.transmit(chunk)
 
     def _finish(self, chunk: bytes) -> None:
         self.ended = True
-        if self._piecewise:
+        if self.piecewise:
             self._link.hold(False)
         data = self._pending
+        if data and not self.early:
+            self.course.first = clock.monotonic()
         if self._bodiless:
             pass
         elif self._chunked:

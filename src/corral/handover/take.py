@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from corral.config.paths import Paths
 from corral.connection import Address, request
 from corral.errors import ConfigError, CorralError, NotFound, StateInUse, Unreachable
 from corral.handover.passing import Inbox, Message
+from corral.lazy_dataclass import dataclass
 from corral.runners.link import PROTOCOL as WARDEN_PROTOCOL
 
 PROTOCOL = 1

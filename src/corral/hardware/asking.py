@@ -154,11 +154,12 @@ class Asker:
                 await child.wait()
 
     def _unused(self) -> None:
+        self._timer = None  # it has run; whoever asks before the end comes about makes another
         self._ending = asyncio.create_task(self._end_unused(), name="end the child that asks GPUs")
 
     async def _end_unused(self) -> None:
         async with self._asking:
-            if self._timer is None or self._timer.when() <= asyncio.get_running_loop().time():  # nobody asked meanwhile
+            if self._timer is None:  # nobody asked meanwhile
                 await self._end()
 
     def _stop_timer(self) -> None:

@@ -13,9 +13,10 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from corral.lazy_dataclass import dataclass
 
 CONTROLLERS: Final = ("memory", "pids")
 MOUNT: Final = Path("/sys/fs/cgroup")
@@ -93,12 +94,7 @@ class Group:
 
     def hit(self) -> bool:
         """Whether the kernel has ended something in it for its memory limit."""
-        for name in ("memory.events", "memory.oom_control"):
-            with suppress(OSError):
-                text = (self.folders["memory"] / name).read_text()
-                if (found := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)) is not None:
-                    return int(found[1]) > 0
-        return False
+        return has_hit(self.folders["memory"])
 
     def remove(self) -> bool:
         """Whether it is gone; one with processes in it stays."""
@@ -115,6 +111,26 @@ class Group:
             return {int(line) for line in (folder / "cgroup.procs").read_text().split()}
         except OSError as error:
             raise NotPermitted(f"{folder}/cgroup.procs: {error.strerror}") from error
+
+
+def has_hit(folder: Path) -> bool:
+    """Whether the kernel has ended something in the group with that folder for its memory limit."""
+    for name in ("memory.events", "memory.oom_control"):
+        with suppress(OSError):
+            text = (folder / name).read_text()
+            if (found := re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)) is not None:
+                return int(found[1]) > 0
+    return False
+
+
+def memory_folder(pid: int, mount: Path = MOUNT) -> Path | None:
+    """The folder of the group that bounds the memory of `pid`, whoever made it; None where it cannot be told."""
+    for line in _read(Path(f"/proc/{pid}/cgroup")).splitlines():
+        number, names, path = line.split(":", 2)
+        top = mount / "memory" if "memory" in names.split(",") else mount if number == "0" and not names else None
+        if top is not None and (folder := top / path.lstrip("/")).is_dir() and (top / "cgroup.procs").exists():
+            return folder
+    return None
 
 
 def find(mount: Path = MOUNT, own: Path = OWN, *, trying: bool = True) -> Tree:

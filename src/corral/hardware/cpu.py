@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral.hardware.memory import read_cgroup_directories
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

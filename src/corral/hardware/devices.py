@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from corral.hardware.gpus import Gpu
 from corral.hardware.memory import Memory
+from corral.lazy_dataclass import dataclass
 
 CPU: Final = "cpu"
 MACHINE: Final = "the machine's memory"
@@ -30,11 +31,25 @@ class Device:
     address: str | None = None  # PCI
     held: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))  # bytes by process, where it is told
     problem: str | None = None  # why it cannot be used
+    utilisation: float | None = None  # how busy it was since the look before, 0 to 1
+    temperature_c: float | None = None
+    power_w: float | None = None  # what it draws, since the look before where a counter of energy tells
+    power_limit_w: float | None = None  # what it may draw
 
     @property
     def known(self) -> bool:
         """Whether it can be used and its memory is known."""
         return self.problem is None and self.total_bytes is not None and self.free_bytes is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the processor does, as `Device` has it; None where nothing tells."""
+
+    utilisation: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +75,21 @@ class Answer:
     notes: tuple[str, ...] = ()
 
 
-def processor(memory: Memory) -> Device:
-    """System memory as a device."""
+def processor(memory: Memory, work: Work | None = None) -> Device:
+    """System memory as a device, with what the processor does."""
     limited = memory.limit_bytes is not None and memory.limit_bytes <= memory.total_bytes
     source = "cgroup" if limited else memory.source
-    return Device(CPU, "", "the processor", memory.usable_bytes, memory.available_bytes, source)
+    device = Device(CPU, "", "the processor", memory.usable_bytes, memory.available_bytes, source)
+    return device if work is None else replace(device, **asdict(work))
 
 
-def assemble(memory: Memory | None, gpus: Sequence[Gpu], answer: Answer) -> tuple[Device, ...]:
+def assemble(
+    memory: Memory | None, gpus: Sequence[Gpu], answer: Answer, work: Work | None = None
+) -> tuple[Device, ...]:
     """The processor, then the GPUs: cards by their PCI addresses, then those that share the machine's memory.
 
     `gpus` is what the kernel shows, `answer` what the drivers say; a GPU that only one of them knows is there too.
+    `work` is what the processor does.
     """
     told = {str(each.get("address")): each for each in answer.gpus if each.get("address")}
     found = []
@@ -82,7 +101,7 @@ def assemble(memory: Memory | None, gpus: Sequence[Gpu], answer: Answer) -> tupl
     named = [replace(device, name=f"gpu{number}") for number, device in enumerate(found)]
     if memory is None:
         return tuple(named)
-    return (processor(memory), *(_within(device, memory) for device in named))
+    return (processor(memory, work), *(_within(device, memory) for device in named))
 
 
 def _device(gpu: Gpu | None, told: Mapping[str, Any] | None) -> Device:
@@ -105,6 +124,10 @@ def _device(gpu: Gpu | None, told: Mapping[str, Any] | None) -> Device:
         address=str(told["address"]) or None,
         held=MappingProxyType({int(pid): int(size) for pid, size in told["held"].items()}),
         problem=problem or told["problem"],
+        utilisation=told.get("utilisation"),
+        temperature_c=told.get("temperature"),
+        power_w=told.get("power"),
+        power_limit_w=told.get("power_limit"),
     )
 
 

@@ -1,11 +1,12 @@
-"""The child program that asks drivers how much memory GPUs have: one line of JSON for each line it is given.
+"""The child program that asks drivers what GPUs have and do: one line of JSON for each line it is given.
 
 Drivers hang and crash, and take whoever asks with them: so a process of its own asks. Run as `python -I gpu_child.py
 [--root DIR] [--library DIR] [--patience SECONDS]`. A request is `{"pids": [1, 2]}`, the processes whose device memory
 is wanted too. It ends at the end of its input, and by the alarm when a driver keeps it longer than its patience.
 
 NVIDIA's figures come from NVML; AMD's and Intel's from sysfs. A process's memory on AMD and Intel cards comes from the
-fdinfo of its descriptors. Source: the kernel's Documentation/gpu/amdgpu/driver-misc and drm-usage-stats.
+fdinfo of its descriptors. Source: the kernel's Documentation/gpu/amdgpu/driver-misc and drm-usage-stats, for power and
+temperature amdgpu/thermal, hwmon/sysfs-interface and ABI/testing/sysfs-driver-intel-{i915,xe}-hwmon.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,18 +27,20 @@ _AMD_PROCESSOR = "0x1022"  # who makes the functions beside an integrated GPU, a
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _NVIDIA = ("proc/driver/nvidia", "dev/nvidiactl", "dev/dxg")
 _IN_SYSTEM = ("gtt", "system", "smem", "stolen-system", "cpu")
+_CORE = 0  # NVML_TEMPERATURE_GPU
+_APART_S = 0.1  # counters read closer together than that say little: the rate before stands
 
 
 def main(arguments: list[str]) -> None:
     """Answers until there is no more input."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     root, patience = options.get("--root", "/"), float(options.get("--patience", "30"))
-    nvidia = _Nvidia()
+    nvidia, meters = _Nvidia(), Meters()
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, patience)  # its default action ends this process, whatever it is stuck in
         request = json.loads(line)
         notes: list[str] = []
-        gpus = [*(nvidia.look(notes) if _has_nvidia(root) else ()), *sysfs(root)]
+        gpus = [*(nvidia.look(notes) if _has_nvidia(root) else ()), *sysfs(root, meters)]
         held = usage(root, request.get("pids", []))
         for gpu in gpus:
             gpu["held"].update(_on(gpu, held))
@@ -119,17 +123,57 @@ class _Nvidia:
                         gpu["held"][str(process.pid)] = int(process.usedGpuMemory)
             except library.NVMLError:
                 continue  # the card's figures stand without it
-        return gpu
+        return gpu | self._telemetry(handle)
+
+    def _telemetry(self, handle: Any) -> dict[str, float]:
+        """How busy, how hot, what it draws: what this card does not tell is missing."""
+        library, found = self._library, {}
+        for name, function, more, factor in (
+            ("utilisation", "nvmlDeviceGetUtilizationRates", (), 0.01),
+            ("temperature", "nvmlDeviceGetTemperature", (_CORE,), 1.0),
+            ("power", "nvmlDeviceGetPowerUsage", (), 0.001),
+            ("power_limit", "nvmlDeviceGetEnforcedPowerLimit", (), 0.001),
+        ):
+            try:
+                told = getattr(library, function)(handle, *more)
+                found[name] = round(float(getattr(told, "gpu", told)) * factor, 3)
+            except (library.NVMLError, AttributeError):  # an older driver, or an older library
+                continue
+        return found
+
+
+class Meters:
+    """Rates of counters that only rise, between the looks of one child."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[float, int]] = {}
+        self._rates: dict[str, float] = {}
+
+    def rate(self, folder: str, name: str) -> float | None:
+        """What the counter in that file gained per second since the look before; None at the first one."""
+        value, now, key = _number(folder, name), time.monotonic(), f"{folder}/{name}"
+        if value is None:
+            return None
+        at, before = self._before.get(key, (now, value))
+        if key in self._before and now - at < _APART_S:
+            return self._rates.get(key)
+        self._before[key] = (now, value)
+        if now > at and value >= before:
+            self._rates[key] = (value - before) / (now - at)
+        else:
+            self._rates.pop(key, None)  # the first look, or a counter that began anew
+        return self._rates.get(key)
 
 
 def _gpu(vendor: str, address: str, name: str, source: str) -> dict[str, Any]:
     return {
         "vendor": vendor, "address": address, "name": name, "source": source, "total": None, "free": None,
         "shared": False, "in_system": 0, "held": {}, "problem": None,
+        "utilisation": None, "temperature": None, "power": None, "power_limit": None,
     }  # fmt: skip
 
 
-def sysfs(root: str) -> Iterator[dict[str, Any]]:
+def sysfs(root: str, meters: Meters) -> Iterator[dict[str, Any]]:
     """The AMD and Intel GPUs below `root` whose driver writes their memory down."""
     devices = os.path.join(root, "sys/bus/pci/devices")  # noqa: PTH118 - pathlib would double this child's start
     for address in _listed(devices):
@@ -142,7 +186,62 @@ def sysfs(root: str) -> Iterator[dict[str, Any]]:
         else:
             continue
         if found is not None:
-            yield found
+            yield found | _telemetry(folder, meters)
+
+
+def _telemetry(folder: str, meters: Meters) -> dict[str, float]:
+    """How busy an AMD or Intel GPU is, how hot, what it draws. One that sleeps is not woken for it."""
+    if _read(os.path.join(folder, "power"), "runtime_status") == "suspended":  # noqa: PTH118
+        return {"utilisation": 0.0}
+    busy = _number(folder, "gpu_busy_percent")
+    found = {"utilisation": _awake(folder, meters) if busy is None else min(1.0, busy / 100)}
+    for sensors in _sensors(folder)[:1]:
+        celsius, drawn = _celsius(sensors), _first(sensors, ("power1_average", "power1_input"))
+        energy = [meters.rate(sensors, name) for name in ("energy1_input", "energy2_input")] if drawn is None else []
+        watts = next((each for each in energy if each is not None), drawn)
+        limit = _first(sensors, ("power1_cap", "power1_max", "power2_max", "power1_rated_max"))
+        found["temperature"] = None if celsius is None else celsius / 1000
+        found["power"] = None if watts is None else watts / 1e6
+        found["power_limit"] = limit / 1e6 if limit else None  # 0: there is none
+    return {name: round(value, 3) for name, value in found.items() if value is not None}
+
+
+def _sensors(folder: str) -> list[str]:
+    """The folders of a card's sensors, those of the whole card before those of one of its parts (`i915_gt0`)."""
+    here = os.path.join(folder, "hwmon")  # noqa: PTH118
+    found = [os.path.join(here, each) for each in _listed(here)]  # noqa: PTH118
+    return sorted(found, key=lambda each: ("_gt" in _read(each, "name"), each))
+
+
+def _celsius(sensors: str) -> int | None:
+    """A card's own temperature, in thousandths: at its edge, as AMD calls it, or of its package, as Intel does."""
+    found: dict[str, int] = {}
+    for number in range(1, 9):
+        value = _number(sensors, f"temp{number}_input")
+        if value is not None:
+            found.setdefault(_read(sensors, f"temp{number}_label"), value)
+    return next((found[label] for label in ("edge", "pkg") if label in found), next(iter(found.values()), None))
+
+
+def _awake(folder: str, meters: Meters) -> float | None:
+    """The share of the time in which an Intel GPU was not idle, of its busiest part: as near as its driver tells
+    everybody."""
+    shares = []
+    for card in _listed(os.path.join(folder, "drm")):  # noqa: PTH118
+        here = os.path.join(folder, "drm", card)  # noqa: PTH118
+        parts = [os.path.join(here, "gt", each) for each in _listed(os.path.join(here, "gt"))]  # noqa: PTH118
+        for part in parts or [os.path.join(here, "power")]:  # noqa: PTH118
+            shares.append(meters.rate(part, "rc6_residency_ms"))
+    for tile in _listed(folder):
+        for part in _listed(os.path.join(folder, tile)) if tile.startswith("tile") else ():  # noqa: PTH118
+            idle = os.path.join(folder, tile, part, "gtidle")  # noqa: PTH118
+            shares.append(meters.rate(idle, "idle_residency_ms"))
+    told = [each for each in shares if each is not None]
+    return max(0.0, 1 - min(told) / 1000) if told else None
+
+
+def _first(folder: str, names: tuple[str, ...]) -> int | None:
+    return next((value for name in names if (value := _number(folder, name)) is not None), None)
 
 
 def _amd(folder: str, address: str, devices: str) -> dict[str, Any] | None:

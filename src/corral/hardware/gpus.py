@@ -6,8 +6,9 @@ No driver library is loaded here: a broken one takes its process down.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from corral.lazy_dataclass import dataclass
 
 VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 _DISPLAY_CLASSES = ("0x0300", "0x0302", "0x0380")

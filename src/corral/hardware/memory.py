@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from corral.lazy_dataclass import dataclass
 
 _NO_LIMIT = 1 << 60
 """cgroup v1 writes "no limit" as the largest multiple of a page that fits; anything this large is none."""

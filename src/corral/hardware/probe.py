@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from corral.hardware.apple import read_mac
@@ -15,6 +15,7 @@ from corral.hardware.cpu import Cpu, read_cpu
 from corral.hardware.devices import CPU, MACHINE, Answer, Device, assemble
 from corral.hardware.gpus import Gpu, read_gpus
 from corral.hardware.memory import Memory, read_memory
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

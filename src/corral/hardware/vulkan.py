@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from corral.lazy_dataclass import dataclass
 
 LOADER: Final = "libvulkan.so.1"
 CHOOSERS: Final = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")

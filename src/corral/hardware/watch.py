@@ -1,21 +1,23 @@
-"""`Watcher`: fresh figures of every device's memory, whenever they are asked for."""
+"""`Watcher`: fresh figures of every device, its memory and what it does, whenever they are asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from corral import clock
 from corral.hardware.asking import Asker, command, worth_asking
-from corral.hardware.devices import Answer, Device, Listed, assemble, complete
+from corral.hardware.devices import Answer, Device, Listed, Work, assemble, complete
 from corral.hardware.gpus import Gpu
 from corral.hardware.memory import Memory
 from corral.hardware.probe import read_basics
+from corral.hardware.work import WorkMeter
+from corral.lazy_dataclass import dataclass
 
 _GPUS_EVERY_S: Final = 10.0  # how often the kernel is asked which there are
 
@@ -66,6 +68,7 @@ class Watcher:
     ) -> None:
         self._root, self._own, self._listed = root, own, listed
         self._asker = asker or Asker(command(root))
+        self._meter = WorkMeter(root)
         self._gpus: list[Gpu] = []
         self._gpus_at: float | None = None
         self._listing: asyncio.Task[Sequence[Listed]] | None = None
@@ -97,14 +100,14 @@ class Watcher:
     async def _look(self) -> Look:
         began = clock.monotonic()
         rescan = self._gpus_at is None or clock.monotonic() - self._gpus_at > _GPUS_EVERY_S
-        memory, gpus, notes = await asyncio.to_thread(_read, self._root, rescan)
+        memory, gpus, work, notes = await asyncio.to_thread(_read, self._root, rescan, self._meter)
         if gpus is not None:
             self._gpus, self._gpus_at = gpus, clock.monotonic()
         own = self._own()
         answer = Answer()
         if worth_asking(self._gpus, self._root):
             answer = await self._asker.ask(_families(own.pids))
-        devices = assemble(memory, self._gpus, answer)
+        devices = assemble(memory, self._gpus, answer, work)
         devices = complete(devices, self._list(devices), own.held)
         if answer.notes and not answer.gpus:
             devices = tuple(self._before(each) for each in devices)
@@ -133,12 +136,15 @@ class Watcher:
         return self._listing.result() if done and self._listing is not None else ()
 
 
-def _read(root: Path, rescan: bool) -> tuple[Memory | None, list[Gpu] | None, tuple[str, ...]]:
+def _read(root: Path, rescan: bool, meter: WorkMeter) -> tuple[Memory | None, list[Gpu] | None, Work, tuple[str, ...]]:
+    if rescan:
+        meter.find()
+    work = meter.read()
     try:
         memory, gpus = read_basics(root, gpus=rescan)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return None, [] if rescan else None, (f"memory cannot be read: {error}",)
-    return memory, gpus, ()
+        return None, [] if rescan else None, work, (f"memory cannot be read: {error}",)
+    return memory, gpus, work, ()
 
 
 def _families(pids: Iterable[int]) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from corral import clock
@@ -16,6 +15,7 @@ from corral.errors import BadReference, CorralError
 from corral.hardware.gpus import Gpu, read_gpus
 from corral.images import recipe
 from corral.images.shelf import LOCAL
+from corral.lazy_dataclass import dataclass
 from corral.models.reach import Reach
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
@@ -74,8 +74,7 @@ def in_use(settings: Settings, known: Catalogue, gpus: Sequence[Gpu]) -> list[tu
 def _of_model(model: ModelSettings, known: Catalogue, gpus: Sequence[Gpu]) -> tuple[str, ...]:
     if model.image is not None:
         return (model.image,)
-    variant = catalogue.variant_for(model.gpu_backend, model.gpu_layers, gpus)
-    return known.get(model.engine, variant).references
+    return known.chosen(model.engine, model.gpu_backend, model.gpu_layers, gpus).references
 
 
 def all_of(known: Catalogue) -> list[tuple[str, ...]]:

@@ -6,10 +6,10 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from corral.errors import EngineError, EngineMissing, InUse
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers.cli import Cli
 from corral.runners.containers.host import Image, Kind, image_of
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers.host import Kind
 
 
@@ -36,6 +36,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe("llama.cpp", "cuda", f"{_CUDA}-runtime-ubuntu24.04", f"{_CUDA}-devel-ubuntu24.04"),
     Recipe("llama.cpp", "rocm", _ROCM),
     Recipe("detector", "cpu", _DEBIAN_12, tried=True),
+    Recipe("vllm", "cpu", _DEBIAN_12),
 )
 
 
@@ -55,6 +56,7 @@ class Order:
     network: str = ""  # "" = as the container engine does by itself
     certificates: Path | None = None  # authorities whom the build is to trust, and the image is not
     labels: Mapping[str, str] | None = None
+    pip_config: Path | None = None  # by which the build fetches Python packages; it may hold passwords
 
 
 def command(program: str, kind: Kind, order: Order, context: Path) -> tuple[str, ...]:
@@ -69,6 +71,8 @@ def command(program: str, kind: Kind, order: Order, context: Path) -> tuple[str,
         words += ["--network", order.network]
     if order.certificates is not None:
         words += ["--secret", f"id=ca,src={order.certificates}"]
+    if order.pip_config is not None:
+        words += ["--secret", f"id=pip,src={order.pip_config}"]
     arguments = {"BASE": order.base, "VARIANT": order.recipe.variant, "JOBS": str(order.jobs)}
     if order.build_base and order.build_base != order.base:
         arguments["BUILD_BASE"] = order.build_base

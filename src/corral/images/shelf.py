@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from corral.hardware.gpus import read_gpus
 from corral.images import recipe
 from corral.images.program import Program
 from corral.images.recipe import Order, Recipe
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers import catalogue
 from corral.runners.containers.catalogue import Entry
 from corral.runners.containers.host import Image
@@ -76,11 +76,7 @@ def named(paths: Paths, name: str, variant: str | None) -> Entry:
     if (entry := known.of_reference(name)) is not None:
         return entry
     wanted = variant or inner or None
-    if wanted is None:
-        wanted = catalogue.variant_for("auto", "auto", read_gpus())
-        if wanted not in known.variants(engine) and "cpu" in known.variants(engine):
-            wanted = "cpu"
-    return known.get(engine, wanted)
+    return known.chosen(engine, "auto", "auto", read_gpus()) if wanted is None else known.get(engine, wanted)
 
 
 def recipe_of(entry: Entry) -> Recipe:
@@ -107,6 +103,7 @@ class Wish:
     network: str = ""
     certificates: Path | None = None
     name: str | None = None
+    pip_config: Path | None = None
 
 
 def order(paths: Paths, entry: Entry, wish: Wish) -> tuple[Order, tuple[str, ...]]:
@@ -136,7 +133,9 @@ def order(paths: Paths, entry: Entry, wish: Wish) -> tuple[Order, tuple[str, ...
     jobs = wish.jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     certificates = wish.certificates or _own_certificates()
     labels = {"io.corral.version": __version__}
-    return Order(found, name, pinned[base], pinned[build_base], jobs, wish.network, certificates, labels), notes
+    pip_config = wish.pip_config or _existing("PIP_CONFIG_FILE")
+    made = Order(found, name, pinned[base], pinned[build_base], jobs, wish.network, certificates, labels, pip_config)
+    return made, notes
 
 
 def _pinned(reference: str, locks: Mapping[str, str]) -> str:
@@ -149,7 +148,12 @@ def _pinned(reference: str, locks: Mapping[str, str]) -> str:
 
 def _own_certificates() -> Path | None:
     """Where this machine was given certificates of its own, a build reaches the network with them too."""
-    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("CURL_CA_BUNDLE")
+    return _existing("SSL_CERT_FILE") or _existing("CURL_CA_BUNDLE")
+
+
+def _existing(variable: str) -> Path | None:
+    """The file that a variable names, where it is there and has anything in it."""
+    named = os.environ.get(variable)
     return Path(named) if named and Path(named).is_file() else None
 
 
@@ -163,14 +167,16 @@ def build(program: Program, wanted: Order, say: Callable[[str], None]) -> tuple[
 
 @contextmanager
 def context(wanted: Recipe) -> Iterator[Path]:
-    """A folder with the Containerfile and what it copies: for llama.cpp the lock that `corral engine install` goes by
-    too, for the detector Corral itself as it is installed."""
+    """A folder with the Containerfile and what it copies: for llama.cpp and vLLM the lock that `corral engine install`
+    goes by too, for the detector Corral itself as it is installed."""
     with tempfile.TemporaryDirectory(prefix="corral-build-") as made, as_file(files("corral")) as package:
         target = Path(made) / "context"
         compiled = shutil.ignore_patterns("__pycache__")
         shutil.copytree(package / "images" / "files" / wanted.engine, target, ignore=compiled)
         if wanted.engine == "llama.cpp":
             shutil.copy(package / "environments" / "locks" / "llama.cpp.txt", target / "requirements.txt")
+        if wanted.engine == "vllm":
+            shutil.copy(package / "environments" / "locks" / f"vllm-{wanted.variant}.txt", target / "requirements.txt")
         if wanted.engine == "detector":
             shutil.copytree(package, target / "corral", ignore=shutil.ignore_patterns("__pycache__", "files"))
         yield target

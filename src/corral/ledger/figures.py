@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final
+
+from corral.lazy_dataclass import dataclass
 
 COMPONENTS: Final = ("weights", "cache", "compute", "other")
 """`other` is what a process holds beside what its engine reports: its program, a driver's context."""

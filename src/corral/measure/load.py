@@ -1,139 +1,121 @@
-"""The load generator: so many streamed chats at once to one address, each timed to its first token and its end."""
+"""The load generator: requests at once or at a rate, each timed to its pieces, and the generator itself watched."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import gc
 import random
-import ssl
 import time
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import field
+from typing import Final
 
 from corral.connection import Address
-from corral.measure.curve import Run, Shot
+from corral.lazy_dataclass import dataclass
+from corral.measure.answer import Shot
+from corral.measure.curve import Late, Run
+from corral.measure.stats import arrivals, quantile
+from corral.measure.wire import shoot, tls_of
+from corral.measure.work import Work
 
-WITHIN_S: Final = 600.0
-_WORDS: Final = (
-    "river", "stone", "window", "letter", "garden", "bridge", "market", "winter", "table", "music", "doctor", "forest",
-    "number", "village", "silver", "engine", "paper", "morning", "captain", "shadow", "yellow", "kitchen", "thunder",
-    "pocket", "summer", "mountain", "island", "mirror", "candle", "station",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What each request asks. Prompts differ from the first word on, so that nothing is answered from a cache."""
-
-    model: str
-    words: int = 128  # of the prompt
-    tokens: int = 64  # of the answer, always all of them
-
-    def body(self, chance: random.Random) -> bytes:
-        prompt = " ".join(chance.choice(_WORDS) for _ in range(self.words))
-        asked: dict[str, Any] = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": f"{chance.randrange(10**9)} {prompt}"}],
-            "max_tokens": self.tokens,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        return json.dumps(asked).encode()
+TICK_S: Final = 0.005
+"""How often the generator looks at the clock, to see how late it is."""
 
 
-async def run(address: Address, work: Work, level: int, requests: int, *, seed: int = 0) -> Run:
-    """`requests` of them, `level` at once. What goes wrong is in its shot."""
-    todo = iter(range(requests))
+_One = Callable[[bytes, float], Coroutine[None, None, None]]
+
+
+async def run(
+    address: Address, work: Work, level: int, requests: int, *, seed: object = 0, rate: float | None = None
+) -> Run:
+    """`requests` of them, `level` at once; with a `rate`, sent at random times, so many a second, however many are open
+    then (`level` 0), or at most `level`. What goes wrong is in its shot. Raises CallerError for a bad authority's file.
+    """
+    tls = tls_of(address)
+    bodies = work.bodies(requests, f"{seed} {level} {rate}")
     shots: list[Shot] = []
 
-    async def line() -> None:
-        for number in todo:
-            shots.append(await _shot(address, work.body(random.Random(f"{seed} {level} {number}"))))
+    async def one(body: bytes, due: float | None = None) -> None:
+        shots.append(await shoot(address, tls, work.path, body, due=due))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(level):
-            group.create_task(line())
-    return Run(level, tuple(shots))
+    async def line(todo: Iterator[bytes]) -> None:
+        for body in todo:
+            await one(body)
+
+    with _undisturbed():
+        watch = _Watch()
+        async with asyncio.TaskGroup() as group:
+            ticking = group.create_task(watch.tick())
+            async with asyncio.TaskGroup() as work_group:
+                if rate is None:
+                    todo = iter(bodies)
+                    for _ in range(level):
+                        work_group.create_task(line(todo))
+                else:
+                    await _at_rate(work_group, one, bodies, rate, level, seed)
+            ticking.cancel()
+        late = watch.late(shots)
+    return Run(level, tuple(shots), rate, late)
 
 
-async def _shot(address: Address, body: bytes) -> Shot:
+async def _at_rate(
+    group: asyncio.TaskGroup, one: _One, bodies: Sequence[bytes], rate: float, most: int, seed: object
+) -> None:
+    chance = random.Random(f"arrivals {seed} {rate}")
+    room = asyncio.Semaphore(most) if most else None
     began = time.perf_counter()
-    seen = _Answer(began)
-    try:
-        async with asyncio.timeout(WITHIN_S):
-            await _ask(address, body, seen)
-    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as error:
-        seen.problem = seen.problem or f"{type(error).__name__}: {error}"
-    if not seen.problem and not seen.done:
-        seen.problem = "the stream was cut"
-    return Shot(began, time.perf_counter(), seen.first, seen.tokens or seen.pieces, seen.problem)
 
-
-class _Answer:
-    def __init__(self, began: float) -> None:
-        self.began = began
-        self.first: float | None = None
-        self.tokens = self.pieces = 0
-        self.done, self.problem = False, ""
-
-    def event(self, data: bytes) -> None:
-        if data == b"[DONE]":
-            self.done = True
+    async def bounded(body: bytes, due: float) -> None:
+        if room is None:
+            await one(body, due)
             return
-        chunk = json.loads(data)
-        if "error" in chunk:
-            self.problem = str(chunk["error"].get("message", chunk["error"]))[:200]
-            return
-        if chunk.get("usage"):
-            self.tokens = int(chunk["usage"].get("completion_tokens") or 0)
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or {}
-            if (delta.get("content") is not None and not delta.get("role")) or delta.get("reasoning_content"):
-                self.first = self.first or time.perf_counter()
-                self.pieces += 1
+        async with room:
+            await one(body, due)
+
+    for body, after in zip(bodies, arrivals(rate, [chance.expovariate(1.0) for _ in bodies]), strict=True):
+        await asyncio.sleep(max(0.0, began + after - time.perf_counter()))
+        while time.perf_counter() < began + after:  # noqa: ASYNC110 - loops may wake a part of a millisecond early
+            await asyncio.sleep(0)
+        group.create_task(bounded(body, began + after))
 
 
-async def _ask(address: Address, body: bytes, seen: _Answer) -> None:
-    writer: asyncio.StreamWriter | None = None
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No garbage collection meanwhile: it would be seen in the times."""
+    was = gc.isenabled()
+    gc.collect()
+    gc.disable()
     try:
-        if address.socket is not None:
-            reader, writer = await asyncio.open_unix_connection(str(address.socket))
-        else:
-            context = ssl.create_default_context(cafile=address.ca) if address.tls else None
-            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
-        key = f"authorization: Bearer {address.key}\r\n" if address.key and address.socket is None else ""
-        writer.write(
-            f"POST {address.base}/v1/chat/completions HTTP/1.1\r\nhost: {address.host}\r\n{key}connection: close\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
-        await _read(reader, seen)
+        yield
     finally:
-        if writer is not None:
-            writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
+        if was:
+            gc.enable()
 
 
-async def _read(reader: asyncio.StreamReader, seen: _Answer) -> None:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    status, chunked = int(head.split(" ", 2)[1]), "transfer-encoding: chunked" in head
-    if status != 200:
-        said = await reader.read(2000)
-        seen.problem = f"{status}: {said.decode(errors='replace')[:200]}"
-        return
-    rest = b""
-    while not seen.done and not seen.problem:
-        if chunked:
-            size = int((await reader.readline()).split(b";")[0], 16)
-            piece = (await reader.readexactly(size + 2))[:-2] if size else b""
-        else:
-            piece = await reader.read(1 << 16)
-        if not piece:
-            return
-        *lines, rest = (rest + piece).split(b"\n")
-        for each in lines:
-            if each.startswith(b"data:"):
-                seen.event(each[5:].strip())
+@dataclass
+class _Watch:
+    """Sleeps a little again and again, and keeps how much later than asked it woke."""
+
+    began: float = field(default_factory=time.perf_counter)
+    spent: float = field(default_factory=time.process_time)
+    seen: list[float] = field(default_factory=list)
+
+    async def tick(self) -> None:
+        while True:
+            due = time.perf_counter() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.seen.append(max(0.0, time.perf_counter() - due))
+
+    def late(self, shots: Sequence[Shot]) -> Late:
+        wall = time.perf_counter() - self.began
+        busy = (time.process_time() - self.spent) / wall if wall > 0 else 0.0
+        sent = [shot.began - shot.due for shot in shots if shot.due is not None]
+        seen = self.seen or [0.0]
+        return Late(
+            quantile(seen, 0.5) * 1000,
+            quantile(seen, 0.95) * 1000,
+            max(seen) * 1000,
+            busy,
+            quantile(sent, 0.95) * 1000 if sent else None,
+        )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from corral.artifact.lineage import lineage_of
 from corral.errors import CorralError, ModelFileError
 from corral.hardware.probe import Hardware
-from corral.models.capabilities import capabilities
+from corral.lazy_dataclass import dataclass
 from corral.models.content import Content, read_content, read_stored_header
 from corral.models.footprint import estimate
-from corral.models.gguf import Header, LongArray, read_header
-from corral.models.safetensors import SafetensorsModel, read_directory
+from corral.models.formats.capabilities import capabilities
+from corral.models.formats.gguf import Header, LongArray, read_header
+from corral.models.formats.safetensors import SafetensorsModel, read_directory
 from corral.models.unpack import Placed, place
 from corral.store.store import Store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,7 +12,8 @@ from corral.artifact import Artifact, File, read_artifact
 from corral.artifact.media import DOCKER_CONFIG_V01, DOCKER_CONFIG_V02, OLLAMA_LAYER
 from corral.descriptors import decode_json, descriptor_from
 from corral.errors import ManifestError, ModelFileError
-from corral.models.gguf import Header, read_header
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header, read_header
 from corral.store.store import Store
 
 MAX_TEXT_BYTES: Final = 2 << 20

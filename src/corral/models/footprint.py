@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from corral.models.gguf import Header
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header
 from corral.models.memory.predict import predict
 from corral.models.memory.run import Run
 from corral.models.memory.shape import layers as layers

@@ -10,21 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from corral.artifact import Facts, File, build_docker
 from corral.descriptors import Descriptor, digest_of
 from corral.errors import CallerError, CorralError, DigestMismatch, ModelFileError, NotFound, RegistryError, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.models import import_words
-from corral.models.gguf import read_header
+from corral.models.fetching.pull import SOURCE
+from corral.models.formats.gguf import read_header
+from corral.models.formats.safetensors import read_safetensors
 from corral.models.import_words import Done
 from corral.models.peers.docker_api import base_of, list_api, take_export
 from corral.models.peers.known import PEERS, existing_places, find_peer
 from corral.models.peers.outside import OutsideFile, OutsideModel, Peer
-from corral.models.pull import SOURCE
-from corral.models.safetensors import read_safetensors
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
 from corral.registry.egress import Egress

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,8 @@ from corral import clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Settings
 from corral.errors import BadReference, CallerError, UnknownModel
-from corral.models.job_view import JobView
+from corral.lazy_dataclass import dataclass
+from corral.models.fetching.job_view import JobView
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
 from corral.short_names import USER_FILE, load_short_names
@@ -27,7 +28,7 @@ from corral.store.store import Store
 
 if TYPE_CHECKING:
     from corral.models.content import Content
-    from corral.models.downloads import Downloads, Listener
+    from corral.models.fetching.downloads import Downloads, Listener
     from corral.models.reach import Reach
     from corral.models.unpack import Placed
 
@@ -91,7 +92,7 @@ class Library:
         """All downloads; what an earlier process left goes on."""
         with self._making:
             if self._downloads is None:
-                from corral.models.downloads import Downloads, DownloadSettings
+                from corral.models.fetching.downloads import Downloads, DownloadSettings
                 from corral.models.reach import Current
 
                 wanted = self.settings.download
@@ -240,7 +241,7 @@ class Library:
 
     def update(self, names: list[str]) -> list[JobView]:
         """Downloads of what changed upstream, of `names` or of all that came from a registry."""
-        from corral.models.pull import SOURCE
+        from corral.models.fetching.pull import SOURCE
 
         chosen = [self.find(each).name for each in names] or [each.name for each in self.store.names()]
         jobs = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import BinaryIO, Final, Protocol
 
 from corral.descriptors import Descriptor
 from corral.errors import CallerError, CorralError, NotInStore
+from corral.lazy_dataclass import dataclass
 from corral.refs import Ref
 from corral.refs_parse import parse_ref
 from corral.registry.oci_push import Progress, PushBlob

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from corral.config.settings import Settings
 from corral.errors import CorralError
-from corral.models.signature_lookup import verifier
-from corral.models.signatures import load_policy
+from corral.models.signing.lookup import verifier
+from corral.models.signing.policy import load_policy
 from corral.refs import Ref
 from corral.registry.auth import Auth
 from corral.registry.egress import Egress

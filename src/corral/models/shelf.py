@@ -187,7 +187,7 @@ class Shelf:
         except CorralError:
             return self._library.ref(text).name
 
-    def usage(self) -> UsageInfo:
+    def usage(self, conversations_bytes: int = 0) -> UsageInfo:
         found = self._library.store.usage()
         return UsageInfo(
             path=str(self._library.store.root),
@@ -203,6 +203,7 @@ class Shelf:
             linked_bytes=found.linked_bytes,
             external_bytes=found.external_bytes,
             free_bytes=found.room_bytes,
+            conversations_bytes=conversations_bytes,
         )
 
     # Changing

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +19,9 @@ from corral.artifact import Artifact, File, role_by_name, with_shards
 from corral.artifact.media import OLLAMA_LAYER
 from corral.descriptors import Descriptor, check_digest
 from corral.errors import ManifestError, NotInStore, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.models.content import read_content
-from corral.models.gguf import read_header
+from corral.models.formats.gguf import read_header
 from corral.models.inflate import Inflated
 from corral.models.untar import make_directories, unpack
 from corral.store import durable, locks

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from corral.artifact import safe_path
 from corral.errors import ArchiveRefused, DiskFull
+from corral.lazy_dataclass import dataclass
 from corral.models.inflate import PIECE_BYTES, Inflated, damaged
 from corral.store.durable import disk_errors, sync_file
 from corral.store.tar import Reader

@@ -32,18 +32,18 @@ from corral.api_store import (
 )
 from corral.artifact.lineage import lineage_of
 from corral.errors import CallerError, CorralError, NotInStore
-from corral.models.control import Control, Stopped
-from corral.models.convert import convert
-from corral.models.derive import derive
-from corral.models.fetch import fetch_blob
+from corral.models.fetching.control import Control, Stopped
+from corral.models.fetching.fetch import fetch_blob
+from corral.models.fetching.pull import SOURCE
 from corral.models.importing import Imported, find_model, find_peers, import_all, import_model, list_models
 from corral.models.library import Library
-from corral.models.package import Format, package
+from corral.models.making.convert import convert
+from corral.models.making.derive import derive
+from corral.models.making.package import Format, package
+from corral.models.making.quantize import Base, How, quantize
+from corral.models.making.quantizer import Quantizer, check_type, find
 from corral.models.peers.outside import OutsideModel
-from corral.models.pull import SOURCE
 from corral.models.push import push
-from corral.models.quantize import Base, How, quantize
-from corral.models.quantizer import Quantizer, check_type, find
 from corral.models.roots import list_roots
 from corral.refs import Ref
 from corral.refs_parse import parse_ref

@@ -6,7 +6,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ from urllib.parse import urlencode
 
 from corral import clock
 from corral.errors import BadReference, EgressRefused, ManifestError, NotAllowedThere
+from corral.lazy_dataclass import dataclass
 from corral.refs_parse import split_authority
 from corral.registry.answers import failure
 from corral.registry.challenges import Challenge, parse_challenges

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from corral.lazy_dataclass import dataclass
 
 _MAX_HEADER = 8192
 # Source: RFC 9110 §11: challenge = scheme [ 1*SP #auth-param ]; a parameter's value is a token or a quoted string.

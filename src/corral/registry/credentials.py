@@ -15,11 +15,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from corral.errors import ConfigError
+from corral.lazy_dataclass import dataclass
 from corral.registry.policy import canonical
 
 MAX_FILE_BYTES = 4 << 20

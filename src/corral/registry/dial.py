@@ -7,11 +7,12 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 
 from corral.errors import EgressRefused, Unavailable
+from corral.lazy_dataclass import dataclass
 from corral.registry.connection import Connection
 from corral.registry.policy import Gate, Target, listed
 from corral.registry.proxies import Proxies, Proxy

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from corral.artifact import safe_path
 from corral.errors import EgressRefused, ManifestError, NotInRegistry, RegistryError
+from corral.lazy_dataclass import dataclass
 from corral.registry.answers import failure
 from corral.registry.egress import Egress, Response
 from corral.registry.hub_files import HubFile

@@ -6,12 +6,12 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 from corral.descriptors import Descriptor, check_digest, digest_of
 from corral.errors import DigestMismatch, RateLimited, RegistryError, Unavailable
+from corral.lazy_dataclass import dataclass
 from corral.refs import Ref
 from corral.registry.answers import failure
 from corral.registry.auth import Auth

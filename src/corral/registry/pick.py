@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from corral.errors import ManifestError, NotInRegistry
+from corral.lazy_dataclass import dataclass
 from corral.registry.hub_files import MAX_SHARDS, HubFile, Shard, shard_of
 from corral.registry.quants import quant_of, rank, told
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote, urljoin
 
 from corral.errors import BadReference, EgressRefused
+from corral.lazy_dataclass import dataclass
 from corral.refs_parse import is_loopback, split_authority
 
 MAX_URL = 8192

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from corral.errors import BadReference, EgressRefused
+from corral.lazy_dataclass import dataclass
 from corral.refs_parse import is_loopback, split_authority
 from corral.registry.policy import EgressPolicy, Target
 

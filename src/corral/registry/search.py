@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 from corral.descriptors import decode_json
 from corral.errors import ManifestError
+from corral.lazy_dataclass import dataclass
 from corral.registry.answers import failure
 from corral.registry.egress import Egress
 from corral.registry.huggingface import HuggingFace

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Protocol
 
 from corral.descriptors import Descriptor
+from corral.lazy_dataclass import dataclass
 from corral.refs import Ref
 
 

@@ -43,16 +43,20 @@ def bound(plan: LaunchPlan, pid: int) -> None:
         ) from why
 
 
-def leave(plan: LaunchPlan) -> None:
-    """Removes what `prepare` and `bound` made, once the engine has ended."""
-    socket = plan.endpoint.socket
+def leave(plan: LaunchPlan) -> int:
+    """Removes what `prepare` and `bound` made, once the engine has ended. Returns its memory limit where the kernel
+    ended something for that, else 0."""
+    socket, reached = plan.endpoint.socket, 0
     if plan.sandbox and socket is not None and socket.name == SOCKET:
         with suppress(OSError):
             socket.unlink(missing_ok=True)
             socket.parent.rmdir()
     if plan.limits is not None:
         with suppress(cgroups.NotPermitted):
-            cgroups.find().group(_name(plan)).remove()
+            group = cgroups.find().group(_name(plan))
+            reached = plan.limits.memory_bytes if group.hit() else 0
+            group.remove()
+    return reached
 
 
 def exit_of(exit: Exit) -> Exit:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, cast
@@ -13,6 +12,7 @@ from typing import Any, Literal, cast
 from corral import clock
 from corral.config.paths import Paths
 from corral.errors import ConfigError, EngineError
+from corral.lazy_dataclass import dataclass
 from corral.runners.launch import IDLE_S, LINGER_S, start_warden
 from corral.runners.runner import Exit
 
@@ -91,6 +91,9 @@ class WardenLink(asyncio.Protocol):
                 return link
             # One that has the lock and does not answer is starting or ending: both are over in a moment.
             started = await start_warden(paths, linger_s=linger_s, idle_s=idle_s)
+            # It listens by now: on a machine that is short of time its start may have taken all that there was.
+            if started and (link := await cls._try(paths, role)) is not None:
+                return link
             if clock.monotonic() > deadline:
                 raise ConfigError(
                     f"a warden has locked {paths.warden_dir} but does not answer on {paths.warden_socket}",

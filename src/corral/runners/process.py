@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from corral import clock
@@ -29,13 +30,13 @@ class ProcessRunning:
     ) -> None:
         self._link, self._unit, self._pid, self.born = link, unit, pid, born
         self._exit = link.exit_of(unit)
+        self._plan = plan
         self._boxed = plan is not None and bool(plan.sandbox)
-        if plan is not None:
-            self._exit.add_done_callback(lambda _: confinement.leave(plan))
+        self._limit_bytes = 0
         if self._exit.done():
-            link.forget_soon(unit)
+            self._ended(self._exit)
         else:
-            self._exit.add_done_callback(lambda _: link.forget_soon(unit))
+            self._exit.add_done_callback(self._ended)
 
     def __repr__(self) -> str:
         return f"<ProcessRunning {self._unit} pid={self._pid} {'ended' if self._exit.done() else 'running'}>"
@@ -49,8 +50,14 @@ class ProcessRunning:
         return self._pid
 
     async def wait(self) -> Exit:
-        exit = await asyncio.shield(self._exit)
-        return confinement.exit_of(exit) if self._boxed else exit
+        exit = await asyncio.shield(self._exit)  # after `_ended`, which was added before
+        exit = confinement.exit_of(exit) if self._boxed else exit
+        return replace(exit, limit_bytes=self._limit_bytes) if self._limit_bytes else exit
+
+    def _ended(self, _: asyncio.Future[Exit]) -> None:
+        if self._plan is not None:
+            self._limit_bytes = confinement.leave(self._plan)
+        self._link.forget_soon(self._unit)
 
     async def stop(self, grace_s: float) -> Exit:
         """An exit with neither code nor signal means: not even KILL ended it in time (it hangs in the kernel), or the
@@ -165,9 +172,9 @@ class ProcessRunner:
                 plan = _readable(known)
                 boxed = plan is not None and bool(plan.sandbox)
                 exit = confinement.exit_of(known.exit) if boxed else known.exit
+                if plan is not None and (reached := confinement.leave(plan)):
+                    exit = replace(exit, limit_bytes=reached)
                 found.append(Departed(known.unit, plan, known.log, exit))
-                if plan is not None:
-                    confinement.leave(plan)
                 self._link.forget_soon(known.unit)
         return found
 

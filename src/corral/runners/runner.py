@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from corral.engines.plan import LaunchPlan
+from corral.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Exit:
     signal: int | None = None
     at_wall_s: float = 0.0
     asked: bool = False  # we had sent TERM or KILL before
+    limit_bytes: int = 0  # its memory limit, where the kernel ended it or one of its processes for that; 0 = it did not
 
 
 class Running(Protocol):

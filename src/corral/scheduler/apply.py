@@ -21,6 +21,7 @@ from corral.scheduler.messages import (
     Measured,
     MemorySeen,
     Mended,
+    Paused,
     Reject,
     Scheduled,
     Slept,
@@ -42,7 +43,10 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                 _ready(place, now)
         case Doubted(model, generation):
             if (place := state.places.get(model)) is not None and place.generation == generation:
-                place.doubted_until = now + DOUBT_S
+                place.paused_until = max(place.paused_until, now + DOUBT_S)
+        case Paused(model, generation, on):
+            if (place := state.places.get(model)) is not None and place.generation == generation:
+                place.paused_until = INFINITY if on else now
         case Adopted(model, generation):
             if (place := state.places.get(model)) is not None and not place.resident:
                 place.phase, place.generation = Phase.READY, generation
@@ -75,10 +79,10 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
             for place in state.places.values():
                 if place.model == model and not place.resident:
                     place.retry_at, place.error = 0.0, None
-        case StopAsked(model, why, anew, within_s):
+        case StopAsked(model, why, anew, within_s, cause):
             if (place := state.places.get(model)) is not None:
                 if anew:
-                    drain(place, now + within_s, why, out)
+                    drain(place, now + within_s, why, out, cause)
                 else:
                     _stop_asked(state, place, why, now, out)
         case Configured():
@@ -126,7 +130,7 @@ def _stop_asked(state: Scheduling, place: Place, why: str, now: float, out: list
     reject_all(state, place, refusals.stopped(place.model, why), out)
     for unit in state.units_of(place):
         unit.retry_at, unit.error, unit.dismissed = 0.0, None, True
-        drain(unit, now + state.policy.drain_s, why, out)
+        drain(unit, now + state.policy.drain_s, why, out, "asked")
 
 
 def _configured(state: Scheduling, event: Configured, now: float, out: list[Command]) -> None:
@@ -139,7 +143,7 @@ def _configured(state: Scheduling, event: Configured, now: float, out: list[Comm
                 reject_all(state, place, gone, out)
             if place.resident:
                 why = "it was removed from the configuration" if place.first else "it has fewer replicas now"
-                drain(place, INFINITY, why, out)
+                drain(place, INFINITY, why, out, "configuration")
             else:
                 del state.places[name]
     for name, spec in specs.items():
@@ -149,7 +153,7 @@ def _configured(state: Scheduling, event: Configured, now: float, out: list[Comm
         elif spec.name in event.outdated:
             known.retry_at, known.error = 0.0, None
             if known.resident:
-                drain(known, INFINITY, "its configuration changed", out)
+                drain(known, INFINITY, "its configuration changed", out, "configuration")
         elif known.measured or not spec.footprint:
             spec = replace(spec, footprint=known.spec.footprint, mapped=known.spec.mapped, asleep=known.spec.asleep)
         if spec.name in event.outdated:

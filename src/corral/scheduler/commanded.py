@@ -44,7 +44,7 @@ class Units(Protocol):
         ...
 
     async def blameless(self, model: str, generation: int, within_s: float) -> bool:
-        """Whether that process ended for a reason that has nothing to do with its requests; waits for the answer."""
+        """Whether that process ended for a reason that has nothing to do with its requests, or lives. Waits."""
         ...
 
     async def mended(self, model: str) -> bool:

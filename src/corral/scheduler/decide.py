@@ -54,7 +54,7 @@ def grant_now(state: Scheduling, waiter: int, model: str, now: float, keep_s: fl
         return None
     if place.spec.replicas > 1:
         place = _least_loaded(state, place)
-    if place.phase is not _READY or place.stop_by is not None or place.doubted_until > now:
+    if place.phase is not _READY or place.stop_by is not None or place.paused_until > now:
         return None
     leases = place.leases
     if len(leases) >= place.spec.capacity:
@@ -147,7 +147,7 @@ def _drains(state: Scheduling, now: float, out: list[Command]) -> float:
         elif place.phase is not Phase.STOPPING:
             # An outdated start is let go on only as long as it takes to stop it; nobody can hold a lease on it.
             if not place.leases or place.stop_by <= now:
-                stop(place, place.stop_why, out)
+                stop(place, place.stop_why, out, place.stop_cause)
             else:
                 wake = min(wake, place.stop_by)
     return wake

@@ -11,9 +11,10 @@ several that cost as much, and whoever turns out not to be needed stays.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
+from corral.lazy_dataclass import dataclass
 from corral.scheduler.memory import budget, firm, is_budgeted
 from corral.scheduler.state import INFINITY, Phase, Place, Policy, Scheduling, Spec
 from corral.units import show_bytes

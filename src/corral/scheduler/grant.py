@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from corral.lazy_dataclass import dataclass
 from corral.scheduler.acts import forget
 from corral.scheduler.evict import make_room, residency_s
 from corral.scheduler.messages import Command, Grant
@@ -25,8 +24,8 @@ def grant(state: Scheduling, now: float, out: list[Command]) -> float:
     for place in _by_load(state):
         if place.phase is not Phase.READY or place.stop_by is not None or not place.line:
             continue
-        if place.doubted_until > now:
-            wake = min(wake, place.doubted_until)
+        if place.paused_until > now:
+            wake = min(wake, place.paused_until)
             continue
         for waiter_id in list(place.line.watchers):
             _give(state, place, waiter_id, now, out)

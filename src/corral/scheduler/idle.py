@@ -19,5 +19,5 @@ def rest(state: Scheduling, now: float, out: list[Command]) -> float:
         if (due := place.idle_since + rest_s) > now:
             wake = min(wake, due)
         else:
-            (sleep if place.spec.rests else stop)(place, "it was idle", out)
+            (sleep if place.spec.rests else stop)(place, "it was idle", out, "idle")
     return wake

@@ -68,5 +68,5 @@ class Leases(Protocol):
 
     async def blameless(self, lease: Lease) -> bool:
         """Whether the unit of a lease that was lost ended for a reason that has nothing to do with its requests: Corral
-        ended it, or something outside did. Waits a moment until its end is known."""
+        ended it, or something outside did; or lives on. Waits a moment until its end is known."""
         ...

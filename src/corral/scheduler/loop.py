@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -39,6 +40,7 @@ from corral.scheduler.messages import (
     Measured,
     MemorySeen,
     Mended,
+    Paused,
     Reject,
     Scheduled,
     Sleep,
@@ -57,7 +59,6 @@ LOOK_S = 2.0
 """How long one look at the memory may take; after that, nothing is known of it."""
 _HOURS_S = 20.0
 """How often schedules are held against the time of day."""
-
 _END_KNOWN_S = 0.25
 """How long after it dropped a connection a process's end is waited for."""
 
@@ -129,8 +130,8 @@ class Scheduler:
         it still answers may end, for as long as anybody has to wait for others."""
         place = _place_of(lease)
         if (why := self._units.ails(place, lease.generation, said)) is not None:
-            policy = self._state.policy
-            self._post(StopAsked(place, why, anew=True, within_s=min(policy.drain_s, policy.max_wait_s)))
+            within_s = min(self._state.policy.drain_s, self._state.policy.max_wait_s)
+            self._post(StopAsked(place, why, anew=True, within_s=within_s, cause="ailing"))
 
     async def blameless(self, lease: Lease) -> bool:
         """See `scheduler.lease.Leases.blameless`."""
@@ -153,8 +154,8 @@ class Scheduler:
             self._post(StopAsked(model, why))
 
     def renew_unit(self, unit: str, why: str) -> None:
-        """Has one unit end as soon as it has nothing to do; its model's next request has it started anew."""
-        self._post(StopAsked(unit, why, anew=True))
+        """Has one unit that lacks a GPU end as soon as it has nothing to do; its next request has it started anew."""
+        self._post(StopAsked(unit, why, anew=True, cause="gpu"))
 
     def configure(self, specs: Mapping[str, Spec], policy: Policy, outdated: frozenset[str]) -> None:
         self._post(Configured(specs, policy, outdated))
@@ -218,11 +219,7 @@ class Scheduler:
 
     def held(self) -> dict[str, int]:
         """Leases by model, of those that have any."""
-        found: dict[str, int] = {}
-        for place in self._state.places.values():
-            if place.leases:
-                found[place.model] = found.get(place.model, 0) + len(place.leases)
-        return found
+        return dict(Counter(place.model for place in self._state.places.values() for _ in place.leases))
 
     @property
     def waiting(self) -> int:
@@ -256,6 +253,9 @@ class Scheduler:
 
     def unit_slept(self, model: str, generation: int) -> None:
         self._post(Slept(model, generation))
+
+    def pause(self, model: str, generation: int, on: bool) -> None:
+        self._post(Paused(model, generation, on))
 
     def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
         self._post(Ended(model, generation, error, retry_at))

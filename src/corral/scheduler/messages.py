@@ -6,11 +6,12 @@ Those of every request are named tuples, which are made in a third of the time o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from corral.errors import CorralError
-from corral.scheduler.state import INFINITY, Keep, Policy, Spec
+from corral.lazy_dataclass import dataclass
+from corral.scheduler.state import INFINITY, Cause, Keep, Policy, Spec
 
 
 # Events: what happened.
@@ -77,6 +78,15 @@ class Doubted:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """A unit gets no new work while this is `on`: it passes over a request that it has for those that came later."""
+
+    model: str
+    generation: int
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """An engine of an earlier daemon is ready."""
 
@@ -96,6 +106,7 @@ class StopAsked:
     why: str
     anew: bool = False
     within_s: float = INFINITY
+    cause: Cause = field(default="asked", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +177,7 @@ Event = (
     | Ended
     | Slept
     | Doubted
+    | Paused
     | Adopted
     | StopAsked
     | Mended
@@ -193,6 +205,7 @@ class Stop:
     model: str
     generation: int
     why: str
+    cause: Cause = field(default="asked", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +215,7 @@ class Sleep:
     model: str
     generation: int
     why: str
+    cause: Cause = field(default="asked", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

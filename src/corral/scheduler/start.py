@@ -130,7 +130,7 @@ def _evict(state: Scheduling, place: Place, room: Room, now: float, out: list[Co
         foresee(state, place, now, out)
     for victim in room.evict:
         end = sleep if victim in room.sleep else stop
-        end(state.places[victim], f"making room for {place.name}", out)
+        end(state.places[victim], f"making room for {place.name}", out, "room")
 
 
 def _one_more(first: Place, alive: list[Place], absent: list[Place], now: float) -> list[Place]:

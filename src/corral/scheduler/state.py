@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+from typing import Literal
 
 from corral.config.settings import HEADROOM, Window, headroom_on
 from corral.errors import CorralError
+from corral.lazy_dataclass import dataclass
 from corral.scheduler.line import Line
 
 INFINITY = float("inf")
+
+Cause = Literal["idle", "room", "asked", "configuration", "ailing", "gpu"]
+"""Why a unit is to end, in a word: nobody needed it, another needs its memory, somebody asked for that, it is
+configured in another way or not at all, it said of itself that it is ill, a GPU that it lacked is back."""
 
 
 class Phase(StrEnum):
@@ -106,8 +112,9 @@ class Place:
     error: CorralError | None = None  # why, while now < retry_at
     stop_by: float | None = None  # draining: stopped at the latest then (inf = whenever the last lease ends)
     stop_why: str = ""
+    stop_cause: Cause = "asked"
     mean_hold_s: float = 0.5  # a moving average of how long a lease is held
-    doubted_until: float = 0.0  # a connection broke: no grants until its end is known or this time has passed
+    paused_until: float = 0.0  # no grants before: a connection broke, or it passes a request over
     removed: bool = False  # no longer configured; forgotten once absent
     measured: bool = False  # its footprint is what a load of it was seen to take
     short: Mapping[str, int] = field(default_factory=dict)  # memory that others hold and it lacks, by device

@@ -11,18 +11,19 @@ _MAKING_ROOM = "making room for "
 
 
 def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
-    """Who wants `unit`, in words."""
+    """Who wants `unit`, in words; and how long it had to wait for others to end."""
     place = state.places.get(unit)
     if place is None:
         return {}
+    swap = {"swap_s": round(place.swap_s, 3)} if place.swap_s >= 0.001 else {}
     waiting = sum(map(len, place.line.queues.values()))
     if waiting:
-        return {"why": "a request asked for it" if waiting == 1 else f"{waiting} requests wait for it"}
+        return {"why": "a request asked for it" if waiting == 1 else f"{waiting} requests wait for it", **swap}
     if place.line.watchers:
-        return {"why": "it was asked to be ready"}
+        return {"why": "it was asked to be ready", **swap}
     if place.kept is not None:
-        return {"why": "its schedule wants it now"}
-    return {"why": "it is the default model"} if place.model == state.policy.default_model else {}
+        return {"why": "its schedule wants it now", **swap}
+    return {"why": "it is the default model", **swap} if place.model == state.policy.default_model else swap
 
 
 def of_lack(place: Place) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def of_lack(place: Place) -> dict[str, Any]:
 def of_end(state: Scheduling, command: Stop | Sleep, now: float) -> tuple[str, dict[str, Any]]:
     """What is done to a unit, in a word, and what there is to tell of that."""
     rival = command.why.removeprefix(_MAKING_ROOM) if command.why.startswith(_MAKING_ROOM) else None
-    facts = {"generation": command.generation, "why": command.why}
+    facts = {"generation": command.generation, "why": command.why, "cause": command.cause}
     word = "stop" if isinstance(command, Stop) else "sleep"
     return word, facts | of_stop(state, command.model, rival, now)
 

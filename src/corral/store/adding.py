@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Literal
 
 from corral.errors import DigestMismatch, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, origins
 from corral.store.blobs import Blobs, hash_file
 

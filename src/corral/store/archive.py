@@ -8,12 +8,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from corral.descriptors import INDEX, MAX_MANIFEST_BYTES, Descriptor, decode_json, descriptor_from
 from corral.errors import CallerError, DigestMismatch, ManifestError, NotInStore, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, tar
 from corral.store.blobs import HASH_CHUNK_BYTES, Blobs
 from corral.store.graph import Graph

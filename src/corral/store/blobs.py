@@ -9,13 +9,13 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
 from corral.descriptors import MAX_MANIFEST_BYTES, decode_json, digest_of
 from corral.errors import DigestMismatch, DiskFull, ManifestError, NotInStore, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, origins
 from corral.store.layout import Layout
 from corral.store.locks import StoreLock

@@ -14,11 +14,11 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from corral.errors import CorralError, DiskFull, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, holds, origins, partial, reserve, scratch, walk
 from corral.store.blobs import Blobs
 from corral.store.graph import Graph

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from corral.descriptors import DOCKER_INDEX, INDEX, MAX_MANIFEST_BYTES, Descriptor, descriptor_from
 from corral.errors import CorralError, ManifestError
+from corral.lazy_dataclass import dataclass
 from corral.store.blobs import Blobs
 
 MAX_DEPTH = 4

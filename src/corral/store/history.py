@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from corral.descriptors import Descriptor, descriptor_from
 from corral.errors import ManifestError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable
 from corral.store.layout import Layout
 

@@ -6,12 +6,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from corral.descriptors import INDEX, Descriptor, check_digest, descriptor_from
 from corral.errors import CallerError, ManifestError, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable
 from corral.store.layout import Layout
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from corral.descriptors import INDEX, check_digest
 from corral.errors import ManifestError, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable
 from corral.store.locks import StoreLock
 

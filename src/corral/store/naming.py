@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 
 from corral import clock
 from corral.descriptors import Descriptor
 from corral.errors import DiskFull, InUse, NotInStore
+from corral.lazy_dataclass import dataclass
 from corral.store import reserve
 from corral.store.blobs import Blobs
 from corral.store.graph import Graph

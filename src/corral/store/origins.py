@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from corral.lazy_dataclass import dataclass
 from corral.store import durable
 from corral.store.layout import Layout
 

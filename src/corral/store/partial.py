@@ -8,10 +8,10 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass
 from types import TracebackType
 
 from corral.errors import InUse, StoreError
+from corral.lazy_dataclass import dataclass
 from corral.store import durable, locks
 from corral.store.blobs import Blob, Blobs
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from corral.errors import ArchiveRefused
+from corral.lazy_dataclass import dataclass
 
 BLOCK = 512
 MAX_ENTRIES = 1_000_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral.errors import CorralError
+from corral.lazy_dataclass import dataclass
 from corral.store import origins
 from corral.store.blobs import Blobs
 from corral.store.graph import Graph

@@ -6,12 +6,13 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from corral.descriptors import Descriptor
 from corral.errors import CorralError, NotInStore
+from corral.lazy_dataclass import dataclass
 from corral.store import origins
 from corral.store.blobs import Blobs, hash_file
 from corral.store.graph import Graph

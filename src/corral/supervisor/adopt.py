@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from corral.config.settings import Settings
-from corral.engines.adapter import Adapter
+from corral.engines.adapter import Adapter, Start
 from corral.engines.plan import LaunchPlan
 from corral.engines.report import plain
 from corral.errors import CorralError
@@ -61,16 +60,8 @@ async def _why_not(survivor: Survivor, fleet: Fleet, adapters: Mapping[str, Adap
     if old.model in taken:
         return "another engine of the same model runs"
     try:
-        new = await asyncio.to_thread(
-            partial(
-                adapters[model.engine].plan,
-                model,
-                generation=old.generation,
-                endpoint=old.endpoint,
-                room=old.room,
-                step=old.step,
-            )
-        )
+        start = Start(model, old.generation, old.endpoint, old.room, old.step)
+        new = await asyncio.to_thread(adapters[model.engine].plan, start)
     except CorralError as error:
         return error.message
     except Exception as error:  # noqa: BLE001 - one odd model must not keep a server from starting
@@ -85,4 +76,5 @@ async def _why_not(survivor: Survivor, fleet: Fleet, adapters: Mapping[str, Adap
 def same_launch(one: LaunchPlan, other: LaunchPlan) -> bool:
     """Whether the two would run the same: what is only predicted or said about them does not count."""
     one, other = replace(one, argv=plain(one.argv)), replace(other, argv=plain(other.argv))
-    return replace(one, footprint=other.footprint, warnings=other.warnings, limits=other.limits) == other
+    said = {name: getattr(other, name) for name in ("footprint", "warnings", "limits", "says_more")}
+    return replace(one, **said) == other

@@ -17,7 +17,10 @@ _LONGEST_BYTES = 16 << 10  # such an error is short
 # Source: llama.cpp's server (`decode() failed: ` and `Failed to initialize samplers: ` before an exception's words, an
 # exception's words alone), libstdc++, libc++ and MSVC's `bad_alloc`, vulkan.hpp's exceptions, ggml's own messages, and
 # PyTorch's, which vLLM passes on.
-_LEAD = r"(?:[a-z_]+\(\) failed: |Failed to initialize samplers: )?"
+_LEAD = (
+    r"(?:[a-z_]+\(\) failed: |Failed to initialize samplers: "
+    r"|Unable to generate parser for this template\. Automatic parser generation failed: )?"
+)
 _SAID = (
     r"std::bad_(?:alloc|array_new_length)|bad allocation|MemoryError|[Cc]annot allocate memory"
     r"|vk::(?:\w+::)*\w+: Error(?:OutOfDeviceMemory|OutOfHostMemory|DeviceLost|InitializationFailed)"

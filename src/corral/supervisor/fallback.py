@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from corral.config.settings import ModelSettings, Rung
 from corral.engines.placement import TOP, Step, next_step
 from corral.engines.plan import LaunchPlan
 from corral.errors import CorralError, StartFailed
+from corral.lazy_dataclass import dataclass
 from corral.supervisor.reasons import GPU_MEMORY
 
 LOOK_AFTER_S: Final = 30.0
@@ -31,6 +32,7 @@ class Fallback:
 
     step: Step = TOP
     tried: list[str] = field(default_factory=list)  # what was made smaller, in words
+    rung: Rung | None = None  # what was given up last
     exhausted: bool = False  # there is nothing left to make smaller
     look_at: float | None = None  # when to look for a GPU that was lost, on `clock.monotonic`
     losses: int = 0
@@ -72,11 +74,13 @@ class Fallback:
                 self.exhausted = bool(self.tried)
                 return None
             self.step, rung = found
+            self.rung = rung
             self.tried.append(_WORDS[rung])
             return _WORDS[rung]
         if kind == "device" and model.cpu_fallback and plan.devices != ("cpu",) and not self.step.cpu:
             self.step = self.step.without_gpus(_short(error.message, model.name))
             self._lost(now)
+            self.rung = "cpu"
             return _WORDS["cpu"]
         return None
 

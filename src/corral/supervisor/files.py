@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from corral.config.settings import ModelSettings
-from corral.models.shards import all_shards
+from corral.models.formats.shards import all_shards
 
 Identity = tuple[tuple[int, int, int, int] | None, ...]
 

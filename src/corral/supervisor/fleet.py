@@ -140,7 +140,7 @@ class Fleet:
         return unit.ails(generation, said) if (unit := self._units.get(model)) is not None else None
 
     async def blameless(self, model: str, generation: int, within_s: float) -> bool:
-        """Whether that process ended for a reason that has nothing to do with its requests; waits for the answer."""
+        """Whether that process ended for a reason that has nothing to do with its requests, or lives. Waits."""
         return (unit := self._units.get(model)) is not None and await unit.blameless(generation, within_s)
 
     async def mended(self, model: str) -> bool:

@@ -10,9 +10,9 @@ Two bounds are stated, both made of the `hang` timeout:
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
+from corral.lazy_dataclass import dataclass
 from corral.units import show_duration
 
 UNKNOWN_PER_S = 2.0
@@ -58,8 +58,9 @@ class Liveness:
         """`speaks_while_busy`: requests that run do not take all its threads, so that silence says something then."""
         self._speaks_while_busy = speaks_while_busy
         self.evidence = ""  # in words, after `HANGS` or `DOUBT`
-        self._silent_since: float | None = None  # when the first question without an answer was asked
+        self._asked_at = now  # the first question without an answer since the last one with
         self._unanswered = 0
+        self._silent_s = 0.0  # how long it was seen to be silent
         self._odd = 0  # answers in a row that were no 200
         self._status = 200
         self._looked_at = now
@@ -74,14 +75,14 @@ class Liveness:
 
     def answered(self, status: int) -> None:
         """A look at its HTTP side got an answer."""
-        self._silent_since, self._unanswered = None, 0
+        self._unanswered = 0
         self._odd = 0 if status == 200 else self._odd + 1
         self._status = status
 
     def unanswered(self, asked_at: float) -> None:
         """A look that was begun at `asked_at` got none in its time."""
-        if self._silent_since is None:
-            self._silent_since = asked_at
+        if not self._unanswered:
+            self._asked_at = asked_at
         self._unanswered += 1
 
     def counted(self, counters: tuple[int, ...] | None) -> bool:
@@ -111,7 +112,8 @@ class Liveness:
         """What is to be thought of it now. `answers` counts the requests that got one so far; the rates are in tokens
         per second, None where unknown.
 
-        Called after each look, so that time in which nobody looked (Corral itself was stopped) does not count.
+        Called after each look, so that time in which nobody looked (Corral itself was stopped, or had no processor
+        any more than the engine had) does not count.
         """
         every_s = look_every_s(hang_s)
         passed_s = min(now - self._looked_at, 2 * every_s)
@@ -123,9 +125,12 @@ class Liveness:
         self._answers, self._chunks = answers, {each.key: each.chunks for each in running}
         if moved:
             self._moved()
-            self._silent_since, self._unanswered = None, 0
-        if running and not self._speaks_while_busy:
-            self._silent_since, self._unanswered = None, 0
+        if moved or (running and not self._speaks_while_busy):
+            self._unanswered = 0
+        if self._unanswered < 2:
+            self._silent_s = min(now - self._asked_at, 2 * every_s) if self._unanswered else 0.0
+        else:
+            self._silent_s += passed_s
         # Of a plain answer nothing is seen until it is whole: only counters tell whether it is being made.
         waiting = [each for each in running if each.stream or self._has_counters]
         if waiting and not moved:
@@ -134,21 +139,19 @@ class Liveness:
             self._owed[each.key] = 0 if each.chunks else each.prompt_bytes
         if not running:
             self._counters = None
-        if self._silent(now, hang_s, len(running)) or (waiting and self._stands(hang_s, len(running))):
+        if self._silent(hang_s, len(running)) or (waiting and self._stands(hang_s, len(running))):
             return Verdict.HANGS
         if self._odd >= 2 and not running:
             self.evidence = f"it answers questions after its health with {self._status}"
             return Verdict.DOUBT
         return Verdict.ASK if running and not moved else Verdict.LIVES
 
-    def _silent(self, now: float, hang_s: float, running: int) -> bool:
-        if self._silent_since is None or self._unanswered < 2:
-            return False
-        silent_s = now - self._silent_since
-        if silent_s < hang_s - 3 * look_every_s(hang_s):  # it may have begun just after a look, and be seen after one
+    def _silent(self, hang_s: float, running: int) -> bool:
+        # It may have begun just after a look, and be seen after one.
+        if self._unanswered < 2 or self._silent_s < hang_s - 3 * look_every_s(hang_s):
             return False
         self.evidence = (
-            f"no answer to {self._unanswered} questions after its health in {show_duration(silent_s)}"
+            f"no answer to {self._unanswered} questions after its health in {show_duration(self._silent_s)}"
             f"{_while_running(running)}"
         )
         return True

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from corral.engines.plan import Endpoint, Probe
+from corral.supervisor.fairness import Slot
 
 LLAMA_CPP = Probe()
 _MAX_BYTES = 4 << 20
@@ -59,22 +60,47 @@ def figures_in(metrics: bytes) -> tuple[int, ...] | None:
     return tuple(zlib.crc32(line) for line in counted) or None
 
 
-def counters_in(slots: bytes) -> tuple[int, ...] | None:
-    """The same from the answer of GET /slots. Source: llama.cpp's server, builds 11434 and 11549."""
-    try:
-        found = json.loads(slots)
-    except ValueError:
-        return None
-    if not isinstance(found, list) or not all(isinstance(slot, dict) for slot in found):
+async def slots(endpoint: Endpoint, within_s: float) -> tuple[Slot, ...]:
+    """What llama.cpp's slots do now; empty where it does not tell in time."""
+    found = await ask(endpoint, "/slots", within_s=within_s)
+    return slots_in(found[1]) if found is not None and found[0] == 200 else ()
+
+
+def slots_in(answer: bytes) -> tuple[Slot, ...]:
+    """The same from the answer of GET /slots; empty for what is none."""
+    return tuple(
+        Slot(
+            _whole(slot.get("id")), _whole(slot.get("id_task")), bool(_whole(slot.get("is_processing"))),
+            _whole(slot.get("n_prompt_tokens_processed")), max(_whole(slot.get("n_decoded")), *_written(slot), 0),
+        )
+        for slot in _dicts(answer) or ()
+    )  # fmt: skip
+
+
+def counters_in(answer: bytes) -> tuple[int, ...] | None:
+    """The same as `counters`, from the answer of GET /slots. Source: llama.cpp's server, builds 11434 and 11549."""
+    if (found := _dicts(answer)) is None:
         return None
     numbers: list[int] = []
     for slot in found:
         names = ("id_task", "is_processing", "n_prompt_tokens", "n_prompt_tokens_processed", "n_decoded")
         numbers += [_whole(slot.get(name)) for name in names]
-        next_token = slot.get("next_token")  # an object in some builds, a list of one in others
-        for each in next_token if isinstance(next_token, list) else [next_token]:
-            numbers.append(_whole(each.get("n_decoded")) if isinstance(each, dict) else 0)
+        numbers += _written(slot)
     return tuple(numbers)
+
+
+def _dicts(answer: bytes) -> list[dict[str, Any]] | None:
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return None
+    return found if isinstance(found, list) and all(isinstance(slot, dict) for slot in found) else None
+
+
+def _written(slot: dict[str, Any]) -> list[int]:
+    next_token = slot.get("next_token")  # an object in some builds, a list of one in others
+    each_of = next_token if isinstance(next_token, list) else [next_token]
+    return [_whole(each.get("n_decoded")) if isinstance(each, dict) else 0 for each in each_of]
 
 
 async def token(endpoint: Endpoint, within_s: float, probe: Probe = LLAMA_CPP) -> bool:

@@ -7,10 +7,10 @@ docs/architecture.md is made from this table by `diagram`.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 
 from corral.errors import Bug
+from corral.lazy_dataclass import dataclass
 
 
 class State(StrEnum):

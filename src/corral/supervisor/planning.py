@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
-from corral.engines.adapter import Adapter
+from corral.engines.adapter import Adapter, Start
 from corral.engines.placement import Step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.supervisor.files import short
@@ -17,5 +17,4 @@ def endpoint_of(paths: Paths, model: str, generation: int) -> Endpoint:
 
 def plan_start(paths: Paths, adapter: Adapter, model: ModelSettings, generation: int, step: Step) -> LaunchPlan:
     """Raises what planning raises."""
-    endpoint = endpoint_of(paths, model.name, generation)
-    return adapter.plan(model, generation=generation, endpoint=endpoint, step=step)
+    return adapter.plan(Start(model, generation, endpoint_of(paths, model.name, generation), step=step))

@@ -25,7 +25,7 @@ _TIMINGS = re.compile(
 class Pulse:
     """One request at an engine. Whoever relays counts `chunks`, and says when it is the client that is slow."""
 
-    __slots__ = ("answered", "chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit")
+    __slots__ = ("after", "answered", "chunks", "held", "judged", "learns", "prompt_bytes", "stream", "unit")
 
     def __init__(self, unit: str, prompt_bytes: int, judged: bool, stream: bool) -> None:
         self.unit = unit
@@ -36,6 +36,7 @@ class Pulse:
         self.chunks = 0  # pieces of the answer that came so far
         self.held = False  # the client takes no more for now
         self.answered = False  # the answer has come to its end
+        self.after = 0  # requests that the engine had answered when this one was sent
 
 
 class Rates:
@@ -58,13 +59,15 @@ class Rates:
 
 
 class Traffic:
-    """What goes to one unit: its running requests, how many gave an answer, and the rates they taught."""
+    """What goes to one unit: its running requests, how many gave an answer, what was streamed by those that are over,
+    and the rates they taught."""
 
-    __slots__ = ("answered", "rates", "running")
+    __slots__ = ("answered", "rates", "running", "streamed")
 
     def __init__(self) -> None:
         self.running: set[Pulse] = set()
         self.answered = 0
+        self.streamed = 0  # pieces
         self.rates = Rates()
 
 
@@ -82,18 +85,21 @@ class Pulses:
     def begin(self, unit: str, prompt_bytes: int, *, judged: bool, stream: bool = False) -> Pulse:
         """A request of `prompt_bytes` goes to `unit` now."""
         pulse = Pulse(unit, prompt_bytes, judged, stream)
-        self.begins(pulse)
+        self.begins(pulse, clock.monotonic())
         return pulse
 
-    def begins(self, pulse: Pulse) -> None:
+    def begins(self, pulse: Pulse, now: float) -> None:
         """As `begin`, for who brings its own."""
         traffic = self._by_unit.get(pulse.unit) or self.of(pulse.unit)
-        pulse.learns = pulse.judged and clock.monotonic() - traffic.rates.learned_at > LEARN_EVERY_S
+        pulse.learns = pulse.judged and now - traffic.rates.learned_at > LEARN_EVERY_S
+        pulse.after = traffic.answered
         traffic.running.add(pulse)
 
     def end(self, pulse: Pulse) -> None:
         """That request is over, however it ended."""
         if (traffic := self._by_unit.get(pulse.unit)) is not None:
+            if pulse.stream and pulse in traffic.running:
+                traffic.streamed += pulse.chunks
             traffic.running.discard(pulse)
             traffic.answered += pulse.answered
 
@@ -111,6 +117,13 @@ class Pulses:
         """How many of its requests have got an answer so far."""
         traffic = self._by_unit.get(unit)
         return 0 if traffic is None else traffic.answered
+
+    def streamed(self) -> dict[str, int]:
+        """How many pieces of streamed answers each unit has written so far."""
+        return {
+            unit: traffic.streamed + sum(pulse.chunks for pulse in traffic.running if pulse.stream)
+            for unit, traffic in self._by_unit.items()
+        }
 
     def keep(self, units: Collection[str]) -> None:
         """All others are gone; what still runs of their requests ends in its own time."""

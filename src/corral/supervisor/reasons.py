@@ -6,13 +6,14 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from corral.engines import exits
+from corral.lazy_dataclass import dataclass
 from corral.runners.runner import Exit
 from corral.supervisor import reasons_vllm
-from corral.units import show_duration
+from corral.supervisor.request_lines import without_notes
+from corral.units import show_bytes, show_duration
 
 Kind = Literal[
     "stopped",
@@ -61,6 +62,10 @@ def _rule(kind: Kind, pattern: str, text: str, hint: str) -> _Rule:
 _FLAG_HINT = "look at `args` of this model in models.yaml; flags are spelled as llama-server's `--help` has them"
 _FILE_HINT = "fetch or copy the file again, and compare its size with the original's"
 _MEMORY_HINT = "use a smaller context, fewer slots or a smaller quantization, or stop other models first"
+_LIMIT_HINT = (
+    "use a smaller context, fewer slots or a smaller quantization; the limit is what it was expected to take and a "
+    "quarter more"
+)
 
 GPU_MEMORY = "the GPU's memory was not enough"
 """Stands in the text where it was not the machine's own memory."""
@@ -232,11 +237,16 @@ def explain(
     `oom_kills` is how many processes the kernel killed for want of memory while it ran (the growth of `oom_kills_in`),
     None where that is not known.
     """
+    log_tail = without_notes(log_tail)
     lines = _cleaned(log_tail)
     last = tuple(lines[-LINES_KEPT:])
     how = _how(exit_)
     if exit_.asked:
         return Reason(f"{model} was stopped ({how})", "stopped", "", last)
+    if exit_.limit_bytes and exit_.code != 0:
+        limit = show_bytes(exit_.limit_bytes)
+        text = f"{model} ended: its memory limit of {limit} was reached, and the kernel killed it"
+        return Reason(text, "memory", _LIMIT_HINT, last)
     if exit_.signal == signal.SIGKILL:
         return _killed(model, last, oom_kills)
     if engine == "vllm":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Final
+from typing import Final, Protocol
 
 from corral import clock
 from corral.engines.plan import Endpoint, LaunchPlan
@@ -19,6 +19,8 @@ from corral.supervisor.unit import Unit
 SLEEP_WITHIN_S: Final = 120.0
 """How long it may take: weights of a hundred gigabytes are copied in that."""
 
+_LOOK_S: Final = 0.05
+
 _Steps = tuple[tuple[str, dict[str, str]], ...]
 _WAKE: Final[_Steps] = (("/wake_up", {}),)
 _WAKE_AND_READ: Final[_Steps] = (
@@ -26,6 +28,14 @@ _WAKE_AND_READ: Final[_Steps] = (
     ("/collective_rpc", {"method": "reload_weights"}),
     ("/wake_up?tags=kv_cache", {}),
 )
+
+
+class Grants(Protocol):
+    """Who lets requests in: the scheduler."""
+
+    def pause(self, model: str, generation: int, on: bool) -> None: ...
+
+    def is_busy(self, model: str) -> bool: ...
 
 
 async def sleep(unit: Unit, why: str) -> None:
@@ -44,6 +54,25 @@ async def sleep(unit: Unit, why: str) -> None:
     said = "no answer" if found is None else f"{found[0]} {found[1][:200].decode(errors='replace')}"
     unit.warn(f"{unit.name} does not sleep and is stopped: {said}")
     await unit.stop(why)
+
+
+async def notice(unit: Unit, grants: Grants) -> None:
+    """Takes up that somebody else had a ready engine sleep: nothing more is sent to it, and it counts as asleep once
+    what it was answering has ended. Waking needs no such look: who asks a sleeping engine for anything wakes it."""
+    plan, generation, model = unit.plan, unit.generation, unit.model.name
+    if plan is None or not plan.sleep or unit.state is not State.READY or not await asleep(plan.endpoint):
+        return
+    grants.pause(model, generation, True)
+    deadline = clock.monotonic() + SLEEP_WITHIN_S
+    try:
+        while grants.is_busy(model):
+            if clock.monotonic() > deadline or unit.generation != generation or unit.state is not State.READY:
+                return  # what is stuck in it is found by `watch`, as in any engine
+            await asyncio.sleep(_LOOK_S)
+        if unit.generation == generation and unit.state is State.READY and await asleep(plan.endpoint):
+            unit.shows(Event.SLEPT, "it was asked to by somebody who reached it past Corral")
+    finally:
+        grants.pause(model, generation, False)
 
 
 async def wake(unit: Unit) -> None:

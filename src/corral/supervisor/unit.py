@@ -9,7 +9,6 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from corral.engines.placement import Step
 from corral.engines.plan import Endpoint, Footprint, LaunchPlan
 from corral.errors import Bug, CorralError, StartFailed
 from corral.events import EventLog
+from corral.lazy_dataclass import dataclass
 from corral.runners.runner import Exit, Runner, Running
 from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
@@ -229,13 +229,17 @@ class Unit:
         return reason.text
 
     async def blameless(self, generation: int, within_s: float) -> bool:
-        """Whether that process, once ready, ended for a reason that has nothing to do with the requests it had. Waits
-        until its end is known, `within_s` at most."""
-        if self.ends.blameless(generation) is None and generation == self.generation:
+        """Whether that process, once ready, ended for a reason that has nothing to do with the requests it had, or did
+        not end at all: one without memory for another thread drops connections and lives on. Waits until its end is
+        known, `within_s` at most."""
+        found = self.ends.blameless(generation)
+        if found is None and generation == self.generation:
             with suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await self._ended.wait()
-        return bool(self.ends.blameless(generation))
+            found = self.ends.blameless(generation)
+            return (found is None and generation == self.generation and self.running is not None) or bool(found)
+        return bool(found)
 
     def mended(self) -> bool:
         """Whether the model's files are others than those of the start that failed: it is worth a try now. Blocks."""
@@ -391,8 +395,8 @@ class Unit:
             return False
         self.last_error = error
         self._finished(Event.FAILED, error.message, cause=error.details.get("kind"), **seen)
-        text = f"{self.name} is started again {how}"
-        self._means.events.post("unit.fallback", text, model=self.model.name, unit=self.name, next=how)
+        text, facts = f"{self.name} is started again {how}", {"next": how, "rung": self.fallback.rung}
+        self._means.events.post("unit.fallback", text, model=self.model.name, unit=self.name, **facts)
         return True
 
     async def _why_ended(self, exit_: Exit) -> CorralError:

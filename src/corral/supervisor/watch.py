@@ -12,6 +12,7 @@ from pathlib import Path
 from corral import clock
 from corral.engines.plan import LaunchPlan
 from corral.supervisor import logs, looks, progress
+from corral.supervisor.fair import Fair
 from corral.supervisor.liveness import Liveness, Request, Verdict, look_every_s
 from corral.supervisor.machine import State
 from corral.supervisor.pulse import Pulses
@@ -29,8 +30,15 @@ _PROGRESS_LINES = 300
 class Watch:
     """Watches over `units` for as long as `run` runs. `hang_s` gives the configured bound, which may change."""
 
-    def __init__(self, units: Callable[[], Iterable[Unit]], pulses: Pulses, hang_s: Callable[[], float]) -> None:
-        self._units, self._pulses, self._hang_s = units, pulses, hang_s
+    def __init__(
+        self,
+        units: Callable[[], Iterable[Unit]],
+        pulses: Pulses,
+        hang_s: Callable[[], float],
+        fair: Fair | None = None,
+    ) -> None:
+        """`fair` is asked at each look whether an engine passes somebody over."""
+        self._units, self._pulses, self._hang_s, self._fair = units, pulses, hang_s, fair
         self._known: dict[str, Liveness] = {}  # by unit id, so that a new process begins anew
         self._looking: set[str] = set()
         self._frozen_since: dict[str, float] = {}  # when a load was first seen stopped
@@ -52,6 +60,8 @@ class Watch:
                     if unit.name not in self._looking:
                         self._looking.add(unit.name)
                         group.create_task(self._look(unit, unit.name), name=f"look at {unit.name}")
+                    if self._fair is not None and self._fair.wanted(unit):
+                        group.create_task(self._fair.help(unit), name=f"be fair on {unit.name}")
                 await asyncio.sleep(max(0.0, began + every_s - clock.monotonic()))
 
     async def _progress(self, unit: Unit, log: Path) -> None:

@@ -6,7 +6,6 @@ import html
 import http.client
 import json
 import tarfile
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,14 @@ import pytest
 
 from corral.api_access import KeyAsk
 from corral.config.paths import Paths
+from support import shared_store
 from support.docker_registry import docker_registry
-from support.faulty_registry import FaultyRegistry, serving
-from support.ggufs import write_chain
+from support.faulty_registry import FaultyRegistry
 from support.server import Server, until
+from support.shared_store import WORDS
 
-WORDS = ["to", "be", "or", "not"]
 JSON = {"accept": "application/json"}
-
-
-@pytest.fixture
-def registry(short_tmp: Path) -> Iterator[FaultyRegistry]:
-    """A registry with the model me/a:latest, which says WORDS."""
-    with serving() as found:
-        found.model("me/a", write_chain(short_tmp / "a.gguf", WORDS).read_bytes())
-        yield found
+registry, shared, server = shared_store.registry, shared_store.shared, shared_store.server
 
 
 def send(
@@ -64,126 +56,116 @@ def tags(server: Server) -> set[str]:
     return {tag for each in json.loads(send(server, "GET", "/models")[1]) for tag in each["tags"]}
 
 
-def test_pull_tells_how_far_it_is(paths: Paths, registry: FaultyRegistry) -> None:
+def test_pull_tells_how_far_it_is(server: Server, registry: FaultyRegistry) -> None:
     """Lines for the layer, success at the end; again, it is cached; without the Accept field they are escaped."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        *steps, last = pull(server, name)
-        assert last == {
-            "type": "success", "message": "Model pulled successfully", "total": 0,
-            "layer": {"size": 0, "current": 0}, "mode": "pull",
-        }  # fmt: skip
-        whole = [
-            each for each in steps if each["type"] == "progress" and each["layer"]["current"] == each["layer"]["size"]
-        ]
-        assert whole and whole[-1]["message"].startswith("Downloaded: ") and whole[-1]["mode"] == "pull"
-        assert whole[-1]["layer"]["id"].startswith("sha256:") and whole[-1]["total"] >= whole[-1]["layer"]["size"]
-        assert pull(server, name)[-1]["message"].startswith("Using cached model: ")
-        status, body = send(server, "POST", "/models/create", {"from": name})
-        assert status == 200 and b"&#34;success&#34;" in body and b'"' not in body
-        assert f"{name}:latest" in tags(server)
-        assert say(server, name) == say(server, f"{name}:latest") == " ".join(WORDS)
-        given = send(server, "POST", "/models/create", {"from": name, "bearer-token": "x"}, JSON)[1]
-        assert next(json.loads(each)["type"] for each in given.splitlines()) == "warning"
+    *steps, last = pull(server, name)
+    assert last == {
+        "type": "success", "message": "Model pulled successfully", "total": 0,
+        "layer": {"size": 0, "current": 0}, "mode": "pull",
+    }  # fmt: skip
+    whole = [each for each in steps if each["type"] == "progress" and each["layer"]["current"] == each["layer"]["size"]]
+    assert whole and whole[-1]["message"].startswith("Downloaded: ") and whole[-1]["mode"] == "pull"
+    assert whole[-1]["layer"]["id"].startswith("sha256:") and whole[-1]["total"] >= whole[-1]["layer"]["size"]
+    assert pull(server, name)[-1]["message"].startswith("Using cached model: ")
+    status, body = send(server, "POST", "/models/create", {"from": name})
+    assert status == 200 and b"&#34;success&#34;" in body and b'"' not in body
+    assert f"{name}:latest" in tags(server)
+    assert say(server, name) == say(server, f"{name}:latest") == " ".join(WORDS)
+    given = send(server, "POST", "/models/create", {"from": name, "bearer-token": "x"}, JSON)[1]
+    assert next(json.loads(each)["type"] for each in given.splitlines()) == "warning"
 
 
-def test_a_pull_that_fails_says_why(paths: Paths, registry: FaultyRegistry) -> None:
+def test_a_pull_that_fails_says_why(server: Server, registry: FaultyRegistry) -> None:
     """As a status with plain text, for nothing was sent yet."""
-    with Server(paths) as server:
-        status, body = send(server, "POST", "/models/create", {"from": f"{registry.host}/me/nope"}, JSON)
-        assert status == 404 and b"me/nope" in body and not body.startswith(b"{")
-        assert send(server, "POST", "/models/create", {"from": "a b"})[0] == 400
-        assert send(server, "POST", "/models/create", {})[0] == 400
+    status, body = send(server, "POST", "/models/create", {"from": f"{registry.host}/me/nope"}, JSON)
+    assert status == 404 and b"me/nope" in body and not body.startswith(b"{")
+    assert send(server, "POST", "/models/create", {"from": "a b"})[0] == 400
+    assert send(server, "POST", "/models/create", {})[0] == 400
 
 
-def test_tag_and_delete(paths: Paths, registry: FaultyRegistry) -> None:
+def test_tag_and_delete(server: Server, registry: FaultyRegistry) -> None:
     """A name goes alone while there is another; an id with several names needs force; files of models.yaml stay."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        pull(server, name)
-        digest = json.loads(send(server, "GET", f"/models/{name}")[1])["id"]
-        status, body = send(server, "POST", f"/models/{name}/tag?repo=mine&tag=v1")
-        assert (status, json.loads(body)["target"]) == (201, "docker.io/ai/mine:v1")
-        assert say(server, "mine:v1") == " ".join(WORDS)
-        status, body = send(server, "DELETE", f"/models/{digest[7:19]}")
-        assert status == 409 and b"must be forced" in body
-        status, body = send(server, "DELETE", f"/models/{name}?force=true")
-        assert (status, json.loads(body)) == (200, [{"Untagged": f"{name}:latest"}])
-        status, body = send(server, "DELETE", "/models/mine:v1?force=true")
-        assert (status, json.loads(body)) == (200, [{"Untagged": "docker.io/ai/mine:v1"}, {"Deleted": digest}])
-        assert tags(server) == {"demo"}
-        assert send(server, "DELETE", "/models/mine:v1")[0] == 404
-        assert send(server, "DELETE", "/models/demo")[0] == 400
-        assert send(server, "POST", "/models/demo/tag")[0] == 400
+    pull(server, name)
+    digest = json.loads(send(server, "GET", f"/models/{name}")[1])["id"]
+    status, body = send(server, "POST", f"/models/{name}/tag?repo=mine&tag=v1")
+    assert (status, json.loads(body)["target"]) == (201, "docker.io/ai/mine:v1")
+    assert say(server, "mine:v1") == " ".join(WORDS)
+    status, body = send(server, "DELETE", f"/models/{digest[7:19]}")
+    assert status == 409 and b"must be forced" in body
+    status, body = send(server, "DELETE", f"/models/{name}?force=true")
+    assert (status, json.loads(body)) == (200, [{"Untagged": f"{name}:latest"}])
+    status, body = send(server, "DELETE", "/models/mine:v1?force=true")
+    assert (status, json.loads(body)) == (200, [{"Untagged": "docker.io/ai/mine:v1"}, {"Deleted": digest}])
+    assert tags(server) == {"demo"}
+    assert send(server, "DELETE", "/models/mine:v1")[0] == 404
+    assert send(server, "DELETE", "/models/demo")[0] == 400
+    assert send(server, "POST", "/models/demo/tag")[0] == 400
 
 
-def test_purge(paths: Paths, registry: FaultyRegistry) -> None:
+def test_purge(server: Server, registry: FaultyRegistry) -> None:
     """Everything of the store goes, also what is loaded."""
-    with Server(paths) as server:
-        pull(server, f"{registry.host}/me/a")
-        assert say(server, f"{registry.host}/me/a")
-        assert send(server, "DELETE", "/models/purge") == (200, b"")
-        assert tags(server) == {"demo"}
-        assert send(server, "DELETE", "/models/purge") == (200, b"")
+    pull(server, f"{registry.host}/me/a")
+    assert say(server, f"{registry.host}/me/a")
+    assert send(server, "DELETE", "/models/purge") == (200, b"")
+    assert tags(server) == {"demo"}
+    assert send(server, "DELETE", "/models/purge") == (200, b"")
 
 
-def test_export_and_load(paths: Paths, registry: FaultyRegistry) -> None:
+def test_export_and_load(server: Server, registry: FaultyRegistry) -> None:
     """The tar file has the blobs and manifest.json; loaded elsewhere it is the same model, without its name."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        pull(server, name)
-        entry = json.loads(send(server, "GET", f"/models/{name}")[1])
-        status, data = send(server, "GET", f"/models/{name}/export")
-        assert status == 200
-        with tarfile.open(fileobj=BytesIO(data)) as tar:
-            names = tar.getnames()
-            assert names[-1] == "manifest.json"
-            assert all(each.startswith("blobs/sha256/") for each in names[:-1])
-        send(server, "DELETE", f"/models/{name}")
-        status, body = send(server, "POST", "/models/load", data, JSON)
-        last = json.loads(body.splitlines()[-1])
-        assert (status, last["type"]) == (200, "success")
-        loaded = json.loads(send(server, "GET", f"/models/{entry['id']}")[1])
-        assert loaded["config"] == entry["config"]
-        assert say(server, entry["id"]) == " ".join(WORDS)
-        for bad in (b"", b"no tar", data[:2000]):
-            assert send(server, "POST", "/models/load", bad)[0] in (400, 422)
+    pull(server, name)
+    entry = json.loads(send(server, "GET", f"/models/{name}")[1])
+    status, data = send(server, "GET", f"/models/{name}/export")
+    assert status == 200
+    with tarfile.open(fileobj=BytesIO(data)) as tar:
+        names = tar.getnames()
+        assert names[-1] == "manifest.json"
+        assert all(each.startswith("blobs/sha256/") for each in names[:-1])
+    send(server, "DELETE", f"/models/{name}")
+    status, body = send(server, "POST", "/models/load", data, JSON)
+    last = json.loads(body.splitlines()[-1])
+    assert (status, last["type"]) == (200, "success")
+    loaded = json.loads(send(server, "GET", f"/models/{entry['id']}")[1])
+    assert loaded["config"] == entry["config"]
+    assert say(server, entry["id"]) == " ".join(WORDS)
+    for bad in (b"", b"no tar", data[:2000]):
+        assert send(server, "POST", "/models/load", bad)[0] in (400, 422)
 
 
-def test_corral_imports_from_it(paths: Paths, registry: FaultyRegistry, tmp_path: Path) -> None:
+def test_corral_imports_from_it(server: Server, registry: FaultyRegistry, tmp_path: Path) -> None:
     """What reads Docker Model Runner's API reads this one too: `corral import docker` of another server."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        pull(server, name)
-        from corral.models.peers.docker_api import list_api
-        from corral.registry.egress import Egress
+    pull(server, name)
+    from corral.models.peers.docker_api import list_api
+    from corral.registry.egress import Egress
 
-        found = list_api(Egress(), f"{server.url}/docker")
-        assert f"{name}:latest" in [each.label for each in found]
+    found = list_api(Egress(), f"{server.url}/docker")
+    assert f"{name}:latest" in [each.label for each in found]
 
 
-def test_repackage(paths: Paths, registry: FaultyRegistry) -> None:
+def test_repackage(server: Server, registry: FaultyRegistry) -> None:
     """The same weights under another name, with a context of its own."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        pull(server, name)
-        status, body = send(server, "POST", f"/models/{name}/repackage", {"target": "me/short", "context_size": 256})
-        assert (status, json.loads(body)["target"]) == (201, "docker.io/me/short:latest")
-        assert say(server, "me/short") == " ".join(WORDS)
-        (unit,) = [each for each in server.client.units() if each.model == "docker.io/me/short:latest"]
-        assert unit.context == 256
-        assert send(server, "POST", f"/models/{name}/repackage", {"target": "x", "context_size": -1})[0] == 400
+    pull(server, name)
+    status, body = send(server, "POST", f"/models/{name}/repackage", {"target": "me/short", "context_size": 256})
+    assert (status, json.loads(body)["target"]) == (201, "docker.io/me/short:latest")
+    assert say(server, "me/short") == " ".join(WORDS)
+    (unit,) = [each for each in server.client.units() if each.model == "docker.io/me/short:latest"]
+    assert unit.context == 256
+    assert send(server, "POST", f"/models/{name}/repackage", {"target": "x", "context_size": -1})[0] == 400
 
 
-def test_a_model_of_a_registry(paths: Paths, registry: FaultyRegistry) -> None:
+def test_a_model_of_a_registry(server: Server, registry: FaultyRegistry) -> None:
     """Looked at where it is, without being fetched."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        status, body = send(server, "GET", f"/models/{name}?remote=true")
-        assert status == 200
-        assert json.loads(body)["id"].startswith("sha256:")
-        assert tags(server) == {"demo"}
-        assert send(server, "GET", f"/models/{registry.host}/me/nope?remote=true")[0] == 404
+    status, body = send(server, "GET", f"/models/{name}?remote=true")
+    assert status == 200
+    assert json.loads(body)["id"].startswith("sha256:")
+    assert tags(server) == {"demo"}
+    assert send(server, "GET", f"/models/{registry.host}/me/nope?remote=true")[0] == 404
 
 
 def test_configure_is_kept(paths: Paths, registry: FaultyRegistry) -> None:
@@ -215,25 +197,24 @@ def test_configure_is_kept(paths: Paths, registry: FaultyRegistry) -> None:
         until(lambda: context(name) != 512, "the context to be its own again")
 
 
-def test_requests_are_shown_to_who_may_see_them(paths: Paths) -> None:
+def test_requests_are_shown_to_who_may_see_them(server: Server) -> None:
     """Only on the unix socket or with an administrator's key, and only while they are recorded."""
     from corral.connection import request
 
-    with Server(paths) as server:
-        assert send(server, "GET", "/engines/requests")[0] == 403
-        address = server.client.address
+    assert send(server, "GET", "/engines/requests")[0] == 403
+    address = server.client.address
 
-        def recorded() -> list[dict[str, Any]]:
-            with request(address, "GET", "/docker/engines/requests") as answer:
-                return list(answer.json())
+    def recorded() -> list[dict[str, Any]]:
+        with request(address, "GET", "/docker/engines/requests") as answer:
+            return list(answer.json())
 
-        server.client.record(on=True, bodies=True)
-        assert say(server, "demo")
-        (found,) = recorded()
-        assert set(found) == {"count", "model", "config", "records"}
-        record = next(each for each in found["records"] if each["url"].endswith("chat/completions"))
-        assert json.loads(record["request"])["max_tokens"] == 20
-        assert (record["method"], record["status_code"], record["model"]) == ("POST", 200, "demo")
+    server.client.record(on=True, bodies=True)
+    assert say(server, "demo")
+    (found,) = recorded()
+    assert set(found) == {"count", "model", "config", "records"}
+    record = next(each for each in found["records"] if each["url"].endswith("chat/completions"))
+    assert json.loads(record["request"])["max_tokens"] == 20
+    assert (record["method"], record["status_code"], record["model"]) == ("POST", 200, "demo")
 
 
 def test_logs_and_requests_can_be_followed(paths: Paths) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,15 @@ import pytest
 
 from corral.api_access import KeyAsk
 from corral.config.paths import Paths
+from support import shared_store
 from support.docker_registry import docker_registry
-from support.faulty_registry import FaultyRegistry, serving
+from support.faulty_registry import FaultyRegistry
 from support.ggufs import CHAT_TEMPLATE, write_chain
 from support.ollama_server import serving as ollama_registry
 from support.server import Server, until
+from support.shared_store import WORDS
 
-WORDS = ["to", "be", "or", "not"]
-
-
-@pytest.fixture
-def registry(short_tmp: Path) -> Iterator[FaultyRegistry]:
-    """A registry with the model me/a:latest, which says WORDS."""
-    with serving() as found:
-        found.model("me/a", write_chain(short_tmp / "a.gguf", WORDS).read_bytes())
-        yield found
+registry, shared, server = shared_store.registry, shared_store.shared, shared_store.server
 
 
 def client(server: Server) -> ollama.Client:
@@ -52,37 +45,35 @@ def say(server: Server, model: str, **more: Any) -> str:
     return answer.message.content or ""
 
 
-def test_pull_tells_how_far_it_is(paths: Paths, registry: FaultyRegistry) -> None:
+def test_pull_tells_how_far_it_is(server: Server, registry: FaultyRegistry) -> None:
     """Its steps in order, a line for the blob, success at the end; then the model is listed and answers."""
     name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        steps = list(client(server).pull(name, stream=True))
-        words = [each.status or "" for each in steps]
-        assert (words[0], words[-1]) == ("pulling manifest", "success")
-        assert "verifying sha256 digest" in words
-        blobs = [each for each in steps if each.digest and each.total and each.completed == each.total]
-        assert any((each.status or "").startswith("pulling ") for each in blobs)
-        assert f"{name}:latest" in [each.model for each in client(server).list().models]
-        shown = client(server).show(name)
-        assert (shown.capabilities, shown.details and shown.details.format) == (["completion"], "gguf")
-        assert say(server, name) == say(server, f"{name}:latest") == " ".join(WORDS)
-        assert client(server).pull(name).status == "success"
+    steps = list(client(server).pull(name, stream=True))
+    words = [each.status or "" for each in steps]
+    assert (words[0], words[-1]) == ("pulling manifest", "success")
+    assert "verifying sha256 digest" in words
+    blobs = [each for each in steps if each.digest and each.total and each.completed == each.total]
+    assert any((each.status or "").startswith("pulling ") for each in blobs)
+    assert f"{name}:latest" in [each.model for each in client(server).list().models]
+    shown = client(server).show(name)
+    assert (shown.capabilities, shown.details and shown.details.format) == (["completion"], "gguf")
+    assert say(server, name) == say(server, f"{name}:latest") == " ".join(WORDS)
+    assert client(server).pull(name).status == "success"
 
 
-def test_a_pull_that_fails_says_why(paths: Paths, registry: FaultyRegistry) -> None:
+def test_a_pull_that_fails_says_why(server: Server, registry: FaultyRegistry) -> None:
     """As a status where nothing was sent yet, as a last line in a stream."""
     name = f"{registry.host}/me/nope"
-    with Server(paths) as server:
-        with pytest.raises(ollama.ResponseError, match="pull model manifest") as plain:
-            client(server).pull(name)
-        assert plain.value.status_code == 404
-        with pytest.raises(ollama.ResponseError, match="pull model manifest"):
-            list(client(server).pull(name, stream=True))
-        status, body = send(server, "POST", "/api/pull", {"model": name})
-        *_, last = [json.loads(line) for line in body.splitlines()]
-        assert (status, set(last)) == (200, {"error", "code"})
-        with pytest.raises(ollama.ResponseError, match="not found"):
-            say(server, name)
+    with pytest.raises(ollama.ResponseError, match="pull model manifest") as plain:
+        client(server).pull(name)
+    assert plain.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match="pull model manifest"):
+        list(client(server).pull(name, stream=True))
+    status, body = send(server, "POST", "/api/pull", {"model": name})
+    *_, last = [json.loads(line) for line in body.splitlines()]
+    assert (status, set(last)) == (200, {"error", "code"})
+    with pytest.raises(ollama.ResponseError, match="not found"):
+        say(server, name)
 
 
 def test_a_bare_name_is_of_ollamas_registry(paths: Paths, short_tmp: Path) -> None:
@@ -111,10 +102,136 @@ def test_a_bare_name_is_of_ollamas_registry(paths: Paths, short_tmp: Path) -> No
             assert (ran.model, ran.context_length) == ("tiny:latest", 1024)
 
 
-def test_num_ctx_is_never_shorter_in_silence(paths: Paths) -> None:
-    """A client that asks for more than is served is told so, and a prompt that does not fit is refused, not cut."""
-    config = "models: [{name: demo, source: 'builtin:demo', context: 512}]"
+def test_keep_alive_loads_and_unloads(server: Server) -> None:
+    """An empty prompt loads; 0 unloads at once; a negative one keeps it for ever; ps shows until when."""
+    asking = client(server)
+    assert asking.generate("demo").done_reason == "load"
+    (ran,) = asking.ps().models
+    assert (ran.model, ran.size_vram) == ("demo:latest", 0)
+    assert (ran.size or 0) > 1_000_000
+    assert asking.generate("demo", keep_alive="20m").done_reason == "load"
+    (ran,) = asking.ps().models
+    assert ran.expires_at is not None
+    expires = ran.expires_at.timestamp()
+    assert asking.generate("demo", keep_alive=-1).done_reason == "load"
+    assert (asking.ps().models[0].expires_at or ran.expires_at).timestamp() > expires + 86400 * 365
+    assert asking.generate("demo", keep_alive=0).done_reason == "unload"
+    until(lambda: not asking.ps().models, "the model to be unloaded")
+    assert asking.chat("demo", [], keep_alive=0).done_reason == "unload"
+    assert asking.ps().models == []
+
+
+def test_copy_and_delete(server: Server, registry: FaultyRegistry) -> None:
+    """Both answer with nothing at all; a model that is loaded is unloaded first; what is not there is a 404."""
+    name = f"{registry.host}/me/a"
+    client(server).pull(name)
+    assert send(server, "POST", "/api/copy", {"source": name, "destination": "mine"}) == (200, b"")
+    assert say(server, "mine") == " ".join(WORDS)
+    assert "mine:latest" in [each.model for each in client(server).list().models]
+    assert send(server, "DELETE", "/api/delete", {"model": name}) == (200, b"")
+    assert {each.model for each in client(server).list().models} == {"demo:latest", "mine:latest"}
+    assert say(server, "mine") == " ".join(WORDS)
+    assert send(server, "DELETE", "/api/delete", {"name": "mine"}) == (200, b"")
+    assert [each.model for each in client(server).list().models] == ["demo:latest"]
+    with pytest.raises(ollama.ResponseError, match="model 'mine' not found") as gone:
+        client(server).delete("mine")
+    assert gone.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match='model "mine" not found'):
+        client(server).copy("mine", "other")
+    with pytest.raises(ollama.ResponseError, match=r"a file that models\.yaml names"):
+        client(server).delete("demo")
+
+
+def test_create_of_a_stored_model(server: Server, registry: FaultyRegistry, short_tmp: Path) -> None:
+    """Parameters, system prompt, template, licence and messages over those of another model, by fields or Modelfile;
+    the weights are the same blob."""
+    name = f"{registry.host}/me/a"
+    asking = client(server)
+    asking.pull(name)
+    steps = list(
+        asking.create(
+            "short",
+            from_=name,
+            system="Be brief.",
+            parameters={"num_predict": 2, "stop": ["x"]},
+            license="MIT",
+            messages=[{"role": "user", "content": "hello"}],
+            stream=True,
+        )
+    )
+    words = [each.status or "" for each in steps]
+    assert words[-1] == "success"
+    assert "writing manifest" in words
+    assert client(server).generate("short", "x").response == " ".join(WORDS[:2])
+    shown = json.loads(send(server, "POST", "/api/show", {"model": "short"})[1])
+    assert (shown["system"], shown["license"]) == ("Be brief.", "MIT")
+    assert shown["parameters"].splitlines() == [
+        "num_predict                    2", 'stop                           "x"',
+    ]  # fmt: skip
+    file = f'FROM short\nPARAMETER num_predict 3\nSYSTEM And wise.\nTEMPLATE """{CHAT_TEMPLATE}"""'
+    status, body = send(server, "POST", "/api/create", {"name": "three", "modelfile": file, "stream": False})
+    assert (status, json.loads(body)) == (200, {"status": "success"})
+    assert client(server).generate("three", "x").response == " ".join(WORDS[:3])
+    shown = json.loads(send(server, "POST", "/api/show", {"model": "three"})[1])
+    assert (shown["system"], shown["template"]) == ("And wise.", CHAT_TEMPLATE)
+    before = server.client.usage()
+    assert before.shared_bytes > 0.9 * (short_tmp / "a.gguf").stat().st_size
+    status, body = send(server, "POST", "/api/create", {"model": "odd", "from": name, "template": "{{ .Prompt }}"})
+    assert any("no Jinja" in json.loads(line).get("status", "") for line in body.splitlines())
+    with pytest.raises(ollama.ResponseError, match="model 'nobody' not found"):
+        asking.create("x", from_="nobody")
+    with pytest.raises(ollama.ResponseError, match="quantize is not offered") as refused:
+        asking.create("x", from_=name, quantize="q4_0")
+    assert refused.value.status_code == 501
+
+
+def test_create_of_a_blob(server: Server, short_tmp: Path) -> None:
+    """A GGUF file sent as a blob becomes a model; a blob is there or not, and one that is not its digest is refused."""
+    data = write_chain(short_tmp / "b.gguf", WORDS).read_bytes()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 404
+    assert send(server, "POST", f"/api/blobs/{digest}", data[:-1])[0] == 400
+    assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 404
+    assert client(server).create_blob(short_tmp / "b.gguf") == digest
+    assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 200
+    assert send(server, "POST", f"/api/blobs/{digest}", data)[0] == 200
+    assert send(server, "POST", "/api/blobs/sha256:00", b"x")[0] == 400
+    assert client(server).create("made", files={"b.gguf": digest}).status == "success"
+    assert say(server, "made") == " ".join(WORDS)
+    missing = "sha256:" + "0" * 64
+    for files, words in (
+        ({"b.gguf": missing}, "not in the store|is not here"), ({"b.safetensors": digest}, "no GGUF file"),
+    ):  # fmt: skip
+        with pytest.raises(ollama.ResponseError, match=words):
+            client(server).create("other", files=files)
+    with pytest.raises(ollama.ResponseError, match="no adapter"):
+        client(server).create("other", from_="made", adapters={"b.gguf": digest})
+
+
+def test_bounds_are_told(paths: Paths, short_tmp: Path) -> None:
+    """`max_body` is for what is read whole; a blob goes to the disk as it comes, in chunks too, and the server grows by
+    a part of it at most.
+
+    And `num_ctx` is never shorter in silence: a client that asks for more than is served is told so, and a prompt that
+    does not fit is refused, not cut.
+    """
+    data = bytes(range(256)) * (64 << 12)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    config = "max_body: 1MiB\nmodels: [{name: demo, source: 'builtin:demo', context: 512}]"
     with Server(paths, config) as server:
+        small = f"sha256:{hashlib.sha256(b'small').hexdigest()}"
+        assert send(server, "POST", f"/api/blobs/{small}", b"small")[0] == 201  # now all that this takes is loaded
+        before = server.client.status().memory_bytes
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+        pieces = (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20))
+        connection.request("POST", f"/api/blobs/{digest}", pieces, encode_chunked=True)
+        assert connection.getresponse().status == 201
+        connection.close()
+        assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 200
+        assert server.client.status().memory_bytes - before < len(data) // 2
+        assert send(server, "POST", "/api/generate", b" " * (2 << 20))[0] == 413
+        other = f"sha256:{hashlib.sha256(b'other').hexdigest()}"
+        assert send(server, "POST", f"/api/blobs/{other}", data)[0] == 400
         asked = {"model": "demo", "prompt": "hi", "stream": False}
         for wanted in (256, 8192):
             connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
@@ -129,143 +246,11 @@ def test_num_ctx_is_never_shorter_in_silence(paths: Paths) -> None:
             client(server).generate("demo", "word " * 2000)
 
 
-def test_keep_alive_loads_and_unloads(paths: Paths) -> None:
-    """An empty prompt loads; 0 unloads at once; a negative one keeps it for ever; ps shows until when."""
-    with Server(paths) as server:
-        asking = client(server)
-        assert asking.generate("demo").done_reason == "load"
-        (ran,) = asking.ps().models
-        assert (ran.model, ran.size_vram) == ("demo:latest", 0)
-        assert (ran.size or 0) > 1_000_000
-        assert asking.generate("demo", keep_alive="20m").done_reason == "load"
-        (ran,) = asking.ps().models
-        assert ran.expires_at is not None
-        expires = ran.expires_at.timestamp()
-        assert asking.generate("demo", keep_alive=-1).done_reason == "load"
-        assert (asking.ps().models[0].expires_at or ran.expires_at).timestamp() > expires + 86400 * 365
-        assert asking.generate("demo", keep_alive=0).done_reason == "unload"
-        until(lambda: not asking.ps().models, "the model to be unloaded")
-        assert asking.chat("demo", [], keep_alive=0).done_reason == "unload"
-        assert asking.ps().models == []
-
-
-def test_copy_and_delete(paths: Paths, registry: FaultyRegistry) -> None:
-    """Both answer with nothing at all; a model that is loaded is unloaded first; what is not there is a 404."""
-    name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        client(server).pull(name)
-        assert send(server, "POST", "/api/copy", {"source": name, "destination": "mine"}) == (200, b"")
-        assert say(server, "mine") == " ".join(WORDS)
-        assert "mine:latest" in [each.model for each in client(server).list().models]
-        assert send(server, "DELETE", "/api/delete", {"model": name}) == (200, b"")
-        assert {each.model for each in client(server).list().models} == {"demo:latest", "mine:latest"}
-        assert say(server, "mine") == " ".join(WORDS)
-        assert send(server, "DELETE", "/api/delete", {"name": "mine"}) == (200, b"")
-        assert [each.model for each in client(server).list().models] == ["demo:latest"]
-        with pytest.raises(ollama.ResponseError, match="model 'mine' not found") as gone:
-            client(server).delete("mine")
-        assert gone.value.status_code == 404
-        with pytest.raises(ollama.ResponseError, match='model "mine" not found'):
-            client(server).copy("mine", "other")
-        with pytest.raises(ollama.ResponseError, match=r"a file that models\.yaml names"):
-            client(server).delete("demo")
-
-
-def test_create_of_a_stored_model(paths: Paths, registry: FaultyRegistry) -> None:
-    """Parameters, system prompt, template, licence and messages over those of another model, by fields or Modelfile;
-    the weights are the same blob."""
-    name = f"{registry.host}/me/a"
-    with Server(paths) as server:
-        asking = client(server)
-        asking.pull(name)
-        steps = list(
-            asking.create(
-                "short",
-                from_=name,
-                system="Be brief.",
-                parameters={"num_predict": 2, "stop": ["x"]},
-                license="MIT",
-                messages=[{"role": "user", "content": "hello"}],
-                stream=True,
-            )
-        )
-        words = [each.status or "" for each in steps]
-        assert words[-1] == "success"
-        assert "writing manifest" in words
-        assert client(server).generate("short", "x").response == " ".join(WORDS[:2])
-        shown = json.loads(send(server, "POST", "/api/show", {"model": "short"})[1])
-        assert (shown["system"], shown["license"]) == ("Be brief.", "MIT")
-        assert shown["parameters"].splitlines() == [
-            "num_predict                    2", 'stop                           "x"',
-        ]  # fmt: skip
-        file = f'FROM short\nPARAMETER num_predict 3\nSYSTEM And wise.\nTEMPLATE """{CHAT_TEMPLATE}"""'
-        status, body = send(server, "POST", "/api/create", {"name": "three", "modelfile": file, "stream": False})
-        assert (status, json.loads(body)) == (200, {"status": "success"})
-        assert client(server).generate("three", "x").response == " ".join(WORDS[:3])
-        shown = json.loads(send(server, "POST", "/api/show", {"model": "three"})[1])
-        assert (shown["system"], shown["template"]) == ("And wise.", CHAT_TEMPLATE)
-        before = server.client.usage()
-        assert before.shared_bytes > 0.9 * (paths.state_dir.parent / "a.gguf").stat().st_size
-        status, body = send(server, "POST", "/api/create", {"model": "odd", "from": name, "template": "{{ .Prompt }}"})
-        assert any("no Jinja" in json.loads(line).get("status", "") for line in body.splitlines())
-        with pytest.raises(ollama.ResponseError, match="model 'nobody' not found"):
-            asking.create("x", from_="nobody")
-        with pytest.raises(ollama.ResponseError, match="quantize is not offered") as refused:
-            asking.create("x", from_=name, quantize="q4_0")
-        assert refused.value.status_code == 501
-
-
-def test_create_of_a_blob(paths: Paths, short_tmp: Path) -> None:
-    """A GGUF file sent as a blob becomes a model; a blob is there or not, and one that is not its digest is refused."""
-    data = write_chain(short_tmp / "b.gguf", WORDS).read_bytes()
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    with Server(paths) as server:
-        assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 404
-        assert send(server, "POST", f"/api/blobs/{digest}", data[:-1])[0] == 400
-        assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 404
-        assert client(server).create_blob(short_tmp / "b.gguf") == digest
-        assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 200
-        assert send(server, "POST", f"/api/blobs/{digest}", data)[0] == 200
-        assert send(server, "POST", "/api/blobs/sha256:00", b"x")[0] == 400
-        assert client(server).create("made", files={"b.gguf": digest}).status == "success"
-        assert say(server, "made") == " ".join(WORDS)
-        missing = "sha256:" + "0" * 64
-        for files, words in (
-            ({"b.gguf": missing}, "not in the store|is not here"), ({"b.safetensors": digest}, "no GGUF file"),
-        ):  # fmt: skip
-            with pytest.raises(ollama.ResponseError, match=words):
-                client(server).create("other", files=files)
-        with pytest.raises(ollama.ResponseError, match="no adapter"):
-            client(server).create("other", from_="made", adapters={"b.gguf": digest})
-
-
-def test_a_blob_may_be_larger_than_other_bodies(paths: Paths, short_tmp: Path) -> None:
-    """`max_body` is for what is read whole; a blob goes to the disk as it comes, in chunks too, and the server grows by
-    a part of it at most."""
-    data = bytes(range(256)) * (64 << 12)
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    with Server(paths, "max_body: 1MiB\nmodels: [{name: demo, source: 'builtin:demo'}]") as server:
-        small = f"sha256:{hashlib.sha256(b'small').hexdigest()}"
-        assert send(server, "POST", f"/api/blobs/{small}", b"small")[0] == 201  # now all that this takes is loaded
-        before = server.client.status().memory_bytes
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
-        pieces = (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20))
-        connection.request("POST", f"/api/blobs/{digest}", pieces, encode_chunked=True)
-        assert connection.getresponse().status == 201
-        connection.close()
-        assert send(server, "HEAD", f"/api/blobs/{digest}")[0] == 200
-        assert server.client.status().memory_bytes - before < len(data) // 2
-        assert send(server, "POST", "/api/generate", b" " * (2 << 20))[0] == 413
-        other = f"sha256:{hashlib.sha256(b'other').hexdigest()}"
-        assert send(server, "POST", f"/api/blobs/{other}", data)[0] == 400
-
-
-def test_create_of_a_configured_file(paths: Paths) -> None:
+def test_create_of_a_configured_file(server: Server) -> None:
     """`from` may be a model that models.yaml has as a file."""
-    with Server(paths) as server:
-        assert client(server).create("two", from_="demo", parameters={"num_predict": 2}).status == "success"
-        answer = client(server).generate("two", "hi")
-        assert (answer.done_reason, answer.eval_count) == ("length", 2)
+    assert client(server).create("two", from_="demo", parameters={"num_predict": 2}).status == "success"
+    answer = client(server).generate("two", "hi")
+    assert (answer.done_reason, answer.eval_count) == ("length", 2)
 
 
 def test_keys(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

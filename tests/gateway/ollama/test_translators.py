@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from corral.api_store import BlobInfo, DownloadInfo, Progress
 from corral.errors import CallerError, CorralError
-from corral.gateway import sse
 from corral.gateway.dialects.ollama import asked, embed, facts, names, pulls
 from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece
 from corral.gateway.dialects.ollama.chat import Wanted, read_chat
@@ -24,6 +23,7 @@ from corral.gateway.dialects.ollama.memory import recall, remembered
 from corral.gateway.dialects.ollama.modelfile import read_create
 from corral.gateway.dialects.ollama.options import read_options
 from corral.gateway.dialects.ollama.times import Times, keep_alive_s, moment, nanoseconds, until
+from corral.gateway.http import sse
 
 TIMES = Times(lambda: 1_700_000_000.25, lambda: 1.5)
 FOREVER = float("inf")

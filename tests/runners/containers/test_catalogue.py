@@ -23,6 +23,7 @@ def test_what_is_shipped_is_whole(paths: Paths) -> None:
     for entry in found.entries.values():
         for reference in entry.references:
             assert naming.is_reference(reference) and ":" in reference.rpartition("/")[2] and "@" not in reference
+            assert not reference.endswith(":latest")
 
 
 def test_ones_own_entries_go_over_the_shipped(paths: Paths) -> None:
@@ -55,21 +56,33 @@ def test_a_wrong_file_is_said(paths: Paths, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "layers", "gpus", "variant"),
+    ("engine", "backend", "layers", "gpus", "variant"),
     [
-        ("auto", "auto", [], "cpu"),
-        ("auto", "auto", [NVIDIA], "cuda"),
-        ("auto", "auto", [AMD], "vulkan"),
-        ("auto", "auto", [BROKEN, AMD], "vulkan"),
-        ("auto", "auto", [BROKEN], "cpu"),
-        ("rocm", "auto", [AMD], "rocm"),
-        ("vulkan", 99, [NVIDIA], "vulkan"),
-        ("cuda", 0, [NVIDIA], "cpu"),
+        ("llama.cpp", "auto", "auto", [], "cpu"),
+        ("llama.cpp", "auto", "auto", [NVIDIA], "cuda"),
+        ("llama.cpp", "auto", "auto", [AMD], "vulkan"),
+        ("llama.cpp", "auto", "auto", [BROKEN, AMD], "vulkan"),
+        ("llama.cpp", "auto", "auto", [BROKEN], "cpu"),
+        ("llama.cpp", "rocm", "auto", [AMD], "rocm"),
+        ("llama.cpp", "vulkan", 99, [NVIDIA], "vulkan"),
+        ("llama.cpp", "cuda", 0, [NVIDIA], "cpu"),
+        ("vllm", "auto", "auto", [NVIDIA], "cuda"),
+        ("vllm", "auto", "auto", [AMD], "rocm"),
+        ("vllm", "auto", "auto", [BROKEN], "cpu"),
+        ("detector", "auto", "auto", [NVIDIA], "cpu"),
     ],
 )
-def test_by_the_hardware(backend: str, layers: int | str, gpus: list[Gpu], variant: str) -> None:
-    """What is asked for, else what the first GPU that works is served by."""
-    assert catalogue.variant_for(backend, layers, gpus) == variant
+def test_by_the_hardware(
+    paths: Paths, engine: str, backend: str, layers: int | str, gpus: list[Gpu], variant: str
+) -> None:
+    """What is asked for, else what the first GPU that works is served by, of what the engine has images for."""
+    assert catalogue.load(paths).chosen(engine, backend, layers, gpus).variant == variant
+
+
+def test_an_engine_without_an_image_for_what_is_asked(paths: Paths) -> None:
+    """That is said, and nothing else taken."""
+    with pytest.raises(ConfigError, match="no image for vllm on vulkan"):
+        catalogue.load(paths).chosen("vllm", "vulkan", "auto", [AMD])
 
 
 def test_devices_that_a_container_is_given(paths: Paths) -> None:

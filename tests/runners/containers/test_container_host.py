@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corral.runners.containers.host import docker_host, ended_as, image_of, podman_host, seen_of
+from corral.runners.containers.local import readable_by_all
 
 V1: dict[str, Any] = {
     "host": {
@@ -74,3 +76,14 @@ def test_an_image() -> None:
     assert image_of({"Id": "sha256:ab", "Config": {"Entrypoint": ["/x"]}}).id == "ab"
     assert image_of({"Id": "ab", "Config": {"Entrypoint": "/x"}}).entrypoint == ("/x",)
     assert image_of({"Id": "ab"}).entrypoint == ()
+
+
+def test_a_folder_is_readable_as_far_as_what_lies_in_it_is(tmp_path: Path) -> None:
+    """One file that only its owner may read makes the whole folder so."""
+    folder = tmp_path / "model"
+    folder.mkdir(mode=0o755)
+    (folder / "config.json").touch(mode=0o644)
+    (folder / "model.safetensors").touch(mode=0o600)
+    assert not readable_by_all([folder])
+    (folder / "model.safetensors").chmod(0o644)
+    assert readable_by_all([folder])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,19 @@ def test_the_same_by_the_api() -> None:
     assert told["entrypoint"] == ["/app/llama-server"] and told["command"] == ["--model", "/models/m.gguf"]
     assert told["devices"] == [{"path": "/dev/kfd"}] and told["annotations"] == {"run.oci.keep_original_groups": "1"}
     assert "privileged" not in told and "umask" not in told, "devices are opened as our own user"
+
+
+def test_an_engine_that_makes_code_and_shares_memory() -> None:
+    """It may load what it puts into /tmp, and has a /dev/shm that is its own: nothing else changes."""
+    usual, wider = made(plan()), made(replace(plan(), makes_code=True, shared_bytes=1 << 30))
+    before = argv.run_command("podman", "podman", usual, log_driver="none").argv
+    after = argv.run_command("podman", "podman", wider, log_driver="none").argv
+    assert [word for word in after if word not in before] == [
+        "private", "--shm-size", "1073741824b", "/tmp:rw,exec,nosuid,nodev,size=536870912,mode=1777",
+    ]  # fmt: skip
+    told = body.create_body(wider)
+    assert told["ipcns"] == {"nsmode": "private"} and told["shm_size"] == 1 << 30
+    assert told["mounts"][0]["options"][1] == "exec" and "shm_size" not in body.create_body(usual)
 
 
 @given(text)

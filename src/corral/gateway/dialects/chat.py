@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from corral.errors import CallerError, CorralError, EngineError, Unparsed
 from corral.gateway.dialects.fields import strict
-from corral.gateway.usage import Usage, usage_of
+from corral.gateway.dialects.usage import Usage, usage_of
 
 _LINES = re.compile(rb"\r\n|\n|\r")
 _ENDS = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\r|\n)")

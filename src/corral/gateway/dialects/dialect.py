@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from corral.errors import CorralError
+from corral.lazy_dataclass import dataclass
 from corral.scheduler.lease import Lease
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from corral.api import UnitInfo
 from corral.config.settings import ModelSettings
 from corral.errors import CorralError
-from corral.gateway import sse
 from corral.gateway.dialects.dialect import Dialect
+from corral.gateway.http import sse
 
 OWNER = "corral"
 

@@ -6,7 +6,7 @@ Source: llama.cpp's `llama-graph.cpp`.
 
 from __future__ import annotations
 
-from corral.models.gguf import Tensor as FileTensor
+from corral.models.formats.gguf import Tensor as FileTensor
 from corral.models.memory.graph import F16, F32, I32, I64, Graph, Tensor
 from corral.models.memory.run import PLAIN, Run
 from corral.models.memory.shape import Layer, Layout

@@ -6,10 +6,11 @@ The one place where this is decided: the plan of a start and `corral fit` both c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from corral.models.gguf import Header
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header
 from corral.models.memory.predict import PROCESSOR, Prediction, predict
 from corral.models.memory.run import CELLS_STEP, Run
 from corral.models.memory.shape import layers

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from corral.lazy_dataclass import dataclass
 
 F32: Final = 4
 F16: Final = 2

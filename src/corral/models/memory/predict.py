@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Final
 
-from corral.models.gguf import Header
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header
 from corral.models.memory.allocate import scratch
 from corral.models.memory.cache import cache_bytes
 from corral.models.memory.graph import Graph

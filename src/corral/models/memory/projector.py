@@ -5,7 +5,7 @@ Source: llama.cpp's `tools/mtmd/clip.cpp`, for an encoder that sees a whole imag
 
 from __future__ import annotations
 
-from corral.models.gguf import Header
+from corral.models.formats.gguf import Header
 from corral.models.memory.allocate import scratch
 from corral.models.memory.graph import F16, F32, I32, Graph, Tensor
 from corral.models.memory.predict import Parts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
-from corral.models.gguf import Header
-from corral.models.gguf_types import TENSOR_TYPES
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header
+from corral.models.formats.gguf_types import TENSOR_TYPES
 
 CELLS_STEP: Final = 256
 """llama.cpp rounds contexts up to a multiple of this."""

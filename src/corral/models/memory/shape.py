@@ -5,10 +5,10 @@ Source: the GGUF specification's keys, and the defaults of llama.cpp's `src/mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-from corral.models.gguf import Header, Tensor
+from corral.lazy_dataclass import dataclass
+from corral.models.formats.gguf import Header, Tensor
 
 MOST_LAYERS: Final = 512  # llama.cpp's own limit
 _MOST: Final = 1 << 31  # beyond any model's sizes; keeps what a broken file claims from costing time

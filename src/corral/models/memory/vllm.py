@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from corral.lazy_dataclass import dataclass
 from corral.models.memory.predict import Parts
 
 BLOCK: Final = 16

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
 from corral.artifact import Role
+from corral.lazy_dataclass import dataclass
 from corral.registry.quants import quant_of
 
 MAX_SHARDS: Final = 1000

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral.artifact import Role
+from corral.lazy_dataclass import dataclass
 from corral.refs import Ref
 
 

@@ -73,13 +73,13 @@ class Api:
                 self.remove(spec.name)
             raise
 
-    def ask(self, spec: ContainerSpec) -> tuple[int, str]:
+    def ask(self, spec: ContainerSpec, within_s: float = ASK_WITHIN_S) -> tuple[int, str]:
         self._create(spec)
         try:
             self._done("POST", f"/containers/{spec.name}/start", "start")
-            code = self.wait(spec.name, ASK_WITHIN_S)
+            code = self.wait(spec.name, within_s)
             if code is None:
-                raise StartFailed(f"{spec.image} said nothing within {ASK_WITHIN_S:.0f} s", hint="try another image")
+                raise StartFailed(f"{spec.image} said nothing within {within_s:.0f} s", hint="try another image")
             with self._asked("GET", f"/containers/{spec.name}/logs?stdout=true&stderr=true") as answer:
                 return code, b"".join(_frames(answer)).decode(errors="replace")
         finally:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from corral.errors import StartFailed
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers.host import Kind
-from corral.runners.containers.spec import Bind, ContainerSpec
+from corral.runners.containers.spec import Bind, ContainerSpec, tmp_options
 
 _LEADING: Final = re.compile(
     r"(PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|TZ|LANG|LC_.*|LD_.*|XDG_.*|CONTAINERS?_.*|_CONTAINERS_.*|PODMAN_.*|DOCKER_.*"
@@ -60,8 +60,9 @@ def _command(words: list[str], kind: Kind, spec: ContainerSpec) -> Command:
 
 def _shut_in(kind: Kind, spec: ContainerSpec) -> Iterator[str]:
     yield from ("--pull", "never", "--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges")
-    yield from ("--network", "none", "--ipc", "none", "--no-healthcheck", "--restart", "no")
-    yield from ("--tmpfs", f"/tmp:rw,noexec,nosuid,nodev,size={spec.tmp_bytes},mode=1777")
+    shared = ("private", "--shm-size", f"{spec.shared_bytes}b") if spec.shared_bytes else ("none",)
+    yield from ("--network", "none", "--ipc", *shared, "--no-healthcheck", "--restart", "no")
+    yield from ("--tmpfs", f"/tmp:{','.join(tmp_options(spec))}")
     if kind == "podman":
         yield from ("--read-only-tmpfs=false", "--image-volume", "ignore", "--http-proxy=false", "--systemd=false")
     yield from ("--user", spec.user)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from corral.runners.containers.spec import Bind, ContainerSpec
+from corral.runners.containers.spec import Bind, ContainerSpec, tmp_options
 
 
 def create_body(spec: ContainerSpec, *, log_path: str = "", remove: bool = False) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def create_body(spec: ContainerSpec, *, log_path: str = "", remove: bool = False
         "cap_drop": ["all"],
         "no_new_privileges": True,
         "netns": {"nsmode": "none"},
-        "ipcns": {"nsmode": "none"},
+        "ipcns": {"nsmode": "private" if spec.shared_bytes else "none"},
         "user": spec.user,
         "init": spec.init,
         "image_volume_mode": "ignore",
@@ -38,6 +38,8 @@ def create_body(spec: ContainerSpec, *, log_path: str = "", remove: bool = False
         "healthconfig": {"Test": ["NONE"]},
         "log_configuration": log,
     }
+    if spec.shared_bytes:
+        body["shm_size"] = spec.shared_bytes
     if spec.open_sockets:
         body["umask"] = "0000"
     if spec.user_namespace:
@@ -57,8 +59,7 @@ def create_body(spec: ContainerSpec, *, log_path: str = "", remove: bool = False
 
 
 def _tmp(spec: ContainerSpec) -> dict[str, Any]:
-    options = ["rw", "noexec", "nosuid", "nodev", f"size={spec.tmp_bytes}", "mode=1777"]
-    return {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": options}
+    return {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": list(tmp_options(spec))}
 
 
 def _mount(bind: Bind) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import field
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from corral.config.paths import Paths
 from corral.errors import ConfigError
 from corral.hardware.gpus import Gpu
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers.naming import is_reference
 
 SHIPPED: Final = "catalogue.yaml"
@@ -20,8 +21,9 @@ LOCK: Final = "images.lock.json"
 
 _DEVICES: Final = ("dri", "kfd", "nvidia")
 _BACKENDS: Final = {"vulkan": "vulkan", "cuda": "cuda", "rocm": "rocm", "sycl": "intel"}
-_BY_VENDOR: Final = {"nvidia": "cuda", "amd": "vulkan", "intel": "vulkan"}
-"""Where nothing is said: Vulkan, which every vendor has; but for NVIDIA, whose driver is put into containers, CUDA."""
+_BY_VENDOR: Final = {"nvidia": ("cuda",), "amd": ("vulkan", "rocm"), "intel": ("vulkan", "intel")}
+"""Where nothing is said: Vulkan, which every vendor has; but for NVIDIA, whose driver is put into containers, CUDA.
+What an engine has no image for is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ class Catalogue:
             hint=f"add one to {OWN} in the configuration directory, or name an `image` for the model",
         )
 
+    def chosen(self, engine: str, backend: str, gpu_layers: int | str, gpus: Iterable[Gpu]) -> Entry:
+        """The entry of `engine` for what it is to compute on. Raises ConfigError where there is none."""
+        return self.get(engine, variant_for(backend, gpu_layers, gpus, self.variants(engine)))
+
     def of_reference(self, reference: str) -> Entry | None:
         return next((each for each in self.entries.values() if reference in each.references), None)
 
@@ -103,14 +109,16 @@ def locked(paths: Paths) -> Mapping[str, str]:
     return {name: digest for name, digest in pairs if isinstance(digest, str) and digest.startswith("sha256:")}
 
 
-def variant_for(backend: str, gpu_layers: int | str, gpus: Iterable[Gpu]) -> str:
-    """What an engine computes on: what is asked for, else by the first GPU that works, else `cpu`. Pure."""
+def variant_for(backend: str, gpu_layers: int | str, gpus: Iterable[Gpu], variants: Container[str]) -> str:
+    """What an engine with images for `variants` computes on: what is asked for, else by the first GPU that works, else
+    `cpu`. Pure."""
     if gpu_layers == 0:
         return "cpu"
     if backend in _BACKENDS:
         return _BACKENDS[backend]
     usable = [gpu for gpu in gpus if gpu.problem is None and gpu.vendor in _BY_VENDOR]
-    return _BY_VENDOR[usable[0].vendor] if usable else "cpu"
+    ways = _BY_VENDOR[usable[0].vendor] if usable else ()
+    return next((each for each in ways if each in variants), "cpu")
 
 
 def nodes_for(entry: Entry, gpus: Iterable[Gpu], visible: str = "") -> tuple[str, ...]:

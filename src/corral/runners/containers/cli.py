@@ -91,9 +91,9 @@ class Cli:
                 said = done.stderr or file.read(1 << 16).decode(errors="replace")
             raise self._refused("run", said, model=spec.labels.get("model", ""))
 
-    def ask(self, spec: ContainerSpec) -> tuple[int, str]:
+    def ask(self, spec: ContainerSpec, within_s: float = ASK_WITHIN_S) -> tuple[int, str]:
         command = argv.ask_command(self.program, self._kind, spec)
-        done = self._child(command.argv, command.env, subprocess.PIPE)
+        done = self._child(command.argv, command.env, subprocess.PIPE, within_s)
         if done.returncode in (125, 126, 127):  # the container engine's own
             raise self._refused("run", done.stderr)
         return done.returncode, done.stdout + done.stderr

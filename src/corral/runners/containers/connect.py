@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corral.runners.containers.api import Api
 from corral.runners.containers.cli import Cli
-from corral.runners.containers.engine import Engine
+from corral.runners.containers.engine import ASK_WITHIN_S, Engine
 from corral.runners.containers.host import Host, Image, Kind, Seen
 from corral.runners.containers.spec import ContainerSpec
 
@@ -37,8 +37,8 @@ class Podman:
     def run(self, spec: ContainerSpec, log: Path) -> None:
         self._cli.run(spec, log)
 
-    def ask(self, spec: ContainerSpec) -> tuple[int, str]:
-        return self._cli.ask(spec)
+    def ask(self, spec: ContainerSpec, within_s: float = ASK_WITHIN_S) -> tuple[int, str]:
+        return self._cli.ask(spec, within_s)
 
     def inspect(self, name: str) -> Seen | None:
         return self._now().inspect(name)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from corral.config.settings import ModelSettings
-from corral.engines.adapter import Adapter, Around
+from corral.engines.adapter import Adapter, Around, Start
 from corral.engines.confined import PIDS, SLACK_BYTES, own_folder
-from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, LaunchPlan, Limits, Mount
+from corral.engines.plan import LaunchPlan, Limits, Mount
 from corral.errors import EngineError
 from corral.models.memory.predict import PROCESSOR
 from corral.runners.containers.containers import Containers
 from corral.runners.containers.host import Host
 from corral.runners.containers.local import readable_by_all
 from corral.runners.containers.spec import doubts, identity
+
+PIDS_OF_VLLM: Final = 8192
+"""Each of its processes has several pools with a thread for each processor."""
 
 
 class Contained(Around):
@@ -26,20 +29,12 @@ class Contained(Around):
         super().__init__(inner)
         self._containers = containers
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model = start.model
         if model.runner == "process":
-            return self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+            return self._inner.plan(start)
         _check(model)
-        endpoint = own_folder(endpoint)
-        plan = self._inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        plan = self._inner.plan(replace(start, endpoint=own_folder(start.endpoint)))
         if not plan.image:
             raise EngineError(
                 f"engine {model.engine} of {model.name} cannot run in a container", hint="set `runner: process`"
@@ -59,7 +54,7 @@ def complete(plan: LaunchPlan, host: Host) -> LaunchPlan:
     return replace(
         plan,
         mounts=mounts,
-        limits=Limits(memory, PIDS),
+        limits=Limits(memory, PIDS if plan.engine != "vllm" else PIDS_OF_VLLM),
         warnings=(*plan.warnings, *doubts(host, user, namespace)),
     )
 

@@ -11,7 +11,7 @@ from corral.runners.containers.connect import connect
 from corral.runners.containers.engine import Engine
 from corral.runners.containers.host import Kind
 from corral.runners.containers.image import Images
-from corral.runners.containers.records import Records
+from corral.runners.containers.records import Records, folder_of
 
 
 class Containers:
@@ -22,7 +22,7 @@ class Containers:
         self.paths = paths
         self.engine = connect(kind) if engine is None else engine
         self.images = Images(self.engine, paths, kind)
-        self.records = Records(paths.state_dir / "containers" / kind)
+        self.records = Records(folder_of(paths, kind))
         self.state = naming.state_id(os.fsencode(paths.state_dir))
 
 

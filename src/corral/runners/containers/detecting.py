@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from corral.config.settings import ModelSettings
+from corral.engines.adapter import Start
 from corral.engines.detector import DetectorAdapter, Library
-from corral.engines.placement import TOP, Room, Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.plan import Footprint, LaunchPlan
 from corral.errors import EngineError
 from corral.runners.containers.image import Chosen, Images
 
@@ -25,21 +25,14 @@ class DetectorInside:
         """`make` gives the adapter for a library that is asked in another way; None: this machine's own."""
         self._here, self._make, self._images = make(None), make, images
 
-    def plan(
-        self,
-        model: ModelSettings,
-        *,
-        generation: int,
-        endpoint: Endpoint,
-        room: Room | None = None,
-        step: Step = TOP,
-    ) -> LaunchPlan:
+    def plan(self, start: Start) -> LaunchPlan:
+        model = start.model
         if model.runner == "process":
-            return self._here.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+            return self._here.plan(start)
         images = self._images(model.runner)
         chosen = images.choose(model)
         inner = self._make(_library(chosen, images.version(chosen)))
-        plan = inner.plan(model, generation=generation, endpoint=endpoint, room=room, step=step)
+        plan = inner.plan(start)
         if "--export-with" in plan.argv:
             raise EngineError(
                 f"{model.source} has no model.onnx yet, and the image of {model.name} cannot make one",

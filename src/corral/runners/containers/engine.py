@@ -38,7 +38,7 @@ class Engine(Protocol):
         """Whether a container writes to its log file by itself, whoever comes and goes."""
         ...
 
-    def ask(self, spec: ContainerSpec) -> tuple[int, str]:
+    def ask(self, spec: ContainerSpec, within_s: float = ASK_WITHIN_S) -> tuple[int, str]:
         """Runs the container to its end and gives its exit code and output; nothing of it stays."""
         ...
 

@@ -1,4 +1,4 @@
-"""The images of one container engine as builds of llama.cpp: chosen for a model, asked once, remembered by their id."""
+"""The images of one container engine as builds of engines: chosen for a model, asked once, remembered by their id."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from corral import __version__, clock
 from corral.config.paths import Paths
 from corral.config.settings import ModelSettings
-from corral.engines import executables
+from corral.engines import executables, vllm_builds
 from corral.engines.executables import Build, InImage
+from corral.engines.vllm_builds import SHARED_BYTES, VllmBuild, VllmFlags, VllmInImage, build_inside
 from corral.errors import ConfigError, EngineError, EngineMissing
 from corral.hardware.gpus import Gpu, read_gpus
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers import catalogue, naming
 from corral.runners.containers.catalogue import Entry
-from corral.runners.containers.engine import Engine
+from corral.runners.containers.engine import ASK_WITHIN_S, Engine
 from corral.runners.containers.host import Image
 from corral.runners.containers.spec import ContainerSpec, identity
 from corral.runners.environment import container_environment
@@ -72,8 +73,7 @@ class Images:
         gpus = read_gpus()
         chosen = self.choose(model, gpus)
         version, flags = self._asked(chosen)
-        visible = model.env.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
-        nodes = catalogue.nodes_for(chosen.entry, gpus, visible)
+        nodes = catalogue.nodes_for(chosen.entry, gpus, _visible(model))
 
         def listing(environment: Mapping[str, str], args: Sequence[str], afresh: bool) -> str:
             if not nodes and not args:
@@ -89,15 +89,33 @@ class Images:
         )
         return executables.build_inside(Path(chosen.entry.program), version, flags, inside)
 
+    def vllm(self, model: ModelSettings) -> VllmBuild:
+        """The vLLM that will run `model`. What begins its command line is what it is asked for its flags by."""
+        gpus = read_gpus()
+        chosen = self.choose(model, gpus)
+        entry = chosen.entry
+        version, flags = self._asked(chosen)
+        if entry.variant not in ("cpu", "cuda", "rocm"):
+            raise EngineError(f"vLLM has no variant {entry.variant}", hint="take `gpu_backend` away, or correct it")
+        inside = VllmInImage(
+            chosen.reference,
+            chosen.image.id,
+            (entry.program, *entry.help[:-1]),
+            VllmFlags(),
+            catalogue.nodes_for(entry, gpus, _visible(model)),
+            entry.env,
+            (*chosen.warnings, *_aside(model)),
+        )
+        return build_inside(version, flags, entry.variant, inside)  # type: ignore[arg-type]
+
     def version(self, chosen: Chosen) -> str:
         """What the engine in an image answers when it is asked for its version. Raises EngineError."""
         return self._asked(chosen)[0]
 
     def _entry(self, model: ModelSettings, gpus: Sequence[Gpu]) -> Entry:
         known = catalogue.load(self._paths)
-        variant = catalogue.variant_for(model.gpu_backend, model.gpu_layers, gpus)
         if model.image is None:
-            return known.get(model.engine, variant)
+            return known.chosen(model.engine, model.gpu_backend, model.gpu_layers, gpus)
         if not naming.is_reference(model.image):
             raise ConfigError(
                 f"{model.image!r} of {model.name} is no image's reference",
@@ -106,9 +124,12 @@ class Images:
             )
         if (entry := known.of_reference(model.image)) is None:
             here = self._here(model.image)
-            like = known.get(model.engine, variant)
-            program = here.entrypoint[0] if here is not None and here.entrypoint else like.program
-            entry = Entry(model.engine, variant, model.image, program, env=like.env, devices=like.devices)
+            like = known.chosen(model.engine, model.gpu_backend, model.gpu_layers, gpus)
+            own = here is not None and here.entrypoint and model.engine == "llama.cpp"
+            program = here.entrypoint[0] if own and here is not None else like.program
+            entry = Entry(
+                model.engine, like.variant, model.image, program, "", like.version, like.help, like.env, like.devices
+            )
         return Entry(
             entry.engine, entry.variant, model.image, entry.program, "", entry.version, entry.help, entry.env,
             entry.devices,
@@ -165,6 +186,7 @@ class Images:
         host = self._engine.host()
         user, namespace = identity(host, readable=True, devices=bool(nodes))
         state = naming.state_id(os.fsencode(self._paths.state_dir))
+        slow = chosen.entry.engine == "vllm"  # it loads a gigabyte of modules to say anything
         asker = hashlib.sha256(repr((tuple(words), nodes, os.getpid())).encode()).hexdigest()[:8]
         spec = ContainerSpec(
             name=f"corral-{state}-asked-{chosen.image.id[:8]}-{asker}",
@@ -176,8 +198,10 @@ class Images:
             user=user,
             user_namespace=namespace,
             init=host.init,
+            runs_tmp=slow,
+            shared_bytes=SHARED_BYTES if slow else 0,
         )
-        code, text = self._engine.ask(spec)
+        code, text = self._engine.ask(spec, vllm_builds.ASK_WITHIN_S if slow else ASK_WITHIN_S)
         if code:
             last = text.strip().splitlines()[-1:] or ["(no output)"]
             raise EngineError(
@@ -186,6 +210,10 @@ class Images:
                 image=chosen.reference,
             )
         return text
+
+
+def _visible(model: ModelSettings) -> str:
+    return model.env.get("NVIDIA_VISIBLE_DEVICES") or os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
 
 
 def _aside(model: ModelSettings) -> tuple[str, ...]:

@@ -34,13 +34,14 @@ def has_init() -> bool:
 
 
 def readable_by_all(paths: Iterable[Path]) -> bool:
-    """Whether any user may read those files, once they are mounted."""
+    """Whether any user may read those files, once they are mounted; of folders, also what lies in them."""
     for path in paths:
         try:
             mode = path.stat().st_mode
+            inside = list(path.iterdir()) if stat.S_ISDIR(mode) else []
         except OSError:
             return False
         needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
-        if mode & needed != needed:
+        if mode & needed != needed or not readable_by_all(inside):
             return False
     return True

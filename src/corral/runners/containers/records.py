@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from corral.config.paths import Paths
 from corral.engines.plan import LaunchPlan
+from corral.lazy_dataclass import dataclass
 from corral.runners.record import dump_plan, load_plan
 
 
@@ -22,6 +23,11 @@ class Record:
     log: Path
     started_wall_s: float
     plan: LaunchPlan | None  # None when it cannot be read any more
+
+
+def folder_of(paths: Paths, kind: str) -> Path:
+    """Where the records of one kind lie."""
+    return paths.state_dir / "containers" / kind
 
 
 class Records:

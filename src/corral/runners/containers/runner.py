@@ -51,11 +51,13 @@ class ContainerRunner:
         for record in await asyncio.to_thread(self._containers.records.all):
             with self._told(record):
                 seen = await asyncio.to_thread(self._containers.engine.inspect, record.name)
-                if seen is not None and seen.running and record.plan is not None:
+                leashed = record.plan is not None and record.plan.leash == "die-with-daemon"
+                if seen is not None and seen.running and record.plan is not None and not leashed:
                     pid = await self._pid_of(record.name, record.plan)
                     running = self._watch(record.plan, record.name, pid, record.log, since=_since(record.log))
                     found.append(Survivor(running, record.plan, record.log, record.started_wall_s))
-                elif seen is None or not seen.running or record.plan is None:
+                elif seen is None or not seen.running or record.plan is None or leashed:
+                    # Only a server can end a container: of one that was to go with its server, this is the first.
                     await whole(asyncio.to_thread(self._clean, record.name, record.plan, None))
         return found
 
@@ -70,7 +72,8 @@ class ContainerRunner:
                     continue
                 if seen is not None and seen.exit_code is not None and record.plan is not None:
                     code, signal = ended_as(seen.exit_code)
-                    exit_ = Exit(code, signal, record.started_wall_s)
+                    reached = _limit(record.plan) if seen.oom_killed else 0
+                    exit_ = Exit(code, signal, record.started_wall_s, limit_bytes=reached)
                     found.append(Departed(record.plan.unit, record.plan, record.log, exit_))
                 await whole(asyncio.to_thread(self._clean, record.name, record.plan, None))
         if records:
@@ -130,8 +133,9 @@ class ContainerRunner:
         engine = self._containers.engine
         follower = None if engine.keeps_logs else engine.follow(name, log, since)
         running = ContainerRunning(
-            self._containers, plan.unit, name, pid, clean=partial(self._clean, name, plan, follower), follower=follower
-        )
+            self._containers, plan.unit, name, pid, clean=partial(self._clean, name, plan, follower), follower=follower,
+            limit_bytes=_limit(plan),
+        )  # fmt: skip
         self._running.add(running)
         running.when_gone(lambda: self._running.discard(running))
         return running
@@ -173,6 +177,10 @@ class _Told:
             return False
         self._say(str(error))
         return True
+
+
+def _limit(plan: LaunchPlan) -> int:
+    return 0 if plan.limits is None else plan.limits.memory_bytes
 
 
 def _since(log: Path) -> str:

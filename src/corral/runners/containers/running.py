@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from corral import clock
 from corral.errors import CorralError
+from corral.hardware import cgroups
 from corral.runners.containers.containers import Containers
 from corral.runners.containers.host import ended_as
 from corral.runners.runner import Exit
@@ -28,7 +29,8 @@ T = TypeVar("T")
 
 
 class ContainerRunning:
-    """One container. `clean` removes what is left of it, once it has ended; `follower` ends what writes its log."""
+    """One container. `clean` removes what is left of it, once it has ended; `follower` ends what writes its log;
+    `limit_bytes` is its memory limit, where it has one."""
 
     def __init__(
         self,
@@ -39,7 +41,9 @@ class ContainerRunning:
         *,
         clean: Callable[[], None],
         follower: Callable[[float], None] | None = None,
+        limit_bytes: int = 0,
     ) -> None:
+        self._limit_bytes = limit_bytes
         self._containers, self._unit, self._name, self._pid = containers, unit, name, pid
         self._clean, self._follower = clean, follower
         self._asked = False
@@ -99,9 +103,12 @@ class ContainerRunning:
 
     async def _watch(self) -> None:
         exit_: Exit | None = None
+        group = cgroups.memory_folder(self._pid) if self._pid is not None and self._limit_bytes else None
         try:
             await self._until_ended()
-            exit_ = await self._told(clock.wall())
+            # Its group is gone a moment later, and not every container engine has noticed what happened in it.
+            reached = group is not None and cgroups.has_hit(group)
+            exit_ = await self._told(clock.wall(), reached=reached)
             if not self._asked:  # who did not expect it is told at once; who stops it, when nothing is left
                 self._exit.set_result(exit_)
             with suppress(CorralError, OSError):  # its record stays then, and the next start sees to it
@@ -121,16 +128,19 @@ class ContainerRunning:
                         return
                 await asyncio.sleep(POLL_S)
 
-    async def _told(self, at_wall_s: float) -> Exit:
+    async def _told(self, at_wall_s: float, *, reached: bool) -> Exit:
         code: int | None = None
+        limit_bytes = self._limit_bytes if reached else 0
         with suppress(CorralError):
             code = await asyncio.to_thread(self._containers.engine.wait, self._name, TOLD_WITHIN_S)
-            if code is None and (seen := await asyncio.to_thread(self._containers.engine.inspect, self._name)):
-                code = seen.exit_code
+            if code is None or (code and self._limit_bytes and not self._asked):
+                seen = await asyncio.to_thread(self._containers.engine.inspect, self._name)
+                code = seen.exit_code if code is None and seen is not None else code
+                limit_bytes = self._limit_bytes if reached or (seen is not None and seen.oom_killed) else 0
         if code is None:
             return Exit(at_wall_s=at_wall_s, asked=self._asked)
         number, signal = ended_as(code)
-        return Exit(code=number, signal=signal, at_wall_s=at_wall_s, asked=self._asked)
+        return Exit(number, signal, at_wall_s, self._asked, limit_bytes)
 
 
 async def _gone(pid: int) -> bool:

@@ -7,11 +7,12 @@ network, no capability, no way to more rights, and of this machine's files only 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final
 
 from corral.engines.plan import LaunchPlan, Mount
+from corral.lazy_dataclass import dataclass
 from corral.runners.containers import naming
 from corral.runners.containers.host import ROOT, Host
 
@@ -51,6 +52,8 @@ class ContainerSpec:
     init: bool = True
     workdir: str = ""
     tmp_bytes: int = TMP_BYTES
+    shared_bytes: int = 0  # of a /dev/shm of its own; 0 = it has none
+    runs_tmp: bool = False  # what it puts into /tmp may be run and loaded
 
 
 def spec_of(
@@ -77,7 +80,16 @@ def spec_of(
         own_groups=bool(plan.nodes) and host.rootless and host.runtime == "crun",
         init=host.init,
         workdir="" if plan.cwd is None else str(plan.cwd),
+        shared_bytes=plan.shared_bytes,
+        runs_tmp=plan.makes_code,
     )
+
+
+def tmp_options(spec: ContainerSpec) -> tuple[str, ...]:
+    """How its /tmp is mounted."""
+    return (
+        "rw", "exec" if spec.runs_tmp else "noexec", "nosuid", "nodev", f"size={spec.tmp_bytes}", "mode=1777",
+    )  # fmt: skip
 
 
 def identity(host: Host, *, readable: bool, devices: bool) -> tuple[str, str]:

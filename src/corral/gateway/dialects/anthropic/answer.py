@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from corral.gateway import sse
 from corral.gateway.dialects.chat import ChatReader, Part, datas
-from corral.gateway.usage import Usage
+from corral.gateway.dialects.usage import Usage
+from corral.gateway.http import sse
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from corral.config.tuning import Tuning
@@ -16,6 +16,7 @@ from corral.errors import CallerError, EngineFlagError, NotOffered
 from corral.gateway.dialects.docker.shapes import BACKEND, BACKENDS, Entry, duration
 from corral.gateway.dialects.fields import get, need, object_of, wrong
 from corral.gateway.dialects.ollama.times import keep_alive_s
+from corral.lazy_dataclass import dataclass
 
 _EXAMPLE: Final = '{"model": "ai/smollm2", "context-size": 8192}'
 _MODES: Final = ("completion", "embedding", "reranking", "image-generation")

@@ -6,11 +6,11 @@ Source: docker/model-runner 642c7211, `pkg/distribution/types`, `pkg/inference/s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from corral.gateway.dialects.docker.names import shown
+from corral.lazy_dataclass import dataclass
 
 BACKEND: Final = "llama.cpp"
 BACKENDS: Final = (BACKEND, "vllm", "sglang", "mlx", "diffusers", "vllm-metal")

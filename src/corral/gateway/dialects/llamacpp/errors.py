@@ -6,8 +6,8 @@ import json
 from typing import Any, Final
 
 from corral.errors import CorralError
-from corral.gateway import sse
 from corral.gateway.dialects.dialect import Dialect
+from corral.gateway.http import sse
 
 _TYPES: Final = {
     401: "authentication_error",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from corral.errors import EngineError
 from corral.gateway.dialects.ollama.errors import LINES, dumped, engine_error, line, said_in
 from corral.gateway.dialects.ollama.memory import remembered
 from corral.gateway.dialects.ollama.times import Times, moment, nanoseconds
+from corral.lazy_dataclass import dataclass
 
 Found = Mapping[str, Any]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from corral.errors import CallerError
 from corral.gateway.dialects.ollama import asked
 from corral.gateway.dialects.ollama.options import Options, read_options
 from corral.gateway.dialects.ollama.times import keep_alive_s
+from corral.lazy_dataclass import dataclass
 
 PATH: Final = b"/v1/chat/completions"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 
 from corral.errors import CallerError, EngineError
 from corral.gateway.dialects.ollama import asked
 from corral.gateway.dialects.ollama.errors import engine_error
 from corral.gateway.dialects.ollama.times import Times, keep_alive_s, nanoseconds
+from corral.lazy_dataclass import dataclass
 
 PATH: Final = b"/v1/embeddings"
 TOO_LONG: Final = "the input length exceeds the context length"

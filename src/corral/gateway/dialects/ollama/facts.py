@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from corral.gateway.dialects.ollama.names import shown
 from corral.gateway.dialects.ollama.times import moment, until
+from corral.lazy_dataclass import dataclass
 
 _LONG: Final = 5
 _WORDS: Final = {"completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from corral.descriptors import check_digest
 from corral.errors import CallerError, ManifestError, NotOffered
 from corral.gateway.dialects.ollama import asked
+from corral.lazy_dataclass import dataclass
 
 _INTS: Final = frozenset(
     {"num_ctx", "num_predict", "num_keep", "seed", "top_k", "repeat_last_n", "mirostat", "num_gpu", "num_thread",

@@ -5,10 +5,11 @@ Source: Ollama's documentation of the Modelfile, PARAMETER, and its `api.Options
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from corral.errors import CallerError
+from corral.lazy_dataclass import dataclass
 
 _FLOATS: Final = {
     "temperature": "temperature", "top_p": "top_p", "min_p": "min_p", "typical_p": "typical_p",

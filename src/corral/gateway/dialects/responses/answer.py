@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from corral.errors import CorralError
-from corral.gateway import sse
 from corral.gateway.dialects.chat import ChatReader, Part
 from corral.gateway.dialects.openai import error
 from corral.gateway.dialects.responses.items import Item
-from corral.gateway.usage import Usage
+from corral.gateway.dialects.usage import Usage
+from corral.gateway.http import sse
 
 Keep = Callable[[dict[str, Any]], Awaitable[None]]
 _KINDS = {"text": "message", "think": "reasoning", "call": "function_call"}

@@ -1,0 +1,146 @@
+"""llama.cpp's routes that an engine answers, and those that nobody does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from corral import __version__
+from corral.access.engine_paths import scope_of
+from corral.errors import CallerError, NotFound, NotJson, NotOffered
+from corral.gateway.answer import send_json
+from corral.gateway.api.anthropic_routes import anthropic_routes
+from corral.gateway.api.chat_route import PATH, Chat
+from corral.gateway.api.inference import Inference
+from corral.gateway.api.llamacpp_manage import LlamaCppManage
+from corral.gateway.api.openai_routes import openai_routes
+from corral.gateway.dialects.llamacpp import router
+from corral.gateway.dialects.llamacpp.errors import LLAMACPP
+from corral.gateway.dialects.llamacpp.table import CHANGED, LOOKED_AT, REFUSED, RELAYED
+from corral.gateway.exchange import Exchange
+from corral.gateway.gate import Scope
+from corral.gateway.host import Host
+from corral.gateway.models_host import ModelsHost
+from corral.gateway.named import named, parameter
+from corral.gateway.path.peek import peek
+from corral.gateway.path.proxy import Proxy
+from corral.gateway.routes import Handler, Match, Route
+
+_OTHERS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/audio/transcriptions")
+_OWN_LISTS = ("/v1/models", "/v1/models/{model}", "/ready")
+
+
+def llamacpp_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat, heartbeat_s: float) -> list[Route]:
+    """All of llama.cpp's routes, OpenAI's and Anthropic's `/v1` among them as its own server has them."""
+    inference = Inference(host, proxy, chat)
+    llamacpp = LlamaCpp(host, proxy, chat)
+    always = [
+        route if route.path.startswith("/v1/") else replace(route, dialect=LLAMACPP)
+        for route in inference.routes()
+        if route.path not in _OWN_LISTS
+    ]
+    others = [*openai_routes(host, proxy, chat), *anthropic_routes(host, proxy, chat)]
+    return [
+        *llamacpp.routes(),
+        *LlamaCppManage(host, models, inference, heartbeat_s).routes(),
+        *always,
+        *(route for route in others if route.path in _OTHERS or route.path.startswith("/v1/responses")),
+    ]
+
+
+class LlamaCpp:
+    """Their handlers."""
+
+    def __init__(self, host: Host, proxy: Proxy, chat: Chat) -> None:
+        self._host, self._proxy, self._chats = host, proxy, chat
+
+    def routes(self) -> list[Route]:
+        def route(
+            method: str, path: str, handler: Handler, scope: Scope | None, *, large: bool = False, direct: bool = False
+        ) -> Route:
+            return Route(
+                method, path, handler, dialect=LLAMACPP, scope=scope, large=large, direct=direct, counted=direct
+            )
+
+        return [
+            *(route(row.method, row.path, self._relay, "infer", large=True, direct=True) for row in RELAYED),
+            replace(
+                route("POST", "/chat/completions", self._chat, "infer", large=True, direct=True),
+                plain_until=self._chats.plain_until,
+            ),
+            route("GET", "/props", self._props, scope_of("GET", "/props")),
+            *(route(row.method, row.path, self._look, scope_of(row.method, row.path)) for row in LOOKED_AT),
+            *(route(row.method, row.path, self._change, "admin") for row in CHANGED),
+            route("GET", "/v1/health", self._health, None),
+            route("GET", "/v1/stream", self._no_stream, "infer"),
+            route("GET", "/v1/stream/{id}", self._no_stream, "infer"),
+            route("DELETE", "/v1/stream", self._forget_stream, "infer"),
+            route("DELETE", "/v1/stream/{id}", self._forget_stream, "infer"),
+            route("POST", "/v1/streams/lookup", self._streams, "infer"),
+            *(route(row.method, row.path, _refuse(row.path, row.words), None, large=True) for row in REFUSED),
+        ]  # fmt: skip
+
+    async def _relay(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await self._may_load(exchange, body)
+        await self._proxy.infer(exchange, body)
+
+    async def _chat(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await self._may_load(exchange, body)
+        exchange.raw_path = PATH
+        await self._chats.answer(exchange, body)
+
+    async def _props(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        if parameter(exchange, "model") or exchange.listener_default is not None:
+            await self._look(exchange, match, body)
+        else:
+            await send_json(exchange, router.props(__version__, self._host.settings.max_active))
+
+    async def _look(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        """What a model's engine tells at the same path; the query says which model."""
+        await self._may_load(exchange, b"")
+        model = await self._host.find(named(exchange, None), exchange.listener_default, exchange.caller)
+        await self._proxy.forward(exchange, model.name, _target(exchange), b"", again=False, identity=True)
+
+    async def _change(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        """The same for what changes the engine: the body may name the model, where it is an object."""
+        await self._may_load(exchange, body)
+        model = await self._host.find(named(exchange, _in_body(body)), exchange.listener_default, exchange.caller)
+        await self._proxy.forward(exchange, model.name, _target(exchange), body, again=False, identity=True)
+
+    async def _may_load(self, exchange: Exchange, body: bytes) -> None:
+        """Raises CallerError when the client wants nothing loaded and its model is not."""
+        if (parameter(exchange, "autoload") or "true").lower() in ("true", "1"):
+            return
+        model = self._host.resolve(named(exchange, _in_body(body)), exchange.listener_default)
+        if not any(unit.model == model.name and unit.state in ("ready", "sleeping") for unit in self._host.units()):
+            raise CallerError("model is not loaded", hint="POST /models/load, or leave autoload out", model=model.name)
+
+    async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_json(exchange, {"status": "ok"})
+
+    async def _no_stream(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        raise NotFound("Stream not found or expired", hint="an answer ends when its client leaves: ask again")
+
+    async def _forget_stream(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await exchange.respond(204, [])
+
+    async def _streams(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        await send_json(exchange, [])
+
+
+def _target(exchange: Exchange) -> bytes:
+    return exchange.raw_path + b"?" + exchange.query if exchange.query else exchange.raw_path
+
+
+def _in_body(body: bytes) -> str | None:
+    """The model that a body names; None where it names none, or is something else."""
+    try:
+        return peek(body).model if body.lstrip()[:1] == b"{" else None
+    except NotJson:
+        return None
+
+
+def _refuse(path: str, words: str) -> Handler:
+    async def refuse(exchange: Exchange, match: Match, body: bytes) -> None:
+        raise NotOffered(f"{path} is not offered here", hint=words)
+
+    return refuse

@@ -1,0 +1,1 @@
+"""Corral's own API under `/control`: the server, its models, downloads, keys and metrics, and its description."""

@@ -1,0 +1,1 @@
+"""Whose signature a model must have, where it is looked for, and whether it holds."""

@@ -19,7 +19,7 @@ import pytest
 import uvloop
 
 from corral.config.paths import Paths, find_paths
-from support import leftovers, notrun
+from support import failed, leftovers, notrun
 from support.forks import Forks
 
 TIERS = {
@@ -61,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{tier}: needs {needs}")
     config.addinivalue_line("markers", "leaves(reason): the test may leave tasks, descriptors or children behind")
     config.pluginmanager.register(notrun.NotRun(config, TIERS), "corral-not-run")
+    if (path := os.environ.get("CORRAL_TEST_FAILED")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(failed.Failed(Path(path)), "corral-failed")
     # Looked up before HOME is hidden from the tests.
     if "CORRAL_TEST_LLAMA_SERVER" not in os.environ and (found := _built_llama_server()) is not None:
         os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,47 @@ async def test_nobody_there(tmp_path: Path) -> None:
     assert await looks.counters(nowhere, 5.0) is None
     assert not await looks.token(nowhere, 5.0)
     assert await looks.health(Endpoint(port=1), "/health", 5.0) is None
+
+
+async def test_late_itself(short_tmp: Path) -> None:
+    """An answer that was there in time counts, also where the one who asks is late at every turn."""
+    loop, late_s = asyncio.get_running_loop(), 0.03
+    late = True
+
+    def be_late() -> None:
+        time.sleep(late_s)
+        if late:
+            loop.call_soon(be_late)
+
+    with answering(short_tmp / "e.sock", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as endpoint:
+        be_late()
+        answers = [await looks.health(endpoint, "/health", late_s / 2) for _ in range(3)]
+        late = False
+    assert answers == [200] * 3
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[Endpoint]:
+    """An engine in a thread of its own that says `answer` to everything."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    caller, _ = listening.accept()
+                    with caller:
+                        caller.recv(4096)
+                        caller.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield Endpoint(socket=path)
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 async def test_answers_that_are_none(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from corral.supervisor.fairness import Slot
 
 LLAMA_CPP = Probe()
 _MAX_BYTES = 4 << 20
+_STEPS = 5
 _COUNTED = (
     b"vllm:prompt_tokens_total", b"vllm:generation_tokens_total", b"vllm:request_success_total",
     b"vllm:iteration_tokens_total_sum", b"vllm:num_requests_running",
@@ -21,17 +22,31 @@ _COUNTED = (
 
 
 async def ask(endpoint: Endpoint, path: str, *, within_s: float, body: Any = None) -> tuple[int, bytes] | None:
-    """Status and body of one request over a connection of its own; None when there was no whole answer in time."""
+    """Status and body of one request over a connection of its own; None when there was no whole answer in time.
+
+    The time is counted in steps, each once however long it took: where Corral itself got no processor for a while, an
+    answer that came meanwhile is still to be read, and the engine is not to blame.
+    """
+    asking = asyncio.create_task(_ask(endpoint, path, body), name=f"ask {path}")
+    try:
+        for _ in range(_STEPS):
+            if (await asyncio.wait((asking,), timeout=within_s / _STEPS))[0]:
+                return asking.result()
+        return None
+    finally:
+        asking.cancel()
+
+
+async def _ask(endpoint: Endpoint, path: str, body: Any) -> tuple[int, bytes] | None:
     writer: asyncio.StreamWriter | None = None
     try:
-        async with asyncio.timeout(within_s):
-            if endpoint.socket is not None:
-                reader, writer = await asyncio.open_unix_connection(str(endpoint.socket))
-            else:
-                reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-            writer.write(_request(path, body))
-            return await _answer(reader)
-    except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
+        if endpoint.socket is not None:
+            reader, writer = await asyncio.open_unix_connection(str(endpoint.socket))
+        else:
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+        writer.write(_request(path, body))
+        return await _answer(reader)
+    except (OSError, ValueError, asyncio.IncompleteReadError):
         return None
     finally:
         if writer is not None:

@@ -45,7 +45,7 @@ from corral.scheduler.state import Spec
 from corral.supervisor import healthy, logs, rest
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.machine import State
-from corral.supervisor.unit import Spawn
+from corral.supervisor.means import Spawn
 
 
 class ControlPlane:

@@ -59,9 +59,9 @@ from corral.supervisor.fair import Fair
 from corral.supervisor.fleet import Fleet, Relay, units_in
 from corral.supervisor.keep import Keeper
 from corral.supervisor.machine import State
+from corral.supervisor.means import Means
 from corral.supervisor.pulse import Pulses
 from corral.supervisor.reasons import explain
-from corral.supervisor.unit import Means
 from corral.supervisor.watch import Watch
 from corral.tasks import Tasks, done_before
 

@@ -29,7 +29,8 @@ from corral.ledger.ledger import Ledger
 from corral.runners.memory import family, private_bytes
 from corral.scheduler.messages import MemorySeen
 from corral.supervisor.machine import State
-from corral.supervisor.unit import Spawn, Unit
+from corral.supervisor.means import Spawn
+from corral.supervisor.unit import Unit
 from corral.units import show_bytes
 
 _NO_NEWS_S: Final = 0.25

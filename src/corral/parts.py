@@ -23,7 +23,8 @@ from corral.scheduler.loop import Scheduler
 from corral.supervisor.fleet import Fleet
 from corral.supervisor.gpu_return import GpuReturn
 from corral.supervisor.keep import Keeper, why_kept
-from corral.supervisor.unit import Spawn, Unit
+from corral.supervisor.means import Spawn
+from corral.supervisor.unit import Unit
 from corral.supervisor.watch import Watch
 
 

@@ -44,12 +44,13 @@ def server(module_paths: Paths) -> Iterator[Server]:
     write_random(place / "r.gguf", seed=1, mib=8)
     config = "resume: false\n" + textwrap.dedent(two_models(place)).strip()
     (place / "junk.gguf").write_bytes(b"<!DOCTYPE html><html>")
+    (place / "adapter.gguf").write_bytes(b"GGUF" + bytes(100))
     whole = (place / "a.gguf").read_bytes()
     (place / "cut.gguf").write_bytes(whole[: len(whole) // 2])
     for name, file, more in (
         ("idle", "a", "context: 256, idle_timeout: 0.3"),
         ("flagged", "a", "context: 256, args: [--flash-atn, 'on']"),
-        ("adapted", "a", "context: 256, args: [--lora, /nowhere/adapter.gguf]"),
+        ("adapted", "a", f"context: 256, args: [--lora, {place}/adapter.gguf]"),
         ("r", "r", "context: 8192"),
         ("hurt", "r", "context: 4096"),
         ("junk", "junk", ""),
@@ -269,7 +270,7 @@ def test_idle_exit(paths: Paths, config: str) -> None:
 
 
 def test_start_that_fails_says_why(server: Server) -> None:
-    """`start` of a model that cannot come up raises the reason."""
+    """`start` of a model whose engine does not come up raises the reason, as the engine gave it."""
     with pytest.raises(StartFailed) as caught:
         server.client.start("adapted")
     assert "adapter.gguf" in caught.value.message + str(caught.value.details)

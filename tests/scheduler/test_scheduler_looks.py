@@ -23,7 +23,7 @@ from corral.scheduler.loop import Scheduler
 from corral.scheduler.messages import MemorySeen
 from corral.scheduler.state import Policy, Spec
 from corral.supervisor.fleet import Fleet, Relay
-from corral.supervisor.unit import Means
+from corral.supervisor.means import Means
 from support.engines import until
 from support.fake_adapter import FakeAdapter
 

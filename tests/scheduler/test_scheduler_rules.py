@@ -120,6 +120,11 @@ class SchedulerRules(RuleBasedStateMachine):
     def pass_over(self, data: st.DataObject) -> None:
         self.world.pass_over(self.one(data, "ready"))
 
+    @precondition(lambda self: self.world.planning)
+    @rule(works=st.sampled_from([True, True, False]))
+    def plan_ends(self, works: bool) -> None:
+        self.world.plan_ends(works=works)
+
     @precondition(lambda self: self.world.looking)
     @rule(fails=st.sampled_from([False, False, False, True]))
     def look_ends(self, fails: bool) -> None:

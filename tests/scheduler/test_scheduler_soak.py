@@ -47,6 +47,8 @@ def happen(world: World, chance: random.Random) -> None:
     dice = chance.random()
     if world.looking and chance.random() < 0.6:
         world.look_ends(fails=chance.random() < 0.05)
+    elif world.planning and chance.random() < 0.6:
+        world.plan_ends(works=chance.random() < 0.9)
     elif dice < 0.36:
         keep_s = chance.choice([None] * 8 + [0.0, 20.0, INFINITY])
         patience, key = chance.choice([1.0, 40.0, 1e6]), chance.choice(["", "k", "l", "hog", "hog"])

@@ -22,8 +22,8 @@ from corral.scheduler.loop import Scheduler
 from corral.scheduler.state import Phase, Policy, Spec
 from corral.supervisor.adopt import adopt_survivors
 from corral.supervisor.fleet import Fleet, Relay
+from corral.supervisor.means import Means
 from corral.supervisor.probe import wait_ready
-from corral.supervisor.unit import Means
 from support.fake_adapter import FakeAdapter
 
 NAMES = ("one", "two")

@@ -17,7 +17,8 @@ from corral.errors import CorralError, ModelFileError, StartFailed
 from corral.events import EventLog
 from corral.supervisor.keep import Keeper, hopeless
 from corral.supervisor.machine import Event
-from corral.supervisor.unit import Means, Unit
+from corral.supervisor.means import Means
+from corral.supervisor.unit import Unit
 from support.engines import until
 
 PLAIN = ModelSettings("m", Path("/nowhere"))

@@ -13,6 +13,7 @@ from corral.scheduler.messages import (
     Grant,
     Lacks,
     Look,
+    Plan,
     Reject,
     Sleep,
     Start,
@@ -26,8 +27,8 @@ from corral.scheduler.state import Place, Policy, Scheduling, Spec
 class Script:
     """A scheduler with a clock of its own; commands come back as short words."""
 
-    def __init__(self, *specs: Spec, policy: Policy | None = None) -> None:
-        self.state = Scheduling(policy or Policy(), {spec.name: Place(spec) for spec in specs})
+    def __init__(self, *specs: Spec, policy: Policy | None = None, plans: bool = False) -> None:
+        self.state = Scheduling(policy or Policy(), {spec.name: Place(spec) for spec in specs}, plans=plans)
         self.now = 0.0
         self.errors: dict[int, CorralError] = {}
         self.grants: dict[int, Grant] = {}
@@ -59,6 +60,8 @@ class Script:
                 return f"sleep {model}.{generation}"
             case Wake(model, generation):
                 return f"wake {model}.{generation}"
+            case Plan(model, generation):
+                return f"plan {model}.{generation}"
             case Drain(model, generation):
                 return f"drain {model}.{generation}"
             case Look():

@@ -26,6 +26,8 @@ from corral.scheduler.messages import (
     Measured,
     MemorySeen,
     Paused,
+    Plan,
+    Planned,
     Reject,
     Returned,
     Scheduled,
@@ -62,10 +64,13 @@ class World:
     twins: bool = False  # hold each step against one of a copy
     now: float = 100.0
     lag_s: float = 0.0  # how long memory takes to come back after an end
+    plans: bool = True  # starts are planned before others go for them
 
     def __post_init__(self) -> None:
-        self.state = Scheduling(self.policy, looks=bool(self.total), busy_at=self.now)
+        self.state = Scheduling(self.policy, looks=bool(self.total), plans=self.plans, busy_at=self.now)
         self.engines: dict[str, Engine] = {}
+        self.planning: list[tuple[str, int]] = []  # starts that are being planned
+        self.planned: set[tuple[str, int]] = set()
         self.waiting: dict[int, str] = {}
         self.asked_at: dict[int, float] = {}
         self.leases: dict[int, str] = {}  # waiter → unit
@@ -117,6 +122,14 @@ class World:
         if unit in self.paused and unit not in self.leases.values():
             self.paused.discard(unit)
             self.post(Paused(unit, self.engines[unit].generation, False))
+
+    def plan_ends(self, *, works: bool = True) -> None:
+        unit, generation = self.planning.pop(0)
+        if works:
+            self.planned.add((unit, generation))
+            self.post(Planned(unit, generation))
+        else:
+            self.post(Ended(unit, generation, StartFailed("no such file"), self.now + 3.0))
 
     def start_ends(self, unit: str, *, works: bool = True) -> None:
         engine = self.engines[unit]
@@ -189,6 +202,8 @@ class World:
     def pass_time(self, seconds: float) -> None:
         """Wakes are kept; looks end at once."""
         until = self.now + seconds
+        while self.planning:
+            self.plan_ends()
         if self.looking:
             self.look_ends()
         while self.wake <= until:
@@ -253,6 +268,9 @@ class World:
                 self.engines[unit].waking = True
             case Drain(unit):
                 self.draining.add(unit)
+            case Plan(unit, generation):
+                assert self.plans and unit not in self.engines
+                self.planning.append((unit, generation))
             case Look():
                 assert not self.looking, "one look at a time"
                 self.looking = True
@@ -301,6 +319,8 @@ class World:
         engine = self.engines[unit]
         assert engine.generation == generation and engine.phase not in ("stopping", "dozing")
         asked = unit in self.going
+        if self.plans and why.startswith("making room for "):
+            self._is_planned(why.removeprefix("making room for "))
         assert asked or unit not in self.leases.values(), f"a busy unit is never stopped unasked ({why})"
         assert asked or engine.phase in ("ready", "asleep"), f"a load is never cut unasked ({why})"
         pinned = self.specs[_model(unit)].pin if _model(unit) in self.specs else False
@@ -308,6 +328,11 @@ class World:
         assert asked or not pinned, f"a pinned unit is never stopped unasked ({why})"
         engine.phase = "stopping"
         self.draining.discard(unit)
+
+    def _is_planned(self, unit: str) -> None:
+        place = self.state.places[unit]
+        sleeps = place.phase is Phase.SLEEPING
+        assert sleeps or (unit, place.generation + 1) in self.planned, "nobody goes for a start that may have no plan"
 
     def units(self, phase: str) -> list[str]:
         return sorted(unit for unit, engine in self.engines.items() if engine.phase == phase)
@@ -330,7 +355,9 @@ class World:
             assert self.now - began < 1000.0, f"takes for ever: {self.state}"
             if not self.waiting:
                 return
-            if self.looking:
+            if self.planning:
+                self.plan_ends()
+            elif self.looking:
                 self.look_ends()
             elif starting := self.units("starting"):
                 self.start_ends(starting[0])

@@ -16,7 +16,8 @@ from corral.errors import CorralError
 from corral.events import EventLog
 from corral.runners.link import WardenLink
 from corral.runners.process import ProcessRunner
-from corral.supervisor.unit import Means, Unit
+from corral.supervisor.means import Means
+from corral.supervisor.unit import Unit
 from support.fake_adapter import FakeAdapter
 
 

@@ -9,7 +9,17 @@ from types import MappingProxyType
 
 from corral.config.settings import ModelSettings
 from corral.config.sources import check_inside
-from corral.engines import architecture, embedded_host, executables, flags, gpu_choice, gpus_for, purpose, threads
+from corral.engines import (
+    architecture,
+    embedded_host,
+    executables,
+    flags,
+    further_files,
+    gpu_choice,
+    gpus_for,
+    purpose,
+    threads,
+)
 from corral.engines import layout as layouts
 from corral.engines.adapter import Start
 from corral.engines.executables import Build
@@ -51,6 +61,8 @@ class LlamaCpp:
         header = _header(model)
         flags.check_allowed(model.args)
         _check_env(model)
+        if model.runner == "process":  # in a container, paths are its own
+            further_files.check(model.args)
         build, warnings = _choose(model, header, self._images)
         inside = build.inside
         gpus = gpus_for.found(build, model, step)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from corral.config.settings import ModelSettings
-from corral.engines import flags, purpose
+from corral.engines import flags, further_files, purpose
 from corral.engines.plan import Footprint, Origin
 from corral.errors import ModelFileError
 from corral.models.formats.gguf import Header, read_header
@@ -121,15 +122,9 @@ def _draft(path: str, model: ModelSettings, run: Run) -> Prediction:
 
 def _adapters(args: Sequence[str]) -> list[Header]:
     found = []
-    for name in ("--lora", "--lora-scaled"):
-        for part in (flags.last_value(args, name) or "").split(","):
-            path = part if name == "--lora" else part.rpartition(":")[0]
-            if not path:
-                continue
-            try:
-                found.append(read_header(Path(path)))
-            except (ModelFileError, OSError):
-                continue  # the engine will say that it is missing
+    for path in further_files.adapters(args):
+        with suppress(ModelFileError, OSError):  # planning a start will say what is wrong with it
+            found.append(read_header(path))
     return found
 
 

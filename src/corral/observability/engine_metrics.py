@@ -16,7 +16,8 @@ from corral.lazy_dataclass import dataclass
 from corral.metrics.engines import Family, Reader
 from corral.supervisor.looks import ask
 from corral.supervisor.machine import State
-from corral.supervisor.unit import Spawn, Unit
+from corral.supervisor.means import Spawn
+from corral.supervisor.unit import Unit
 from corral.tasks import unhurried
 
 WITHIN_S: Final = 2.0

@@ -13,7 +13,7 @@ from corral.config.paths import Paths
 from corral.errors import CorralError
 from corral.lazy_dataclass import dataclass
 from corral.models.library import Library
-from corral.supervisor.unit import Spawn
+from corral.supervisor.means import Spawn
 
 DISKS_EVERY_S: Final = 10.0
 STORE_EVERY_S: Final = 60.0

@@ -19,6 +19,7 @@ def forget(state: Scheduling, waiter_id: int) -> Waiter | None:
         if not place.line:
             for unit in state.units_of(place):
                 unit.wanted_at, unit.short, unit.lacks = None, {}, ""
+                unit.sound = False  # who asks next may find its files changed
     return waiter
 
 
@@ -35,6 +36,7 @@ def start(place: Place, now: float, out: list[Command], although: str = "") -> N
     place.swap_s = now - place.wanted_at if place.wanted_at is not None else 0.0
     place.started_at, place.load_s, place.wanted_at = now, 0.0, None
     place.error, place.paused_until, place.short = None, 0.0, {}
+    place.sound = False
     place.lacked, place.lacks = place.lacks, ""
     out.append(Wake(place.name, place.generation) if place.waking else Start(place.name, place.generation, although))
 

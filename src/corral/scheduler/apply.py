@@ -22,6 +22,7 @@ from corral.scheduler.messages import (
     MemorySeen,
     Mended,
     Paused,
+    Planned,
     Reject,
     Scheduled,
     Slept,
@@ -53,6 +54,9 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                 place.idle_since = place.ready_at = now
         case Ended():
             _ended(state, event, now, out)
+        case Planned(model, generation):
+            if (place := state.places.get(model)) is not None and place.planning:
+                place.planning, place.sound = False, generation == place.generation + 1
         case Slept(model, generation):
             place = state.places.get(model)
             if place is not None and place.generation == generation and place.resident and not place.leases:
@@ -107,6 +111,9 @@ def _ready(place: Place, now: float) -> None:
 
 def _ended(state: Scheduling, event: Ended, now: float, out: list[Command]) -> None:
     place = state.places.get(event.model)
+    if place is not None and place.planning and event.generation == place.generation + 1:
+        _cannot_be_planned(state, place, event, out)
+        return
     if place is None or place.generation != event.generation or not place.resident:
         return
     failed_start = event.error is not None and place.phase is Phase.STARTING
@@ -117,12 +124,24 @@ def _ended(state: Scheduling, event: Ended, now: float, out: list[Command]) -> N
     place.leases.clear()
     place.retry_at, place.error, place.keep_s = event.retry_at, event.error, None
     memory.freed(state, place, now)
-    if failed_start and event.error is not None:
-        alive = any(unit.phase in (Phase.STARTING, Phase.READY) for unit in state.units_of(place))
-        if not alive:  # else a replica may still serve those who wait
-            reject_all(state, place, event.error, out)
+    if failed_start:
+        _refuse_unserved(state, place, out)
     if place.removed and not (place.first and place.line):
         del state.places[event.model]
+
+
+def _cannot_be_planned(state: Scheduling, place: Place, event: Ended, out: list[Command]) -> None:
+    """A start that failed before anything went for it."""
+    place.planning = place.sound = False
+    place.generation, place.retry_at, place.error = event.generation, event.retry_at, event.error
+    _refuse_unserved(state, place, out)
+
+
+def _refuse_unserved(state: Scheduling, place: Place, out: list[Command]) -> None:
+    """Tells those who wait what a start failed for, unless a replica may still serve them."""
+    alive = any(unit.phase in (Phase.STARTING, Phase.READY) for unit in state.units_of(place))
+    if place.error is not None and not alive:
+        reject_all(state, place, place.error, out)
 
 
 def _stop_asked(state: Scheduling, place: Place, why: str, now: float, out: list[Command]) -> None:
@@ -157,7 +176,7 @@ def _configured(state: Scheduling, event: Configured, now: float, out: list[Comm
         elif known.measured or not spec.footprint:
             spec = replace(spec, footprint=known.spec.footprint, mapped=known.spec.mapped, asleep=known.spec.asleep)
         if spec.name in event.outdated:
-            known.measured = False
+            known.measured = known.sound = False
         known.spec, known.removed, known.short = spec, False, {}
         known.line = state.places[spec.name].line
     while len(state.waiters) > state.policy.max_queue:

@@ -30,6 +30,10 @@ class Units(Protocol):
         """A start of that model has to wait for something: what can be done for it already may be done."""
         ...
 
+    async def check(self, model: str, generation: int) -> bool:
+        """Whether a start can be planned. Where it cannot, that is reported through `Scheduler.unit_ended`."""
+        ...
+
     def forgo(self, model: str) -> None:
         """Nobody waits for that model any more."""
         ...

@@ -74,6 +74,9 @@ def _least_loaded(state: Scheduling, place: Place) -> Place:
 def _waits(state: Scheduling, place: Place, event: Asked, now: float) -> list[Command]:
     if len(state.waiters) >= state.policy.max_queue:
         return [Reject(event.waiter, refusals.queue_full(state, place, now))]
+    if not place.line:
+        for unit in state.units_of(place):
+            unit.sound = False  # what was found out before nobody waited says nothing now
     if event.lease:
         place.line.add(event.waiter, event.key)
     else:

@@ -18,7 +18,7 @@ from corral.events import EventLog
 from corral.scheduler import telling
 from corral.scheduler.commanded import Units
 from corral.scheduler.decide import give_back, grant_now, step
-from corral.scheduler.expect import expected_wait_s, place_in_line
+from corral.scheduler.expect import expected_wait_s
 from corral.scheduler.hours import kept_now
 from corral.scheduler.lease import Held, Lease
 from corral.scheduler.messages import (
@@ -41,6 +41,8 @@ from corral.scheduler.messages import (
     MemorySeen,
     Mended,
     Paused,
+    Plan,
+    Planned,
     Reject,
     Scheduled,
     Sleep,
@@ -53,7 +55,6 @@ from corral.scheduler.messages import (
     WakeAt,
 )
 from corral.scheduler.state import Keep, Phase, Place, Policy, Scheduling, Spec
-from corral.units import show_duration
 
 LOOK_S = 2.0
 """How long one look at the memory may take; after that, nothing is known of it."""
@@ -79,7 +80,7 @@ class Scheduler:
         look: Callable[[], Awaitable[MemorySeen]] | None = None,
     ) -> None:
         """`look` reads the devices' memory; without it, starts are judged by footprints and budgets alone."""
-        self._state = Scheduling(policy, looks=look is not None, busy_at=clock.monotonic())
+        self._state = Scheduling(policy, looks=look is not None, plans=True, busy_at=clock.monotonic())
         self._units, self._events, self._group = units, events, group
         self.queue_timeout_s = queue_timeout_s
         self.degraded: Callable[[str], str] = lambda unit: ""  # what a unit does without, for its leases
@@ -147,8 +148,7 @@ class Scheduler:
     def stop_unit(self, model: str, why: str) -> None:
         """Asks for the stop of all of a model's units: running answers get the drain time, waiting requests an error.
         A replica's own name asks for that unit alone: whoever waits for its model goes on waiting."""
-        place = self._state.places.get(model)
-        if place is not None and not place.first:
+        if (place := self.place(model)) is not None and not place.first:
             self._post(StopAsked(model, why, anew=True, within_s=self._state.policy.drain_s))
         else:
             self._post(StopAsked(model, why))
@@ -238,12 +238,11 @@ class Scheduler:
         return self._state.places.get(model)
 
     def is_busy(self, model: str) -> bool:
-        """Whether something has a lease of it, or waits for one."""
-        place = self._state.places.get(model)
-        return place is not None and bool(place.leases)
+        """Whether something has a lease of it."""
+        return bool((place := self.place(model)) and place.leases)
 
     def expected_wait_s(self, model: str) -> float:
-        place = self._state.places.get(model)
+        place = self.place(model)
         return 0.0 if place is None else expected_wait_s(self._state, place, clock.monotonic())
 
     # What the supervisor reports (supervisor.unit.Listener).
@@ -307,17 +306,12 @@ class Scheduler:
     def _waits(self, waiter_id: int) -> None:
         """Tells that a request has to wait, and has prepared what may be."""
         waiter = self._state.waiters[waiter_id]
-        model, place = waiter.model, self._state.places[waiter.model]
+        place = self._state.places[waiter.model]
         if waiter.lease:
-            position = place_in_line(self._state, waiter)
-            expected = expected_wait_s(self._state, place, clock.monotonic(), position)
-            text = f"a request for {model} waits as number {position}, about {show_duration(expected)}"
-            facts = {"position": position, "expected_s": round(expected, 3)} | telling.of_lack(place)
-            if "lacks" in facts:
-                text = f"a request for {model} waits as number {position} until there is memory: it {facts['lacks']}"
-            self._events.post("request.waits", text, model=model, **facts)
+            text, facts = telling.of_wait(self._state, waiter, clock.monotonic())
+            self._events.post("request.waits", text, model=waiter.model, **facts)
         if place.phase is Phase.ABSENT:
-            self._units.expect(model, place.generation + 1)
+            self._units.expect(waiter.model, place.generation + 1)
 
     def _post(self, event: Event) -> None:
         self._obey(step(self._state, event, clock.monotonic()))
@@ -337,7 +331,7 @@ class Scheduler:
             else:
                 self._carry_out(command)  # type: ignore[arg-type]
 
-    def _carry_out(self, command: Start | Stop | Sleep | Wake | Drain | Reject | Lacks | Foretell) -> None:
+    def _carry_out(self, command: Start | Stop | Sleep | Wake | Drain | Reject | Lacks | Plan | Foretell) -> None:
         match command:
             case Reject(waiter, error):
                 if (future := self._waiting.get(waiter)) is not None and not future.done():
@@ -361,11 +355,17 @@ class Scheduler:
             case Lacks(model, why, short):
                 text = f"{model} waits for memory: it {why}"
                 self._events.post("unit.waits", text, model=model, lacks=why, missing=dict(short))
+            case Plan(model, generation):
+                self._spawn(model, generation, self._check(model, generation))
             case Foretell(model):
                 self._units.foretell(model)
 
     def _spawn(self, model: str, generation: int, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(self._carried_out(model, generation, work), name=f"unit {model}.{generation}")
+
+    async def _check(self, model: str, generation: int) -> None:
+        if await self._units.check(model, generation):
+            self._post(Planned(model, generation))
 
     async def _carried_out(self, model: str, generation: int, work: Awaitable[None]) -> None:
         try:

@@ -62,6 +62,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What was asked for by `Plan` is there: that start would know what to run."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Slept:
     """A unit gave its memory back and keeps its process."""
 
@@ -175,6 +183,7 @@ Event = (
     | Returned
     | BecameReady
     | Ended
+    | Planned
     | Slept
     | Doubted
     | Paused
@@ -273,10 +282,19 @@ class Lacks:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """Find out whether that start can be planned, before anything goes for it, and post `Planned`; or `Ended`, as of a
+    start that failed, where it cannot."""
+
+    model: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Foretell:
     """Find out what the unit would take if it started now, and post it as `Measured`."""
 
     model: str
 
 
-Command = Start | Stop | Sleep | Wake | Drain | Grant | Reject | WakeAt | Look | Lacks | Foretell
+Command = Start | Stop | Sleep | Wake | Drain | Grant | Reject | WakeAt | Look | Lacks | Plan | Foretell

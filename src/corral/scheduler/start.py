@@ -6,7 +6,7 @@ from corral.scheduler import refusals
 from corral.scheduler.acts import reject_all, sleep, start, stop
 from corral.scheduler.evict import Claim, Room, make_room
 from corral.scheduler.memory import confirmed, foresee, suffices_mapped
-from corral.scheduler.messages import Command, Foretell, Lacks
+from corral.scheduler.messages import Command, Foretell, Lacks, Plan
 from corral.scheduler.state import INFINITY, Phase, Place, Scheduling
 
 SPARE_IDLE_S = 60.0
@@ -56,6 +56,9 @@ def _start_one(
         reject_all(state, place, refusals.cannot_fit(place, room.impossible, room.hint), out)
         return INFINITY
     wake = room.again_at
+    if place.planning or not (room.free or _is_sound(state, place, out)):
+        claims.append(Claim(place, room.goes))
+        return INFINITY  # until that is known
     if room.free:
         there, wake = confirmed(state, place, now, out)
         if there:
@@ -74,6 +77,19 @@ def _start_one(
         elif place.short:
             _tell_lack(place, out)
     return wake
+
+
+def _is_sound(state: Scheduling, place: Place, out: list[Command]) -> bool:
+    """Whether a start of `place` is known to have a plan, so that others may go for it; has that found out.
+
+    A file that is not there, a wrong flag or an engine that is not installed must not cost anybody else their model.
+    """
+    if not state.plans or place.sound or place.phase is Phase.SLEEPING:
+        return True
+    if not place.planning:
+        place.planning = True
+        out.append(Plan(place.name, place.generation + 1))
+    return False
 
 
 def _tell_lack(place: Place, out: list[Command]) -> None:
@@ -108,6 +124,9 @@ def _start_spare(
         return room.again_at
     if idle_at > now:
         return idle_at
+    if place.planning:
+        claims.append(Claim(place, room.goes))
+        return INFINITY
     wake = INFINITY
     if room.free:
         there, wake = confirmed(state, place, now, out)
@@ -124,6 +143,8 @@ def _start_spare(
 
 
 def _evict(state: Scheduling, place: Place, room: Room, now: float, out: list[Command]) -> None:
+    if room.evict and not _is_sound(state, place, out):
+        return
     if room.evict or room.waits_for:
         place.wanted_at = now if place.wanted_at is None else place.wanted_at
     if room.evict:

@@ -121,6 +121,8 @@ class Place:
     short_why: str = ""  # the same in words
     lacks: str = ""  # what its next start was said to wait for
     lacked: str = ""  # the same of its newest start
+    planning: bool = False  # whether its next start can be planned is being found out; it is not started meanwhile
+    sound: bool = False  # it can
     foretold_at: float = -INFINITY  # when it was last asked what it would take
     keep_s: float | None = None  # what requests said of its idle timeout; inf = pinned; None = as configured
     kept: Keep | None = None  # by its schedule, now
@@ -210,6 +212,7 @@ class Scheduling:
     closing: bool = False
     seen: Seen = field(default_factory=Seen)
     looks: bool = False  # whether the memory can be looked at; a start is not judged by it else
+    plans: bool = False  # whether starts can be planned ahead; others make room for one untried else
     next_deadline: float = INFINITY  # no waiter's deadline is earlier
     busy_at: float = 0.0  # when something was last asked for without a lease of its own, for the return to the default
 

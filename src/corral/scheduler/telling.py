@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from corral.scheduler.expect import expected_wait_s, place_in_line
 from corral.scheduler.messages import Sleep, Stop
-from corral.scheduler.state import Phase, Place, Scheduling
+from corral.scheduler.state import Phase, Place, Scheduling, Waiter
+from corral.units import show_duration
 
 _MAKING_ROOM = "making room for "
 
@@ -29,6 +31,16 @@ def of_start(state: Scheduling, unit: str) -> dict[str, Any]:
 def of_lack(place: Place) -> dict[str, Any]:
     """The memory that a start of `place` waits for; empty where it waits for none."""
     return {"lacks": place.short_why} if place.short and not place.resident else {}
+
+
+def of_wait(state: Scheduling, waiter: Waiter, now: float) -> tuple[str, dict[str, Any]]:
+    """That a request has to wait, in words, and what there is to tell of that."""
+    place, position = state.places[waiter.model], place_in_line(state, waiter)
+    expected = expected_wait_s(state, place, now, position)
+    facts = {"position": position, "expected_s": round(expected, 3)} | of_lack(place)
+    until = f"about {show_duration(expected)}"
+    text = f"a request for {waiter.model} waits as number {position}"
+    return (f"{text} until there is memory: it {facts['lacks']}" if "lacks" in facts else f"{text}, {until}"), facts
 
 
 def of_end(state: Scheduling, command: Stop | Sleep, now: float) -> tuple[str, dict[str, Any]]:

@@ -54,6 +54,11 @@ class Ahead:
         self._taken = True
         return await asyncio.shield(self._made)
 
+    async def is_made(self) -> bool:
+        """Whether there is a plan, once that is known; False where making it failed."""
+        await asyncio.wait([self._made])
+        return not self._made.cancelled() and self._made.exception() is None
+
     async def run(self) -> None:
         """Makes the plan, then has the files read. Raises nothing: `take` tells."""
         if self._after is not None:

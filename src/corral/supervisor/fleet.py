@@ -15,8 +15,9 @@ from corral.errors import CorralError, UnknownModel
 from corral.runners.runner import Preview
 from corral.supervisor import rest
 from corral.supervisor.machine import State
+from corral.supervisor.means import Listener, Means
 from corral.supervisor.planning import plan_start
-from corral.supervisor.unit import Listener, Means, Unit
+from corral.supervisor.unit import Unit
 
 
 def units_in(settings: Settings) -> dict[str, ModelSettings]:
@@ -94,6 +95,14 @@ class Fleet:
         """Has prepared what may be, for a start that is likely and has to wait."""
         if (unit := self._units.get(model)) is not None and model in self._wanted:
             unit.expect(self._wanted[model], generation)
+
+    async def check(self, model: str, generation: int) -> bool:
+        """See `scheduler.commanded.Units.check`."""
+        unit, settings = self._units.get(model), self._wanted.get(model)
+        if unit is None or settings is None:
+            await self.start(model, generation)  # which tells that it was removed
+            return False
+        return await unit.check(settings, generation)
 
     def forgo(self, model: str) -> None:
         """Nobody waits for that start any more."""

@@ -10,7 +10,8 @@ from corral.config.settings import ModelSettings
 from corral.errors import CorralError, StartFailed
 from corral.events import EventLog
 from corral.supervisor.machine import State
-from corral.supervisor.unit import Listener, Spawn, Unit
+from corral.supervisor.means import Listener, Spawn
+from corral.supervisor.unit import Unit
 
 HOPELESS = ("flag", "address", "library", "architecture", "file", "cpu")
 """Reasons that are there at the next try too: whoever asks for the model is told, and nobody tries unasked."""

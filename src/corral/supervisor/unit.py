@@ -1,34 +1,30 @@
 """One supervised engine with one model: starts it, sees it ready, notices its end, stops it.
 
-A unit decides nothing about when to run; its owner, the scheduler, does. It reports through `Listener`.
+A unit decides nothing about when to run; its owner, the scheduler, does. It reports through `means.Listener`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from corral import clock
-from corral.config.paths import Paths
 from corral.config.settings import ModelSettings, Timeouts
-from corral.engines.adapter import Adapter
 from corral.engines.placement import Step
-from corral.engines.plan import Endpoint, Footprint, LaunchPlan
+from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import Bug, CorralError, StartFailed
-from corral.events import EventLog
-from corral.lazy_dataclass import dataclass
-from corral.runners.runner import Exit, Runner, Running
+from corral.runners.runner import Exit, Running
 from corral.supervisor import backoff, logs, reasons
 from corral.supervisor.ahead import Ahead
 from corral.supervisor.ends import Ends, how, in_a_row, last_words, oom_kills, shown
 from corral.supervisor.fallback import Fallback
 from corral.supervisor.files import Identity, identity
 from corral.supervisor.machine import Event, Machine, State
+from corral.supervisor.means import Means
 from corral.supervisor.planning import endpoint_of, plan_start
 from corral.supervisor.probe import wait_ready
 from corral.supervisor.stuck import until_stuck
@@ -42,40 +38,6 @@ _STOP_GRACE_S = 6.0
 """How long beyond the stop timeout a stop waits for an end that somebody else asked for."""
 _TOLD_WITHIN_S = 1.0
 """How soon after the runner is done with a process its end has been told here too."""
-
-
-class Listener(Protocol):
-    """Who is told what becomes of a unit. Called on the event loop; must not block."""
-
-    def unit_ready(self, model: str, generation: int) -> None: ...
-
-    def unit_slept(self, model: str, generation: int) -> None: ...
-
-    def unit_ended(self, model: str, generation: int, error: CorralError | None, retry_at: float) -> None:
-        """The process is gone. `error` only when it never came up and trying again at once is in vain; `retry_at` is on
-        `clock.monotonic`."""
-        ...
-
-
-class Spawn(Protocol):
-    """Starts a task that belongs to the owner's TaskGroup."""
-
-    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every unit shares."""
-
-    paths: Paths
-    events: EventLog
-    adapters: Mapping[str, Adapter]
-    runners: Mapping[str, Runner]
-    listener: Listener
-    spawn: Spawn
-    forgone: Callable[[str], None] = lambda model: None  # told of a model whose plan was made in vain
-    answered: Callable[[str], int] = lambda unit: 0  # how many requests that unit has answered
-    planned: Callable[[str, Footprint], None] = lambda unit, footprint: None  # told what a start now would take
 
 
 class Unit:
@@ -133,13 +95,24 @@ class Unit:
         if self._ended.is_set():  # its own last process still holds what a plan would
             self._prepare(model, generation)
 
+    async def check(self, model: ModelSettings, generation: int) -> bool:
+        """Whether a start with these can be planned. Where it cannot, that was a start that failed, and is reported as
+        one, although nothing was stopped for it."""
+        ahead = self._prepare(model, generation)
+        if await ahead.is_made():
+            return True
+        if self.generation < generation:  # it has not been started meanwhile
+            await self.start(model, generation, ahead)
+        return False
+
     def forgo(self) -> None:
         """The expected start does not come. Nothing where none was expected."""
         if self._ahead is not None:
             self._ahead.drop()
 
-    async def start(self, model: ModelSettings, generation: int) -> None:
-        """Brings a new process up with `model`'s settings and reports how that went. Never raises CorralError."""
+    async def start(self, model: ModelSettings, generation: int, ahead: Ahead | None = None) -> None:
+        """Brings a new process up with `model`'s settings, as it was prepared, and reports how that went. Never raises
+        CorralError."""
         self.model, self.generation = model, generation
         self._stop_asked = False
         self.ends.begin()
@@ -148,7 +121,7 @@ class Unit:
         began = clock.monotonic()
         self._move(Event.START_ASKED, "")
         try:
-            await self._bring_up(began + self.timeouts.start_s)
+            await self._bring_up(began + self.timeouts.start_s, ahead or self._prepare(model, generation))
         except CorralError as error:
             await self._start_failed(error)
             return
@@ -280,9 +253,9 @@ class Unit:
         self._became_ready(Event.ADOPTED, "it was running already")
         self.ready_wall_s = started_wall_s
 
-    async def _bring_up(self, deadline: float) -> None:
-        model, generation = self.model, self.generation
-        self.plan, self.log = await self._prepare(model, generation).take()
+    async def _bring_up(self, deadline: float, ahead: Ahead) -> None:
+        model = self.model
+        self.plan, self.log = await ahead.take()
         if self._stop_asked:
             raise StartFailed(f"{model.name} was stopped before it started")
         self.fallback.gpu_missed(self.plan, clock.monotonic())

@@ -1,8 +1,7 @@
-"""Client libraries against a real server with keys: Anthropic's, OpenAI's responses, LangChain, LiteLLM."""
+"""Client libraries against a real server with keys: Anthropic's, OpenAI's, Ollama's, LangChain, LiteLLM."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -14,12 +13,11 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from corral.api_access import KeyAsk
 from corral.config.paths import Paths
-from support.ggufs import TOOLS_TEMPLATE, write_bert, write_chain
+from support.for_clients import EMBEDDING, WORDS, config_in, key
+from support.ggufs import chain_text
 from support.server import Server
 
-CALL = ('<tool_call>\n{"name":', '"weather",', '"arguments":', '{"city":', '"Rome"}}\n</tool_call>')
 HI: Any = [{"role": "user", "content": "hi"}]
 TOOL: Any = {
     "name": "weather",
@@ -28,29 +26,10 @@ TOOL: Any = {
 }
 
 
-def config_in(place: Path) -> str:
-    caller = write_chain(place / "caller.gguf", CALL, template=TOOLS_TEMPLATE)
-    bert = write_bert(place / "bert.gguf")
-    return f"""
-require_keys: true
-models:
-  - {{name: demo, source: 'builtin:demo', executable: embedded}}
-  - {{name: caller, source: {caller}, executable: embedded, context: 2048}}
-  - {{name: bert, source: {bert}, executable: embedded, args: [--embedding]}}
-"""
-
-
 @pytest.fixture(scope="module")
 def server(module_paths: Paths) -> Iterator[Server]:
     with Server(module_paths, config_in(module_paths.state_dir.parent)) as started:
         yield started
-
-
-_number = itertools.count(1)
-
-
-def key(server: Server, **ask: Any) -> str:
-    return server.client.create_key(KeyAsk(f"k{next(_number)}", **ask)).secret
 
 
 def test_anthropics_keys(server: Server) -> None:
@@ -79,6 +58,61 @@ def test_anthropics_keys(server: Server) -> None:
             client.messages.create(model="demo", max_tokens=5, messages=HI)
         assert limited.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]
         assert int(limited.value.response.headers["retry-after"]) > 0
+
+
+def test_openais_keys(server: Server) -> None:
+    """A key is good for its models, in streams, embeddings and lists too; what is refused are OpenAI's errors."""
+    base: Any = {"base_url": f"{server.url}/v1", "max_retries": 0}
+    with openai.OpenAI(**base, api_key="sk-none") as stranger:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            stranger.chat.completions.create(model="demo", messages=HI, stream=True)
+        assert (refused.value.code, refused.value.type) == ("unauthorized", "authentication_error")
+        with pytest.raises(openai.AuthenticationError):
+            stranger.models.list()
+    with openai.OpenAI(**base, api_key=key(server, models=["chain", "bert"])) as client:
+        stream = client.chat.completions.create(model="chain", messages=HI, stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == chain_text(WORDS)
+        assert len(client.embeddings.create(model="bert", input="one").data[0].embedding) == 64
+        assert {model.id for model in client.models.list()} == {"chain", "bert", EMBEDDING}
+        with pytest.raises(openai.PermissionDeniedError, match="may not use demo"):
+            client.chat.completions.create(model="demo", messages=HI, stream=True)
+        with pytest.raises(openai.PermissionDeniedError) as forbidden:
+            client.models.retrieve("demo")
+        assert forbidden.value.type == "permission_error"
+    with openai.OpenAI(**base, api_key=key(server, requests_per_minute=1)) as client:
+        client.completions.create(model="chain", prompt="hi")
+        with pytest.raises(openai.RateLimitError) as limited:
+            client.completions.create(model="chain", prompt="hi")
+        assert limited.value.type == "rate_limit_error"
+        assert int(limited.value.response.headers["retry-after"]) > 0
+
+
+def test_ollamas_keys(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with ollama-python, whose key is a header of its own or in the environment."""
+    import ollama
+
+    def asking(secret: str) -> ollama.Client:
+        return ollama.Client(host=server.url, headers={"Authorization": f"Bearer {secret}"})
+
+    with ollama.Client(host=server.url) as nobody, asking("sk-none") as stranger:
+        for client in (nobody, stranger):
+            with pytest.raises(ollama.ResponseError, match="key") as refused:
+                client.chat("chain", HI)
+            assert refused.value.status_code == 401
+    with asking(key(server, models=["chain", "bert"])) as client:
+        assert client.chat("chain", HI).message.content == chain_text(WORDS)
+        pieces = [piece.message.content or "" for piece in client.chat("chain", HI, stream=True)]
+        assert "".join(pieces) == chain_text(WORDS)
+        assert len(client.embed("bert", "one").embeddings[0]) == 64
+        assert {model.model for model in client.list().models} == {"chain:latest", "bert:latest", f"{EMBEDDING}:latest"}
+        with pytest.raises(ollama.ResponseError, match="may not use demo") as forbidden:
+            list(client.chat("demo", HI, stream=True))
+        assert forbidden.value.status_code == 403
+        with pytest.raises(ollama.ResponseError, match="scope pull"):
+            client.pull("nobody")
+    monkeypatch.setenv("OLLAMA_API_KEY", key(server))
+    with ollama.Client(host=server.url) as client:
+        assert client.chat("chain", HI).message.content == chain_text(WORDS)
 
 
 @pytest.mark.leaves("the file's server, as a new process")
@@ -137,7 +171,7 @@ LITELLM = """
 import json, os, sys
 import litellm
 litellm.suppress_debug_info = True
-url, key = sys.argv[1:]
+url, key, other = sys.argv[1:]
 hi = [{"role": "user", "content": "hi"}]
 openai = {"api_base": url + "/v1", "api_key": key, "num_retries": 0}
 said = {}
@@ -156,12 +190,22 @@ said["anthropic"] = litellm.completion("anthropic/demo", hi, **messages).choices
 said["anthropic_streamed"] = "".join(
     chunk.choices[0].delta.content or "" for chunk in litellm.completion("anthropic/demo", hi, stream=True, **messages)
 )
-nobody = messages | {"api_key": "no"}
-for name, model, more in (("unknown", "openai/nobody", openai), ("anthropic_key", "anthropic/demo", nobody)):
+pieces = litellm.completion("openai/caller", hi, tools=[tool], stream=True, **openai)
+calls = [call.function for chunk in pieces for call in chunk.choices[0].delta.tool_calls or ()]
+said["streamed_call"] = ["".join(call.name or "" for call in calls), json.loads("".join(c.arguments for c in calls))]
+failing = {
+    "unknown": ("openai/nobody", openai),
+    "key": ("openai/demo", openai | {"api_key": "no"}),
+    "other_key": ("openai/demo", openai | {"api_key": other}),
+    "few": ("openai/chain", openai | {"api_key": other}),
+    "fewer": ("openai/chain", openai | {"api_key": other}),
+    "anthropic_key": ("anthropic/demo", messages | {"api_key": "no"}),
+}
+for name, (model, more) in failing.items():
     try:
-        litellm.completion(model, hi, **more)
+        list(litellm.completion(model, hi, stream=name == "other_key", **more))
     except Exception as error:
-        said[name] = type(error).__name__
+        said[name] = f"{type(error).__name__} {error}"
 print(json.dumps(said))
 """
 
@@ -174,7 +218,7 @@ def test_litellm(server: Server) -> None:
         pytest.skip("no LiteLLM here: `make clients` installs it")
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     done = subprocess.run(
-        [python, "-c", LITELLM, server.url, key(server)],
+        [python, "-c", LITELLM, server.url, key(server), key(server, models=["chain"], requests_per_minute=1)],
         capture_output=True,
         text=True,
         env=env,
@@ -184,6 +228,9 @@ def test_litellm(server: Server) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["text"] and said["streamed"] and said["responses"] and said["anthropic"] and said["anthropic_streamed"]
-    assert said["call"] == ["weather", {"city": "Rome"}]
+    assert said["call"] == said["streamed_call"] == ["weather", {"city": "Rome"}]
     assert said["vector"] > 1
-    assert (said["unknown"], said["anthropic_key"]) == ("NotFoundError", "AuthenticationError")
+    assert said["unknown"].startswith("NotFoundError")
+    assert said["key"].startswith("AuthenticationError") and said["anthropic_key"].startswith("AuthenticationError")
+    assert said["other_key"].startswith("APIError") and "may not use demo" in said["other_key"]  # it knows no 403
+    assert "few" not in said and said["fewer"].startswith("RateLimitError")

@@ -167,19 +167,23 @@ def write_chain(
     mib: float = 0,
     template: str = CHAT_TEMPLATE,
     fills: bool = False,
+    afterwards: Sequence[str] = (),
 ) -> Path:
     """Write a llama that answers every prompt with `chain_text(words)` at any temperature, a token a word, then stops.
     A text that ends with one of them it goes on from there.
 
     `words` must differ from one another. With `loop` it starts again instead of stopping (`" ".join` goes on), up to
     `max_tokens`. `mib` adds that much idle weight: a slower load and slower tokens, the same text. With `fills` it has
-    the tokens by which gaps are filled.
+    the tokens by which gaps are filled. `afterwards` is a chain of its own, for prompts that end with its first word.
     """
-    if len(set(words)) != len(words) or not words:
+    if len({*words, *afterwards}) != len(words) + len(afterwards) or not words:
         raise ValueError("a chain needs words, each one once")
     spoken = [words[0], *(f" {word}" for word in words[1:]), *([f" {words[0]}"] if loop else [])]
+    ends = len(spoken)
+    spoken += [*afterwards[:1], *(f" {word}" for word in afterwards[1:])]
     tokens = _vocabulary(spoken)
-    first = len(tokens) - len(words) - (1 if loop else 0)
+    first = len(tokens) - len(spoken)
+    ends += first
     width, ff, layers, heads = _sizes(mib) if mib else (128, 32, 1, 4)
     # Every token that can stand in a prompt has the same direction, so that whatever it ends with, `first` follows.
     rng = np.random.default_rng(7)
@@ -188,7 +192,8 @@ def write_chain(
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     output = np.zeros_like(directions)
     for token in range(first, len(tokens)):
-        follower = token + 1 if token + 1 < len(tokens) else (first + 1 if loop else _END)
+        follower = token + 1 if token + 1 not in (ends, len(tokens)) else _END
+        follower = first + 1 if loop and token + 1 == ends else follower
         output[follower] += 20 * directions[token]
     output[first] += 20 * directions[0]
 

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import shutil
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from gateway.stable import Stable
 from gateway.wire import until
-
-SCRIPT = Path(__file__).parents[2] / "clients" / "npm" / "ollama.mjs"
-
-
-async def run(script: Path, directory: Path, *args: str) -> Any:
-    """What a script of ours prints. Skips where Node.js, or what `make clients` installs, is missing."""
-    node, clients = shutil.which("node"), os.environ.get("CORRAL_TEST_NODE_CLIENTS")
-    if node is None:
-        pytest.skip("Node.js is not installed")
-    if clients is None:
-        pytest.skip("the JavaScript clients are not installed: make clients")
-    # Node looks for packages beside the script.
-    (directory / "node_modules").symlink_to(Path(clients) / "node_modules")
-    copied = shutil.copy(script, directory)
-    process = await asyncio.create_subprocess_exec(
-        node, str(copied), *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, err.decode()
-    return json.loads(out)
+from support.for_clients import run_node
 
 
 async def test_ollama_js(ollama_stable: Stable, short_tmp: Path) -> None:
     """Lists, chats, streams, a context, tools, thoughts, embeddings, errors, and a stream broken off."""
     url = f"http://{ollama_stable.address}"
-    got = await run(SCRIPT, short_tmp, url, "chain", "tools", "think", "bert", "endless")
+    got = await run_node("ollama.mjs", short_tmp, url, "chain", "tools", "think", "bert", "endless")
     assert set(got["list"]) > {"demo:latest", "chain:latest"}
     assert (got["chat"]["message"]["content"], got["chat"]["done_reason"]) == ("Corral keeps models", "length")
     assert "".join(piece["message"]["content"] for piece in got["stream"]) == "Corral keeps models"

@@ -13,13 +13,16 @@ from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.http import sse
 
 OWNER = "corral"
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+"""LiteLLM takes whatever is called `invalid_request_error` for a bad request, and those are none."""
 
 
 def error(exc: CorralError) -> dict[str, Any]:
     """`exc` as OpenAI's clients expect it, with our hint beside."""
+    kind = "invalid_request_error" if exc.fault == "caller" and exc.status < 500 else "server_error"
     inner: dict[str, Any] = {
         "message": exc.message,
-        "type": "invalid_request_error" if exc.fault == "caller" and exc.status < 500 else "server_error",
+        "type": _TYPES.get(exc.status, kind),
         "param": "model" if exc.code in ("missing_model", "model_not_found") else exc.details.get("param"),
         "code": exc.code,
         "hint": exc.hint,

@@ -99,3 +99,13 @@ def test_of_several_answers_what_was_set_aside_is_taken() -> None:
     assert isinstance(found, Admission)
     account.settle(found, 0)  # refused by the engine
     assert account.budgets[0].used == 70
+
+
+def test_of_several_answers_that_were_counted_each_no_more_is_taken() -> None:
+    """Who says what all of them took is believed."""
+    account = Account(Limits(tokens_per_day=1000), {}, NOW)
+    found = account.admit(Size(10, 20, 3), 0.0, NOW)
+    assert isinstance(found, Admission)
+    assert account.budgets[0].held == 70
+    account.settle(found, 30, whole=True)
+    assert (account.budgets[0].used, account.budgets[0].held) == (30, 0)

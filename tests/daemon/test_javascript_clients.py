@@ -40,6 +40,8 @@ async def test_openai_js(server: Server, short_tmp: Path) -> None:
     assert sum(map(bool, streamed)) >= len(WORDS)
     assert got["stream"][-1]["usage"]["completion_tokens"] == got["chat"]["usage"]["completion_tokens"] > 0
     assert got["completion"]["choices"][0]["text"] == chain_text(WORDS[:3])
+    for name in ("several", "several_streamed"):
+        assert [(each["index"], each["message"]["content"]) for each in got[name]] == [(0, text), (1, text)], name
     assert arguments(got["tools"]) == [("weather", {"city": "Rome"})]
     for name in ("forced", "streamed_tools"):
         assert arguments(got[name]) == [("weather", {"city": "Oslo"})], name

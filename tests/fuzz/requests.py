@@ -87,7 +87,7 @@ def _chat(request: Any) -> Any:
         return None
     out = []
     for style in _STYLES:
-        made = prepared(request, style, 1)
+        made = prepared(request, style)
         bare(made.request)
         out.append(made.request)
         assert all(isinstance(each, bytes) for pair in made.headers for each in pair)

@@ -119,8 +119,9 @@ class Stable:
         port: int | None = None,
         slots: int = 1000,
         source: Path = Path("/nowhere.gguf"),
+        parallel: int = 1,
     ) -> Unit:
-        model = ModelSettings(name=name, source=source, aliases=aliases, port=port)
+        model = ModelSettings(name=name, source=source, aliases=aliases, port=port, parallel=parallel)
         unit = Unit(model, [(*argv, listen) for argv in argvs], asyncio.Semaphore(slots))
         self.units_by_name[name] = unit
         models = MappingProxyType({**self._settings.models, name: model})

@@ -20,10 +20,12 @@ from corral.gateway.app import build
 from corral.gateway.exchange import Exchange
 from corral.gateway.listen import Listeners
 from gateway.stable import Stable
+from gateway.wire import ask, connected, until
 from support.http import unix_request
 
 CHUNKS = 6
 BUDGET = 40_000
+CHAT = "/v1/chat/completions"
 
 
 class Spending:
@@ -111,3 +113,51 @@ async def test_spend_never_exceeds_a_budget(spending: Spending, seed: int) -> No
     assert budget.held == 0 and budget.period == period_of("day", wall())
     used = await spending.desk.usage()
     assert sum(each.requests for each in used.values()) >= statuses.count(200)
+
+
+def body_of(number: int, *, most: int, stream: bool) -> dict[str, object]:
+    messages = [{"role": "user", "content": "hi"}]
+    return {"model": "m", "messages": messages, "n": number, "max_tokens": most, "stream": stream}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_answers_are_set_aside_at_once_and_counted_each(spending: Spending, stream: bool) -> None:
+    """All of them fit a key's budget before the first is made; what they took in the end is what is counted, in one
+    request."""
+    key, desk, address = spending.key, spending.desk, spending.stable.address
+    fields = {"authorization": f"Bearer {spending.secret}"}
+    assert (await ask(address, "POST", CHAT, body_of(3, most=BUDGET // 2, stream=stream), fields)).status == 429
+    assert (desk.taken(key).day, spending.stable.granted) == (0, 0)
+    one = await ask(address, "POST", CHAT, body_of(1, most=900, stream=False), fields)
+    prompt, written = (one.json["usage"][f"{kind}_tokens"] for kind in ("prompt", "completion"))
+    before = desk.taken(key).day or 0
+    assert before == prompt + written
+    asking = asyncio.create_task(ask(address, "POST", CHAT, body_of(3, most=900, stream=stream), fields))
+    await until(lambda: (desk.taken(key).day or 0) - before > 3 * 900, "it is set aside")
+    assert (await asking).status == 200
+    await until(lambda: not desk.taken(key).running, "it is settled")
+    assert (desk.taken(key).day or 0) - before == prompt + 3 * written
+    used = await desk.usage()
+    assert sum(each.requests for each in used.values()) == 2
+
+
+async def test_who_leaves_several_answers_pays_for_those_that_were_made(spending: Spending) -> None:
+    """And for what is known of the one that was being made; no other is."""
+    key, desk, address = spending.key, spending.desk, spending.stable.address
+    async with connected(address) as wire:
+        body = body_of(50, most=100, stream=True)
+        wire.request("POST", CHAT, body, {"authorization": f"Bearer {spending.secret}"})
+        await wire.start()
+        seen = b""
+        while b'"index":2' not in seen:
+            seen += await wire.piece()
+        wire.drop()
+    await until(lambda: not desk.taken(key).running and not spending.stable.held, "it is over")
+    stats = json.loads(
+        (await asyncio.to_thread(unix_request, spending.stable.units_by_name["m"].socket, "GET", "/fake/stats"))[2]
+    )
+    taken = desk.taken(key).day or 0
+    assert 2 * CHUNKS < taken < 10 * CHUNKS
+    assert stats["requests"] <= 5
+    (account,) = desk._accounts.values()
+    assert account.budgets[0].held == 0

@@ -21,10 +21,16 @@ CHAT = "/v1/chat/completions"
 
 
 def add_llama(
-    stable: Stable, name: str, model: Path, *flags: str, slots: int = 4, aliases: tuple[str, ...] = ()
+    stable: Stable,
+    name: str,
+    model: Path,
+    *flags: str,
+    slots: int = 4,
+    aliases: tuple[str, ...] = (),
+    parallel: int = 1,
 ) -> None:
     argv = (sys.executable, "-I", str(embedded_host.__file__), "--model", str(model), "--alias", name, *flags)
-    stable.add_engine(name, argv, listen="--host", slots=slots, aliases=aliases, source=model)
+    stable.add_engine(name, argv, listen="--host", slots=slots, aliases=aliases, source=model, parallel=parallel)
 
 
 @pytest.fixture

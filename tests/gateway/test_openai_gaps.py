@@ -10,14 +10,16 @@ from typing import Any
 import openai
 import pytest
 
+from corral.demo.where import demo_model
 from corral.gateway.dialects.openai_table import REFUSED
 from gateway.stable import Stable
 from gateway.test_openai_client import add_llama
-from gateway.wire import ask
+from gateway.wire import ask, until
 from support.ggufs import TOOLS_TEMPLATE, chain_text, write_chain
 
 WORDS = ("Corral", "keeps", "models", "in", "good", "order")
 CALL = ('<tool_call>\n{"name":', '"weather",', '"arguments":', '{"city":', '"Rome"}}\n</tool_call>')
+TEXT = chain_text(WORDS)
 HI: Any = [{"role": "user", "content": "hi"}]
 
 
@@ -36,8 +38,13 @@ TOOLS = [tool("one", "x"), tool("two", "y")]
 
 @pytest.fixture
 async def served(stable: Stable, short_tmp: Path) -> Stable:
-    """One model whose template knows tools, and one whose does not."""
+    """Models whose template knows no tools, `pair` with two slots, and `caller`, whose does."""
     add_llama(stable, "chain", write_chain(short_tmp / "c.gguf", WORDS), "-c", "4096", "-t", "1", "--parallel", "1")
+    add_llama(stable, "demo", Path(str(demo_model())), "-c", "2048", "-t", "1", "--parallel", "1")
+    endless = write_chain(short_tmp / "endless.gguf", WORDS, loop=True, mib=24)
+    add_llama(stable, "endless", endless, "-c", "4096", "-t", "1", "--parallel", "1", slots=1)
+    pair = write_chain(short_tmp / "pair.gguf", WORDS)
+    add_llama(stable, "pair", pair, "-c", "4096", "-t", "1", "--parallel", "2", parallel=2)
     caller = write_chain(short_tmp / "caller.gguf", CALL, template=TOOLS_TEMPLATE)
     add_llama(stable, "caller", caller, "-c", "4096", "-t", "1")
     await stable.open()
@@ -113,14 +120,106 @@ async def test_logprobs(client: openai.AsyncOpenAI) -> None:
     assert streamed >= len(WORDS)
 
 
-async def test_several_answers_need_several_slots(client: openai.AsyncOpenAI, served: Stable, short_tmp: Path) -> None:
-    """`n` up to the model's slots is done; beyond them it is refused with what to set."""
-    with pytest.raises(openai.BadRequestError, match="n is 2, and this model's engine makes 1 answer at once") as many:
-        await client.chat.completions.create(model="chain", messages=HI, n=2)
-    assert many.value.param == "n"
-    assert "parallel: 2" in many.value.body["hint"]  # type: ignore[index]
+async def test_several_answers_at_once(client: openai.AsyncOpenAI, served: Stable, short_tmp: Path) -> None:
+    """`n` up to the model's slots is the engine's own affair."""
+    answer = await client.chat.completions.create(model="pair", messages=HI, n=2)
+    assert [(each.index, each.message.content) for each in answer.choices] == [(0, TEXT), (1, TEXT)]
+    assert served.granted == 1
+
+
+async def test_several_answers_in_turn(client: openai.AsyncOpenAI, served: Stable) -> None:
+    """With fewer slots they are made one after the other, and are one answer: choices, counts, fields."""
     one = await client.chat.completions.create(model="chain", messages=HI, n=1)
-    assert len(one.choices) == 1
+    raw = await client.chat.completions.with_raw_response.create(model="chain", messages=HI, n=3)
+    answer = raw.parse()
+    assert [(each.index, each.message.content, each.finish_reason) for each in answer.choices] == [
+        (index, TEXT, "stop") for index in range(3)
+    ]
+    assert one.usage is not None and answer.usage is not None
+    assert answer.usage.prompt_tokens == one.usage.prompt_tokens
+    assert answer.usage.completion_tokens == 3 * one.usage.completion_tokens
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert (raw.headers["x-corral-model"], served.granted, served.held) == ("chain", 4, 0)
+    calls = await client.chat.completions.create(
+        model="chain", messages=HI, n=2, tools=TOOLS, tool_choice="required", max_tokens=200, temperature=0
+    )
+    functions: Any = [each.message.tool_calls for each in calls.choices]
+    assert [each[0].function.name in ("one", "two") for each in functions] == [True, True]
+    assert functions[0][0].id != functions[1][0].id
+
+
+@pytest.mark.parametrize("tells", [False, True])
+async def test_several_answers_in_a_stream(client: openai.AsyncOpenAI, served: Stable, tells: bool) -> None:
+    """Chunks of one answer after the other, with one id, and one sum of what they took where that is asked for."""
+    one = await client.chat.completions.create(model="chain", messages=HI)
+    options: Any = {"stream_options": {"include_usage": True}} if tells else {}
+    stream = await client.chat.completions.create(model="chain", messages=HI, n=2, stream=True, **options)
+    chunks = [chunk async for chunk in stream]
+    texts, ends = {0: "", 1: ""}, []
+    for choice in (each for chunk in chunks for each in chunk.choices):
+        texts[choice.index] += choice.delta.content or ""
+        ends += [(choice.index, choice.finish_reason)] if choice.finish_reason else []
+    assert texts == {0: TEXT, 1: TEXT}
+    assert ends == [(0, "stop"), (1, "stop")]
+    assert len({chunk.id for chunk in chunks}) == 1
+    counted = [chunk.usage for chunk in chunks if chunk.usage is not None]
+    assert [(each.prompt_tokens, each.completion_tokens) for each in counted] == [
+        (one.usage.prompt_tokens, 2 * one.usage.completion_tokens) for _ in range(tells) if one.usage is not None
+    ]
+
+
+async def test_several_answers_have_seeds_of_their_own(client: openai.AsyncOpenAI) -> None:
+    """With a seed the answers differ, and are the same the next time."""
+    hot = {"top_k": 0, "min_p": 0.0, "top_p": 1.0, "temperature": 5.0}
+    ask: Any = {"model": "demo", "messages": HI, "n": 3, "seed": 7, "max_tokens": 12, "extra_body": hot}
+    first, second = [
+        [each.message.content for each in (await client.chat.completions.create(**ask)).choices] for _ in range(2)
+    ]
+    assert len(set(first)) == 3
+    assert first == second
+
+
+async def test_several_answers_that_go_wrong(client: openai.AsyncOpenAI, served: Stable) -> None:
+    """Too many of them are refused, and what the engine refuses is its own words, streamed or not."""
+    with pytest.raises(openai.BadRequestError, match="128 answers are the most") as many:
+        await client.chat.completions.create(model="chain", messages=HI, n=129)
+    assert many.value.param == "n"
+    long: Any = [{"role": "user", "content": "x" * 9000}]
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="exceeds the available context"):
+            await client.chat.completions.create(model="chain", messages=long, n=2, stream=stream)
+    assert served.held == 0
+
+
+async def test_who_leaves_in_the_middle_of_several_answers(client: openai.AsyncOpenAI, served: Stable) -> None:
+    """The slot is free, and the answers that were to come are not made."""
+    stream = await client.chat.completions.create(
+        model="endless", messages=HI, n=3, max_tokens=3000, stream=True, timeout=30
+    )
+    async for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            break
+    await stream.close()
+    await until(lambda: served.held == 0, "the slot to be free")
+    short = await client.chat.completions.create(model="endless", messages=HI, max_tokens=2)
+    assert short.choices[0].message.content == chain_text(WORDS[:2])
+    assert served.granted == 2
+
+
+async def test_several_answers_survive_their_engines_death(stable: Stable) -> None:
+    """Each is tried again as any request, even when events of another went out already."""
+    unit = stable.add("m", ["--first-byte-s", "0.3"])
+    await stable.open()
+    async with openai.AsyncOpenAI(base_url=f"http://{stable.address}/v1", api_key="none", max_retries=0) as client:
+        texts = {0: "", 1: ""}
+        async for chunk in await client.chat.completions.create(model="m", messages=HI, n=2, stream=True):
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+                if choice.finish_reason and choice.index == 0:
+                    assert unit.process is not None
+                    unit.process.kill()
+    assert texts[0] == texts[1] != ""
+    assert unit.generation == 2
 
 
 async def test_stream_options(client: openai.AsyncOpenAI) -> None:

@@ -70,6 +70,15 @@ async def test_an_answer(fast: bool, script: list[bytes], stream: bool, end: Usa
 
 
 @WAYS
+async def test_several_answers_are_one_request(fast: bool) -> None:
+    """The prompt once, and what all of them wrote."""
+    async with ready(Scripted([[PLAIN], [PLAIN], [PLAIN]], stays=True), fast=fast) as gateway:
+        await ask(gateway.address, "POST", "/v1/chat/completions", {"model": "m", "messages": [], "n": 3})
+        record = await only(gateway)
+    assert (record.status, record.outcome, record.retries, usage_of(record.end)) == (200, "", 0, Usage(5, 6))
+
+
+@WAYS
 async def test_of_a_long_answer_the_end_is_kept(fast: bool) -> None:
     body = b"[%b]" % (b"1," * 9000 + USAGE)
     plain = HEAD + b"content-length: %d\r\n\r\n%b" % (len(body), body)

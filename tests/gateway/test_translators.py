@@ -160,13 +160,13 @@ def test_no_request_breaks_a_reader(body: dict[str, Any]) -> None:
     for counting in (False, True):
         with suppress(CorralError):
             asked = messages.read(data, counting=counting)
-            prepared(asked.chat, style_of(THINKING_TEMPLATE, ""), 1)
+            prepared(asked.chat, style_of(THINKING_TEMPLATE, ""))
     with suppress(CorralError):
         wanted = responses.read(data, new_id)
-        prepared({**wanted.chat, "messages": messages_of(wanted.items, wanted.instructions)}, Style(), 1)
+        prepared({**wanted.chat, "messages": messages_of(wanted.items, wanted.instructions)}, Style())
     for style in (Style(), style_of("<|channel|>", "gpt-oss"), style_of(TOOLS_TEMPLATE, "")):
         with suppress(CorralError):
-            json.dumps(bare(prepared(body, style, 1).request))
+            json.dumps(bare(prepared(body, style).request))
 
 
 @given(st.lists(OBJECT, max_size=4), OBJECT, st.sampled_from(MAKERS), st.sampled_from((200, 400, 500)))

@@ -111,9 +111,9 @@ class Account:
         each = min(MOST_UNSAID, size.most_each or MOST_UNSAID, (min(rooms) - size.prompt) // size.answers)
         return Admission(size.prompt + each * size.answers, size.prompt, each, size.answers)
 
-    def settle(self, admission: Admission, tokens: int) -> None:
-        """The request has ended and took `tokens`, as its engine says."""
-        if tokens and admission.answers > 1:
+    def settle(self, admission: Admission, tokens: int, *, whole: bool = False) -> None:
+        """The request has ended and took `tokens`, as its engine says; `whole`: of all its answers."""
+        if tokens and admission.answers > 1 and not whole:
             # llama.cpp counts only one of several answers. What was set aside is too much, but never too little.
             tokens = max(tokens, admission.tokens)
         self.streams -= 1

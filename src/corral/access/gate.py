@@ -78,7 +78,7 @@ class Unbounded:
     def __init__(self, desk: Desk, model: str, tokens: bool) -> None:
         self._desk, self._model, self._tokens = desk, model, tokens
 
-    def settle(self, usage: Took | None, events: int) -> None:
+    def settle(self, usage: Took | None, events: int, *, whole: bool = False) -> None:
         """Ends it, see `corral.gateway.gate.Ticket`."""
         if usage is not None:
             self._desk.used("", self._model, usage.prompt, usage.completion)
@@ -104,7 +104,7 @@ class Ticket:
         self.saved: asyncio.Future[None] | None = None
         """To be awaited, where it is there, before anything is sent: what this may spend is not written down yet."""
 
-    def settle(self, usage: Took | None, events: int) -> None:
+    def settle(self, usage: Took | None, events: int, *, whole: bool = False) -> None:
         """Ends it, see `corral.gateway.gate.Ticket`."""
         admission = self._admission
         prompt = completion = 0
@@ -114,7 +114,7 @@ class Ticket:
             completion = events
             prompt = admission.prompt if admission is not None else 0
         if self._account is not None and admission is not None:
-            self._account.settle(admission, prompt + completion)
+            self._account.settle(admission, prompt + completion, whole=whole)
         if usage is not None or events:
             self._desk.used(self._key.id, self._model, prompt, completion)
 

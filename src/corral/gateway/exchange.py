@@ -45,6 +45,7 @@ class Exchange(abc.ABC):
     where: Listen = Listen("")  # the address that it came to; until the listener says, one for which keys are needed
     local = False  # it came over a unix socket
     inner = False  # a question of ours on behalf of another one
+    admitted = False  # a part of one for all of whose parts what they may take was set aside
     peer = ""  # the client's address, where it has one
     dialect: Dialect = OPENAI  # in which errors are told
     caller: Caller | None = None  # who asks, where callers are told apart

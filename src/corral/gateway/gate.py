@@ -49,9 +49,10 @@ class Ticket(Protocol):
     """To be awaited before anything is sent, where it is there: what this may spend is not written down yet. Raises
     StoreError."""
 
-    def settle(self, usage: Usage | None, events: int) -> None:
+    def settle(self, usage: Usage | None, events: int, *, whole: bool = False) -> None:
         """Ends it. `usage` is None when the engine did not say; `events` then are the pieces that came of the answer,
-        none when there was no answer. Call it exactly once."""
+        none when there was no answer. `whole`: they are of all answers, where the request was for several; engines say
+        what one of them took. Call it exactly once."""
         ...
 
 

@@ -31,6 +31,8 @@ out.stream = await gathered(
   }),
 )
 out.completion = await client.completions.create({ model: 'chain', prompt: 'x', max_tokens: 3 })
+out.several = (await client.chat.completions.create({ model: 'chain', messages, n: 2 })).choices
+out.several_streamed = (await client.chat.completions.stream({ model: 'chain', messages, n: 2 }).finalChatCompletion()).choices
 out.tools = (await client.chat.completions.create({ model: 'caller', messages, tools })).choices[0]
 const forced = {
   model: 'demo', messages, temperature: 0, max_tokens: 300, tool_choice: { type: 'function', function: { name: 'weather' } },

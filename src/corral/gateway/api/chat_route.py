@@ -10,7 +10,7 @@ from typing import Any
 from corral.config.settings import ModelSettings
 from corral.errors import NotJson, Unparsed
 from corral.gateway import request_ids
-from corral.gateway.dialects import chat, for_vllm
+from corral.gateway.dialects import chat, for_vllm, several
 from corral.gateway.dialects.chain import Chain, Unchanged
 from corral.gateway.dialects.dialect import Translate, Translation
 from corral.gateway.dialects.prepare import Prepared, bare, is_plain, prepared
@@ -61,7 +61,10 @@ class Chat:
             return
         read = chat.parsed(body) if len(body) < _LARGE_BYTES else await asyncio.to_thread(chat.parsed, body)
         request = {**(read or {}), "model": model.name}
-        ready = prepared(request, style, model.parallel)
+        ready = prepared(request, style)
+        if (number := several.wanted(ready.request, model.parallel)) > 1:
+            await self._several(exchange, model, style, ready, number)
+            return
         same = splice(body, seen, model.name) if ready.request == request else b""
         if same and ready.cleaner is None and ready.num_ctx is None and not ready.headers:
             await self._proxy.infer(exchange, body)
@@ -83,12 +86,12 @@ class Chat:
         `budget` bounds its thoughts, in tokens. Raises CallerError, and whatever forwarding raises.
         """
         style = await self._traits.of(model)
-        ready = prepared({**request, "model": model.name}, style, model.parallel, budget=budget)
+        ready = prepared({**request, "model": model.name}, style, budget=budget)
         await self._send(exchange, model, style, ready, translate, keep_alive_s)
 
     async def count(self, exchange: Exchange, model: ModelSettings, request: dict[str, Any]) -> int:
         """How many tokens the prompt of a chat request has, as its own engine counts them. Raises as `ask` does."""
-        ready = prepared({**request, "model": model.name}, await self._traits.of(model), model.parallel)
+        ready = prepared({**request, "model": model.name}, await self._traits.of(model))
         if model.engine == "vllm":
             counted = await self._question(exchange, model, b"/tokenize", for_vllm.counting(ready.request))
             return int(counted.get("count") or 0)
@@ -105,6 +108,16 @@ class Chat:
         if status >= 400 or answer is None:
             raise chat.refusal(status, answer, said)
         return answer
+
+    async def _several(
+        self, exchange: Exchange, model: ModelSettings, style: Style, ready: Prepared, number: int
+    ) -> None:
+        from corral.gateway.api.several_answers import answer_several  # few ask for it
+
+        async def send(part: Exchange, request: dict[str, Any]) -> None:
+            await self._send(part, model, style, ready._replace(request=request))
+
+        await answer_several(exchange, self._proxy.gate, model.name, ready.request, number, send)
 
     async def _send(
         self,

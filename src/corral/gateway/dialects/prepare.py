@@ -37,10 +37,9 @@ class Prepared(NamedTuple):
     prefill: str = ""  # what the answer was made to begin with
 
 
-def prepared(request: dict[str, Any], style: Style, parallel: int, *, budget: int | None = None) -> Prepared:
-    """`parallel`: how many answers the engine makes at once. `budget`: of thoughts, in tokens. Raises CallerError."""
+def prepared(request: dict[str, Any], style: Style, *, budget: int | None = None) -> Prepared:
+    """`budget`: of thoughts, in tokens. Raises CallerError."""
     headers: list[tuple[bytes, bytes]] = []
-    _check_n(request, parallel)
     num_ctx = _num_ctx(request)
     request = {key: value for key, value in request.items() if key != "num_ctx"}
     thinks_not = False
@@ -63,16 +62,6 @@ def prepared(request: dict[str, Any], style: Style, parallel: int, *, budget: in
     if style.cleaner == "harmony":
         request = _without_tags(request)
     return Prepared(request, headers, bound, cleaner, num_ctx)
-
-
-def _check_n(request: dict[str, Any], parallel: int) -> None:
-    wanted = request.get("n")
-    if isinstance(wanted, int) and wanted > max(1, parallel):
-        raise CallerError(
-            f"n is {wanted}, and this model's engine makes {parallel} answer{'' if parallel == 1 else 's'} at once",
-            hint=f"ask {wanted} times, or set `parallel: {wanted}` for the model",
-            param="n",
-        )
 
 
 def _num_ctx(request: dict[str, Any]) -> int | None:

@@ -77,7 +77,8 @@ class Forwarding:
         if begun is not None:
             self._ticket, self._hides = begun.ticket, begun.hides
         else:
-            self._ticket = proxy.gate.admit(exchange, model, body) if proxy.gate is not None else None
+            gate = proxy.gate if not exchange.admitted else None
+            self._ticket = gate.admit(exchange, model, body) if gate is not None else None
             if self._ticket is not None and self._ticket.body is not None:
                 self._body = self._ticket.body
 

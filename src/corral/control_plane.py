@@ -54,7 +54,7 @@ class ControlPlane:
     def __init__(
         self,
         loaded: Loaded,
-        load_again: Callable[[], Loaded],
+        load_again: Callable[[Path | None], Loaded],
         *,
         paths: Paths,
         events: EventLog,
@@ -392,7 +392,7 @@ class ControlPlane:
 
     async def reload(self) -> ReloadResult:
         async with self._reloading:
-            loaded = await asyncio.to_thread(self._load_again)
+            loaded = await asyncio.to_thread(self._load_again, self._configured.file)
             if self.desk is not None:
                 await self.desk.reload()  # a command may have made keys before it saw this server
             new, made = loaded.settings, changes(self._configured, loaded.settings)

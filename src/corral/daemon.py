@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corral import __version__, clock, journal, views
@@ -81,7 +82,7 @@ class Daemon:
         options: ServeOptions,
         paths: Paths,
         loaded: Loaded,
-        load_again: Callable[[], Loaded],
+        load_again: Callable[[Path | None], Loaded],
         lock: StateLock,
         taken: Taken | None,
         opened: Mapping[str, list[socket.socket]],

@@ -14,11 +14,10 @@ import importlib
 import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corral.config.load import load
+from corral.config.load import Loaded, load
 from corral.config.paths import Paths, find_paths
 from corral.config.settings import Listen, Settings
 from corral.gateway.http.sockets import bound
@@ -42,8 +41,11 @@ def serve(options: ServeOptions) -> int:
     gc.disable()  # what is loaded now stays: looking through it again and again would only cost time
     paths = find_paths()
     flags: dict[str, Any] = {"listen": list(options.listen)} if options.listen else {}
-    load_again = partial(load, options.config, flags=flags, insecure=options.insecure, keyed=_has_keys, paths=paths)
-    loaded = load_again()
+
+    def load_again(in_use: Path | None) -> Loaded:
+        return load(options.config, flags=flags, insecure=options.insecure, keyed=_has_keys, paths=paths, in_use=in_use)
+
+    loaded = load_again(None)
     if loaded.settings.traces is not None:
         from corral.observability.traces import check_installed  # for the few servers that send any
 

@@ -64,6 +64,32 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         place.load(CORRAL_CONFIG="nowhere.yaml")
 
 
+def test_a_file_in_use_must_still_be_there(tmp_path: Path) -> None:
+    """What a running server has and is gone, or no longer trusted, is an error with the way out: neither the next file
+    of the search nor the built-in one stands for it. A file that comes before it, or the first of all, is taken up."""
+    place = Place(tmp_path)
+    assert place.load(in_use=None).file is None
+    user = place.user(ONE)
+    assert place.load(in_use=None).file == user
+    place.write(place.paths.system_config, TWO)
+    user.unlink()
+    for _ in ("the system's file is next", "none is"):
+        with pytest.raises(ConfigError, match="this file is in use, and is gone") as caught:
+            place.load(in_use=user)
+        assert str(user) in caught.value.message and "restart Corral" in caught.value.hint
+        place.paths.system_config.unlink(missing_ok=True)
+    place.user(ONE)
+    local = place.write(place.cwd / "models.yaml", TWO)
+    assert place.load(in_use=user).file == user
+    trust(place.paths, place.cwd)
+    assert place.load(in_use=user).file == local
+    user.unlink()
+    assert place.load(in_use=user).file == local, "what comes before it says more anyway"
+    local.chmod(0o666)
+    with pytest.raises(ConfigError, match="may not be used any more"):
+        place.load(in_use=local)
+
+
 def test_relative_names_start_at_the_working_directory(tmp_path: Path) -> None:
     """--config and CORRAL_CONFIG are seen from the working directory, and know ~ in the one case a shell does not."""
     place = Place(tmp_path)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import textwrap
 import threading
 import urllib.request
@@ -137,6 +138,32 @@ def test_a_taken_port(server: Server, config: str, short_tmp: Path) -> None:
     assert ended.returncode != 0
     assert port in ended.stderr and '"hint"' in ended.stderr and "Traceback" not in ended.stderr
     assert not (short_tmp / "r2" / "warden.sock").exists(), "nothing is left behind"
+
+
+class Finding(Server):
+    """Finds its file by itself, in the configuration directory, and listens where that says."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "corral", "--json", "serve", *self.flags]
+
+
+def test_a_file_in_use_that_is_gone_changes_nothing(paths: Paths, config: str) -> None:
+    """A reload while models.yaml is gone, as an editor has it for a moment, is refused whole: the models and the
+    address stay, by command and by SIGHUP. Once it is there again it is taken up."""
+    with Finding(paths, "listen: '127.0.0.1:0'\n" + textwrap.dedent(config)) as server:
+        assert server.client.status().config_file == str(server.file)
+        address, text = server.greeting["listen"], server.file.read_text()
+        server.file.unlink()
+        with pytest.raises(CorralError, match="this file is in use, and is gone") as caught:
+            server.client.reload()
+        assert "restart Corral" in caught.value.hint
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: [e for e in server.client.events() if e.kind == "config.refused"], "the refusal to be told")
+        assert {model.name for model in server.client.models()} == {"a", "b"}
+        assert server.client.status().listen == address and server.client.status().config_file == str(server.file)
+        assert say(server, "a") == " ".join(WORDS)
+        server.write(text.replace("name: b,", "name: c,"))
+        assert server.client.reload().added == ["c"]
 
 
 def test_preload_reload_and_term(paths: Paths, config: str, short_tmp: Path) -> None:

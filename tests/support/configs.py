@@ -64,10 +64,12 @@ class Place:
         *,
         flags: Mapping[str, Any] | None = None,
         insecure: bool = False,
+        in_use: Path | None = None,
         **variables: Any,
     ) -> Loaded:
+        env = self.env(**variables)
         return load(
-            config, flags=flags or {}, insecure=insecure, paths=self.paths, env=self.env(**variables), cwd=self.cwd
+            config, flags=flags or {}, insecure=insecure, paths=self.paths, env=env, cwd=self.cwd, in_use=in_use
         )
 
     def problems(self, text: str, **variables: Any) -> list[Problem]:

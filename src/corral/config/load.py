@@ -12,7 +12,7 @@ from typing import Any, Literal
 from corral.config import assemble
 from corral.config.document import Document, parse_document, read_document
 from corral.config.environment import Setting, from_environment, read_dotenv
-from corral.config.locate import Candidate, Located, locate
+from corral.config.locate import Candidate, Located, locate, unusable
 from corral.config.paths import Paths, find_paths
 from corral.config.problem import NOWHERE, Key, Place, Problem, config_error
 from corral.config.settings import Settings
@@ -89,16 +89,19 @@ def load(
     paths: Paths | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    in_use: Path | None = None,
 ) -> Loaded:
     """The configuration to run with. Reads files: call it in a thread when an event loop runs.
 
     `config` is the file of `--config`; `flags` are values by global key, as the command line gave them
     (`{"listen": ["127.0.0.1:0"]}`); `insecure` allows addresses beyond loopback, and so do keys:
-    `keyed` looks for some in their file.
+    `keyed` looks for some in their file. `in_use` is the file that a running server has, which must still be there.
 
     Raises ConfigError with every problem at once, in `details["problems"]` too.
     """
     examined = examine(config, flags=flags, insecure=insecure, keyed=keyed, paths=paths, env=env, cwd=cwd)
+    if in_use is not None and (lost := unusable(in_use, examined.candidates)) is not None:
+        raise config_error([lost])
     if examined.errors:
         raise config_error(examined.errors)
     return examined.loaded

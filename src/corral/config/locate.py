@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +73,20 @@ def locate(paths: Paths, config: Path | None, env: Mapping[str, str], cwd: Path)
         candidates.append(Candidate(step, file, finding))
     assert used is not None  # the built-in default is always used when nothing else was
     return Located(used[1], used[0], tuple(candidates), trusted, tuple(problems))
+
+
+def unusable(in_use: Path, candidates: Sequence[Candidate]) -> Problem | None:
+    """What is wrong when the file that a running server has is passed over now: without it another file, or none, would
+    be taken for what the server should have, and everything dropped that only this one has. An editor may do that for
+    a moment: it removes the file and writes it anew."""
+    finding = next((each.finding for each in candidates if each.file == in_use), None)
+    if finding in ("used", "after the one used") or (finding is None and _exists(in_use)):
+        return None
+    if finding == "not trusted":
+        hint = f"`corral config check` in {in_use.parent} says why; to go on without it, restart Corral"
+        return Problem("this file is in use, and may not be used any more", hint, Place(str(in_use)))
+    hint = "put it back; to go on without it, restart Corral"
+    return Problem("this file is in use, and is gone", hint, Place(str(in_use)))
 
 
 def _trusted(paths: Paths, cwd: Path, problems: list[Problem]) -> bool:

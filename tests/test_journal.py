@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +57,29 @@ async def test_it_is_written_within_a_second_and_at_once_when_something_went_wro
         kept.take(entry(2, after="backoff"))
         assert journal.went_wrong(entry(2, after="backoff")) and not journal.went_wrong(entry(1))
         await until(lambda: len(list(journal.read(tmp_path))) == 2, "the crash on disk")
+
+
+async def test_what_was_begun_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that had begun when the journal's task was cancelled is waited for by the next flush: it is there
+    when a server that takes over reads it."""
+    kept, may_write, begun = Journal(tmp_path), threading.Event(), threading.Event()
+    write = Journal._write
+
+    def slow(self: Journal, batch: list[EventInfo]) -> None:
+        begun.set()
+        may_write.wait(10)
+        write(self, batch)
+
+    monkeypatch.setattr(Journal, "_write", slow)
+    async with running(kept):
+        kept.take(entry(1, "server.ending", None))
+        await until(begun.is_set, "the write to begin")
+    flushing = asyncio.create_task(kept.flush())
+    await asyncio.sleep(0.01)
+    assert not flushing.done()
+    may_write.set()
+    assert await flushing
+    assert [each.seq for each in journal.read(tmp_path)] == [1]
 
 
 async def test_its_size_is_bounded(tmp_path: Path) -> None:

@@ -137,6 +137,38 @@ def test_a_server_that_was_killed_and_one_that_ended() -> None:
     ]
 
 
+def test_a_server_that_took_over() -> None:
+    """A handover is told as one, the second like the first, also where the earlier server's last word is lost; one that
+    came to nothing is none, so that a server which is killed after it ended without a word."""
+    events = Events()
+    events.post("server.ready", "listening", model=None)
+    events.up()
+    for pid in (7, 8):
+        events.post("server.ending", "ending: another server takes over, with the engines", model=None)
+        events.post("server.handover", f"takes over from process {pid}", model=None, pid=pid)
+        events.step("adopted", "stopped", "ready", "it was running already", after_s=1.0)
+        events.post("server.handover", f"took over from process {pid} with qwen", model=None, pid=pid)
+        events.post("server.ready", "listening", model=None)
+    events.post("server.handover", "takes over from process 9", model=None, pid=9)
+    events.step("adopted", "ready", "ready", "it was running already", after_s=1.0)
+    events.post("server.ready", "listening", model=None)
+    events.post("server.handover", "the server that was to take over went away: this one goes on", model=None)
+    events.step("adopted", "ready", "ready", "it was running already", after_s=1.0)
+    ending = "Corral is ending: another server takes over, with the engines"
+    assert events.told() == [
+        [
+            "started",
+            "ready, loaded in 3.4 s",
+            ending,
+            "taken over from process 7: it was running already",
+            ending,
+            "taken over from process 8: it was running already",
+            "taken over from process 9: it was running already",
+            "Corral ended without a word; its engine ran on and was taken over",
+        ]
+    ]
+
+
 def test_a_stop_that_took_its_time() -> None:
     """An end is told of only where it did not come at once."""
     events = Events()
@@ -221,7 +253,8 @@ def test_only_the_last_lines_and_only_the_last_hour() -> None:
 
 kinds = st.sampled_from(
     ["unit.state", "scheduler.start", "scheduler.stop", "request.waits", "unit.waits", "request.refused", "unit.hung",
-     "unit.warning", "unit.wanted", "server.ready", "server.ending", "server.ended", "unit.ended", "something.new"]
+     "unit.warning", "unit.wanted", "server.ready", "server.ending", "server.ended", "server.handover", "unit.ended",
+     "something.new"]
 )  # fmt: skip
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
 steps = sorted({str(event) for _, event in TABLE})
@@ -232,7 +265,9 @@ facts = st.fixed_dictionaries(
         "before": st.sampled_from([str(state) for state in State]),
         "after": st.sampled_from([str(state) for state in State]),
         "why": st.one_of(st.text(max_size=5), st.just("making room for qwen"), st.none()),
-        **dict.fromkeys(("load_ms", "detected_ms", "retry_in_s", "failures", "hint", "cause", "idle_s"), scalars),
+        **dict.fromkeys(
+            ("load_ms", "detected_ms", "retry_in_s", "failures", "hint", "cause", "idle_s", "pid"), scalars
+        ),
         "needs": st.one_of(scalars, st.dictionaries(st.text(max_size=3), scalars, max_size=2)),
         "free": st.one_of(scalars, st.dictionaries(st.text(max_size=3), scalars, max_size=2)),
     },

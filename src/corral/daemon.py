@@ -283,6 +283,8 @@ class Daemon:
             why = explain(departed.exit, tail, name).text
             text = f"{departed.unit} ended while no server ran: {why}"
             self.events.post("unit.ended", text, model=name, unit=departed.unit, why=why)
+        if (taken := self._taken) is not None:  # told before the engines are, so that a story knows how they ran on
+            self.events.post("server.handover", views.taking_over(taken.pid, taken.version), pid=taken.pid)
         await self._adopt(parts)
         await parts.measures.recall()
         await parts.listeners.open(settings, self.paths.control_socket, self._opened)
@@ -328,12 +330,9 @@ class Daemon:
         from corral.handover.go_on import GoingOn  # for the few servers that take over
 
         running = [unit.name for unit in parts.fleet if unit.state is State.READY]
-        held = {
-            model: count for model, count in taken.held.items() if (unit := parts.fleet.get(model)) and unit.running
-        }
+        held = {name: count for name, count in taken.held.items() if (u := parts.fleet.get(name)) and u.running}
         taken.held = held
-        text = f"took over from process {taken.pid} (version {taken.version}) with {', '.join(running) or 'no engines'}"
-        self.events.post("server.handover", text + views.still_there(held), pid=taken.pid)
+        self.events.post("server.handover", views.took_over(taken.pid, running, held), pid=taken.pid)
         self._going_on = GoingOn(taken, parts.listeners, parts.scheduler.lease, self._spawn)
 
     def _give_over(self, parts: Parts) -> str:

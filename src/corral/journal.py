@@ -44,6 +44,7 @@ class Journal:
         self._pending: deque[EventInfo] = deque(maxlen=PENDING)
         self._some, self._urgent = asyncio.Event(), asyncio.Event()
         self._writing = asyncio.Lock()
+        self._flushing: set[asyncio.Task[bool]] = set()
         self._said: dict[tuple[str, str | None, Any], float] = {}
         self._failing = False
 
@@ -69,7 +70,16 @@ class Journal:
                 await asyncio.sleep(WITHIN_S)
 
     async def flush(self) -> bool:
-        """Writes what has come so far; False when that was not possible, and it stays to be written."""
+        """Writes what has come so far; False when that was not possible, and it stays to be written.
+
+        What is being written goes on when whoever asked for it is cancelled, and the next `flush` waits for it: `run`
+        is cancelled before the last one, and what it had begun must be there when a server that takes over reads."""
+        flushing = asyncio.create_task(self._flush(), name="write the journal")
+        self._flushing.add(flushing)
+        flushing.add_done_callback(self._flushing.discard)
+        return await asyncio.shield(flushing)
+
+    async def _flush(self) -> bool:
         async with self._writing:
             batch = list(self._pending)
             self._pending.clear()

@@ -10,7 +10,7 @@ from corral.api import Chapter, EventInfo, Story, StoryLine
 from corral.lazy_dataclass import dataclass
 from corral.units import show_bytes, show_duration
 
-_SERVER = ("server.ready", "server.ending", "server.ended")
+_SERVER = ("server.ready", "server.ending", "server.ended", "server.handover")
 _DOWN = ("stopped", "backoff", "failed")
 _SAME_REFUSALS_S = 60.0
 _FOLDED_OVER = 4
@@ -69,6 +69,7 @@ class _Teller:
         self._asked: str | None = None  # why the scheduler decided to start it
         self._stopped_at: float | None = None
         self._server_runs = self._server_vanished = False
+        self._predecessor: int | None = None  # the process that handed over to the server which comes up
 
     def chapters(self, events: Iterable[EventInfo]) -> list[_Chapter]:
         for event in events:
@@ -112,13 +113,15 @@ class _Teller:
         if event.kind == "server.ready":
             if self._server_vanished and up:
                 self._tell(event, "Corral ended without a word, and was started again")
-            self._server_runs, self._server_vanished = True, False
+            self._server_runs, self._server_vanished, self._predecessor = True, False, None
         elif event.kind == "server.ending":
             self._server_runs = False
             if up:
                 self._tell(event, f"Corral is {event.text}")
-        else:
+        elif event.kind == "server.ended":
             self._server_runs = False
+        elif (pid := _number(event.data.get("pid"))) is not None:  # else a handover came to nothing
+            self._server_runs, self._predecessor = False, int(pid)
 
     def _own(self, event: EventInfo) -> None:
         kind = event.kind
@@ -184,8 +187,11 @@ class _Teller:
         # The server that adopts has not said yet that it is ready; the one before said it was ending, or did not.
         vanished = self._server_runs and before not in _DOWN
         self._server_runs = False
-        lost = "Corral ended without a word; its engine ran on and was taken over" if vanished else ""
-        self._tell(event, lost or "taken over from an earlier server: it was running already")
+        if vanished:
+            self._tell(event, "Corral ended without a word; its engine ran on and was taken over")
+        else:
+            earlier = "an earlier server" if self._predecessor is None else f"process {self._predecessor}"
+            self._tell(event, f"taken over from {earlier}: it was running already")
 
     def _failure(self, event: EventInfo, why: str, *, gave_up: bool) -> str:
         was_up = event.data.get("before") in ("ready", "sleeping", "draining")
@@ -227,8 +233,9 @@ class _Teller:
 
 
 def _add(lines: list[_Line], event: EventInfo, text: str, made: _Line | None = None) -> None:
-    """Adds a line, or counts it with one of the last that says the same. Steps of a unit are never the same twice."""
-    if event.kind != "unit.state":
+    """Adds a line, or counts it with one of the last that says the same. Steps of a unit or of the server are never the
+    same twice."""
+    if event.kind != "unit.state" and event.kind not in _SERVER:
         for line in lines[-_FOLDED_OVER:]:
             if line.text == text and line.event.kind == event.kind:
                 line.times += 1 if made is None else made.times

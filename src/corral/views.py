@@ -175,6 +175,12 @@ def ending(why: str, running: int, drain_s: float) -> str:
     return f"ending: {why}; {those}, for {show_duration(drain_s)} at most (a second Ctrl-C or signal does not wait)"
 
 
-def still_there(held: Mapping[str, int]) -> str:
-    """What an earlier server still does of its work, by model."""
-    return f"; {sum(held.values())} answers still run there" if held else ""
+def taking_over(pid: int, version: str) -> str:
+    """That the server takes the place of another."""
+    return f"takes over from process {pid} (version {version})"
+
+
+def took_over(pid: int, running: Sequence[str], held: Mapping[str, int]) -> str:
+    """What it has of the other, and what answers of which models that one still relays."""
+    still = f"; {sum(held.values())} answers still run there" if held else ""
+    return f"took over from process {pid} with {', '.join(running) or 'no engines'}{still}"

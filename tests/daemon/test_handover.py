@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,28 @@ def test_what_a_server_outlives_and_how_it_ends(paths: Paths, config: str) -> No
         assert b"shutting down" in answer.read()
         assert server._wait() == 0
         connection.close()
+
+
+def test_the_story_of_handovers(paths: Paths, config: str) -> None:
+    """Each of several handovers is told in its order and as what it was: one that ended, and one that took over."""
+    with Server(paths, config) as first, ExitStack() as others:
+        connection = connected(first)
+        say(connection, "a")
+        connection.close()
+        servers = [first]
+        for _ in range(3):
+            servers.append(others.enter_context(Server(paths, config, flags=["--handover"])))
+            assert servers[-2]._wait() == 0
+        (chapter,) = servers[-1].client.story("a").chapters
+        told = [line.text for line in chapter.lines if "wait" not in line.text]
+        assert told[0].startswith("started") and told[1].startswith("ready")
+        ending = "Corral is ending: another server takes over, with the engines"
+        expected = [
+            text
+            for old in servers[:-1]
+            for text in (ending, f"taken over from process {old.pid}: it was running already")
+        ]
+        assert told[2:] == expected
 
 
 def handovers(server: Server) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from corral.cli.check_containers import Here, of_docker, of_podman
+from corral.cli.check_containers import Here, containers, of_docker, of_podman
 from support import podman
 
 GOOD = Here("u", root=False, subuids=True, newuidmap=True, runtime_dir=True, init=True)
@@ -47,6 +48,30 @@ def test_one_that_does_not_answer() -> None:
     [docker] = of_docker({"ServerErrors": ["Cannot connect to the Docker daemon"]}, "")
     assert docker.level == "missing" and "Cannot connect" in docker.text
     assert of_docker({"ServerVersion": "28"}, "")[0].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("prints", "code", "level"),
+    [
+        ('{"ID":"","Containers":0,"ServerVersion":"","ClientInfo":{"Version":"28.5.1"}}', 1, "missing"),
+        ('{"ServerVersion":"28.5.1"}', 1, "missing"),
+        ('{"ID":"","ServerVersion":"","ClientInfo":{"Version":"28.5.1"}}', 0, "missing"),
+        ('{"ID":"x","ServerVersion":"28.5.1"}', 0, "ok"),
+    ],
+)
+def test_a_docker_whose_engine_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prints: str, code: int, level: str
+) -> None:
+    """Docker's program prints its document without its engine too, with empty values, and ends with 1."""
+    program = tmp_path / "docker"
+    said = "failed to connect to the docker API at unix:///var/run/docker.sock"
+    program.write_text(f"#!/bin/sh\necho '{prints}'\n[ {code} = 0 ] || echo '{said}' >&2\nexit {code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    [found] = containers()
+    assert (found.name, found.level) == ("docker", level)
+    if code:
+        assert said in found.text and found.fix
 
 
 @pytest.mark.podman

@@ -73,14 +73,15 @@ def of_podman(told: Mapping[str, Any] | None, why: str, here: Here) -> list[Find
 def of_docker(told: Mapping[str, Any] | None, why: str) -> list[Finding]:
     """From `docker info`, or why it said nothing. Pure."""
     errors = [] if told is None else told.get("ServerErrors") or []
-    if told is None or errors:
+    version = "" if told is None else str(told.get("ServerVersion") or "")
+    if errors or not version:  # what the program knows by itself it prints without the engine too
         said = str(errors[0]) if errors else why
         text = (
             f"the program is here, but its engine does not answer: {said.splitlines()[0][:200] if said else 'no word'}"
         )
         fix = "sudo systemctl start docker   (for Podman instead: set `runner: podman`)"
         return [Finding(AREA, "docker", "missing", text, fix)]
-    return [Finding(AREA, "docker", "ok", f"{told.get('ServerVersion', '')}; models with `runner: docker`")]
+    return [Finding(AREA, "docker", "ok", f"{version}; models with `runner: docker`")]
 
 
 def _rootless(here: Here) -> list[Finding]:
@@ -148,4 +149,6 @@ def _info(words: list[str]) -> tuple[Mapping[str, Any] | None, str]:
     except ValueError:
         told = None
     last = ([line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"])[-1]
-    return (told if isinstance(told, dict) else None), last
+    if not isinstance(told, dict) or (done.returncode != 0 and not told.get("ServerErrors")):
+        return None, last  # Docker prints its document with empty values where its engine does not answer
+    return told, last

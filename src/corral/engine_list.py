@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from corral.config.paths import Paths
+from corral.config.settings import ModelSettings
 from corral.engines import executables
+from corral.engines.args import REFUSALS
 from corral.environments import llama_server
 from corral.environments.make import disk_bytes
 from corral.environments.shelf import Environment, Shelf
 from corral.environments.variants import installable
-from corral.errors import CorralError
+from corral.errors import CorralError, EngineError
 from corral.lazy_dataclass import dataclass
 
 
@@ -68,6 +71,14 @@ def llama_cpps(paths: Paths) -> list[Engine]:
     if on_path is not None and on_path.resolve() not in known:
         found.append(_program(on_path, "on PATH", "", 0, ""))
     return found
+
+
+def refused_args(models: Iterable[ModelSettings], paths: Paths) -> Iterator[tuple[str, EngineError]]:
+    """Each of `args` and `env` that every start of its model would refuse, by the model's name. May ask a llama-server
+    for its flags in a child process; blocks."""
+    for model in models:
+        for error in REFUSALS[model.engine](model, paths):
+            yield model.name, error
 
 
 def llama_cpp(program: Path) -> Engine:

@@ -80,7 +80,7 @@ ENGINES: Final[Mapping[str, Callable[[Needs], Adapter]]] = {
     "detector": _detector,
     "vllm": _vllm,
 }
-"""How the adapter of each engine is made, by the value of the `engine` key."""
+"""How the adapter of each engine is made, by the value of the `engine` key. `engines.args` has what reads its flags."""
 
 
 def _process(needs: Needs) -> Runner:

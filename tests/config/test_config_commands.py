@@ -12,6 +12,8 @@ import pytest
 from corral.cli.main import run
 from corral.config.paths import find_paths
 from corral.config.schema import ModelKeys
+from corral.engine_room import ENGINES
+from corral.engines.args import REFUSALS
 
 GOOD = "models: [{name: one, source: builtin:demo, env: {HF_TOKEN: s3cret}}]\n"
 BAD = "models:\n  - name: one\n    source: builtin:demo\n    contxt: 1\n    port: x\n"
@@ -52,6 +54,51 @@ def test_check_as_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     file.write_text(GOOD)
     code, out, _ = corral(capsys, "--json", "config", "check", str(file))
     assert (code, json.loads(out)["problems"]) == (0, [])
+
+
+ARGS = """\
+models:
+  - name: one
+    source: builtin:demo
+    executable: embedded
+    args: [--nonsense, '3', --temp, hot, --port, '99', --top-k, '40']
+  - {name: two, source: builtin:demo, executable: embedded, args: [--top-k, '40']}
+  - {name: three, source: builtin:demo, env: {LLAMA_ARG_PORT: '1'}}
+  - {name: four, source: ., engine: vllm, args: [--port, '4']}
+  - {name: five, source: ., engine: detector, args: [--nope]}
+  - {name: six, source: builtin:demo, executable: "%s", args: [--temp, hot, --mine, --nonsense]}
+  - {name: seven, source: builtin:demo, executable: "%s", args: [--temp, '0', --mine]}
+  - {name: eight, source: builtin:demo, executable: /nowhere/llama-server, args: [--top-k, '1']}
+"""
+
+
+def test_check_knows_the_flags_that_engines_refuse(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Every flag in `args` that no start of its model would take is an error at its line: by the embedded engine's
+    table, by what a llama-server's `--help` lists, by what is Corral's own. What an engine takes is none."""
+    program = tmp_path / "llama-server"
+    listed = "--model FNAME  m\n--host HOST  h\n--temp N  t\n--mine  own"
+    program.write_text(f"#!/bin/sh\necho 'version: 1 (abc)'\necho '{listed}'\n")
+    program.chmod(0o755)
+    file = tmp_path / "models.yaml"
+    file.write_text(ARGS % (program, program))
+    code, out, _ = corral(capsys, "config", "check", "--json", str(file))
+    found = [(each["line"], each["path"].split(".")[1], each["message"]) for each in json.loads(out)["problems"]]
+    assert code == 1
+    assert found == [
+        (5, "one", "one: the flag --port is Corral's own"),
+        (5, "one", "one: the embedded engine does not know the flag --nonsense"),
+        (5, "one", "one: the flag --temp wants a number, not 'hot'"),
+        (7, "three", "three: the variable LLAMA_ARG_PORT in `env` of three is an engine flag in disguise"),
+        (8, "four", "four: the flag --port is Corral's own"),
+        (9, "five", "five: the detector does not know '--nope'"),
+        (10, "six", f"six: {program} (llama.cpp b1) does not know the flag --nonsense"),
+        (10, "six", "six: the flag --temp wants a number, not 'hot'"),
+    ]
+
+
+def test_every_engine_has_its_flags_checked() -> None:
+    """An engine without a check would have its flags called right."""
+    assert set(REFUSALS) == set(ENGINES)
 
 
 def test_check_without_a_file_looks_at_the_one_in_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ def test_underscores() -> None:
     ("argv", "message", "hint"),
     [
         (["--flash-atn", "on"], "does not know the flag --flash-atn", "nearest it knows is --flash-attn"),
+        (["--nonsense"], "does not know the flag --nonsense", "see docs/engines.md for the flags there are"),
         (["--ctx-size=64"], "does not know the flag --ctx-size=64", "two items: [--ctx-size, 64]"),
         (["--top-k 5"], "does not know the flag --top-k 5", "items of their own: [--top-k, 5]"),
         (["--metrics", "on"], "does not know the flag on", "stands where a flag should"),

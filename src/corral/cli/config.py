@@ -60,13 +60,15 @@ def init(app: App, example: bool, force: bool) -> None:
 def check(app: App, file: Path | None) -> int:
     """Show everything that is wrong with FILE, or with the configuration in use.
 
+    Flags in `args` that an engine would refuse count, where it can be asked without starting it.
+
     Ends with 1 when something is wrong; warnings alone are no reason.
 
     \b
     Example:
       corral config check ./models.yaml
     """
-    examined = _examine(app, file, insecure=False)
+    examined = _with_args(app, _examine(app, file, insecure=False))
     if app.json:
         app.print_json(
             {
@@ -178,6 +180,26 @@ def _examine(app: App, file: Path | None, *, insecure: bool) -> Examined:
         return has_keys(file)
 
     return examine(file, paths=app.paths, insecure=insecure, keyed=keyed)
+
+
+def _with_args(app: App, examined: Examined) -> Examined:
+    """The same, and what engines would refuse of `args`. A server does not ask for that: one model's flags are no
+    reason to refuse all others."""
+    from dataclasses import replace
+
+    from corral.config.problem import Problem
+
+    models = [model for model in examined.loaded.settings.models.values() if model.args or model.env]
+    if not models:
+        return examined
+    from corral.engine_list import refused_args  # for the few configurations that have any
+
+    found = []
+    for name, error in refused_args(models, app.paths):
+        key = ("models", name, "env" if "variable" in error.details else "args")
+        place = examined.loaded.origin(key).place
+        found.append(Problem(f"{name}: {error.message}", error.hint, place, key))
+    return replace(examined, problems=(*examined.problems, *found))
 
 
 def _shown(examined: Examined) -> str | None:

@@ -6,10 +6,11 @@ Pure until `apply`, so that a wrong flag is found before anything is started.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from corral.engines.flag_table import ABSENT, FLAGS, REFUSED, Flag
+from corral.engines.flag_values import not_negative, number, positive
 from corral.errors import EngineFlagError
 
 BY_NAME: dict[str, tuple[Flag, bool]] = {
@@ -35,20 +36,39 @@ def canonical(name: str) -> str:
 def parse(argv: Sequence[str]) -> list[Given]:
     """The flags in `argv`, in order. Raises EngineFlagError for the first that is unknown, incomplete or malformed."""
     found = []
+    for each in read(argv):
+        if isinstance(each, EngineFlagError):
+            raise each
+        found.append(each)
+    return found
+
+
+def read(argv: Sequence[str]) -> Iterator[Given | EngineFlagError]:
+    """The flags in `argv`, in order, and in its place what is wrong with one."""
     rest = list(argv)
     while rest:
         written = rest.pop(0)
         name = canonical(written)
         if name not in BY_NAME:
-            raise unknown(written, BY_NAME, "the embedded engine")
+            yield unknown(written, BY_NAME, "the embedded engine")
+            _drop_value(rest)
+            continue
         flag, on = BY_NAME[name]
         if flag.value is None:
-            found.append(Given(flag, name, on))
-            continue
-        if not rest:
-            raise _incomplete(written)
-        found.append(Given(flag, name, _read(flag.value, written, rest.pop(0))))
-    return found
+            yield Given(flag, name, on)
+        elif not rest:
+            yield _incomplete(written)
+        else:
+            try:
+                yield Given(flag, name, _read(flag.value, written, rest.pop(0)))
+            except EngineFlagError as error:
+                yield error
+
+
+def _drop_value(rest: list[str]) -> None:
+    """Takes off what is most likely the value of a flag that nobody knows."""
+    if rest and not rest[0].startswith("-"):
+        del rest[0]
 
 
 def _read(reader: Any, written: str, text: str) -> Any:
@@ -62,14 +82,20 @@ def _read(reader: Any, written: str, text: str) -> Any:
 
 def check_allowed(args: Iterable[str]) -> None:
     """Raises EngineFlagError for the first of `args` that is Corral's own to decide, or that no model may set."""
+    for error in not_allowed(args):
+        raise error
+
+
+def not_allowed(args: Iterable[str]) -> Iterator[EngineFlagError]:
+    """What is wrong with each of `args` that no model may set."""
     for written in args:
         name = canonical(written)
         if name in REFUSED:
-            raise EngineFlagError(
+            yield EngineFlagError(
                 f"the flag {written} is not for `args`: it {REFUSED[name]}", hint=f"remove {written}", flag=written
             )
-        if name in BY_NAME and (owner := BY_NAME[name][0].owner):
-            raise EngineFlagError(
+        elif name in BY_NAME and (owner := BY_NAME[name][0].owner):
+            yield EngineFlagError(
                 f"the flag {written} is Corral's own", hint=f"remove it and use the key `{owner}` instead", flag=written
             )
 
@@ -79,15 +105,38 @@ def check_known(args: Sequence[str], known: Mapping[str, int], who: str) -> None
 
     `known` has the number of values after each flag of the build that `who` names, as its own `--help` tells.
     """
+    for error in not_known(args, known, who):
+        raise error
+
+
+def not_known(args: Sequence[str], known: Mapping[str, int], who: str) -> Iterator[EngineFlagError]:
+    """What is wrong with each of `args` that is not in `known`, or lacks its value."""
     rest = list(args)
     while rest:
         written = rest.pop(0)
         name = canonical(written)
         if name not in known:
-            raise unknown(written, known, who)
+            yield unknown(written, known, who)
+            _drop_value(rest)
+            continue
         if len(rest) < known[name]:
-            raise _incomplete(written)
+            yield _incomplete(written)
         del rest[: known[name]]
+
+
+def no_numbers(args: Sequence[str]) -> Iterator[EngineFlagError]:
+    """What is wrong with the values of `args` that every build reads as a number, whatever else it may know."""
+    rest = list(args)
+    while rest:
+        written = rest.pop(0)
+        flag = BY_NAME.get(canonical(written), (None,))[0]
+        if flag is not None and flag.value is not None and rest:
+            text = rest.pop(0)
+            if flag.value in (number, positive, not_negative):
+                try:
+                    _read(number, written, text)
+                except EngineFlagError as error:
+                    yield error
 
 
 def _incomplete(written: str) -> EngineFlagError:
@@ -122,9 +171,16 @@ def unknown(written: str, known: Iterable[str], who: str) -> EngineFlagError:
     elif not written.startswith("-"):
         hint = f"{written!r} stands where a flag should; each flag takes at most one value"
     else:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"the nearest it knows is {near[0]}" if near else "see docs/engines.md for the flags there are"
+        near = _nearest(name, known)
+        hint = f"the nearest it knows is {near}" if near else "see docs/engines.md for the flags there are"
     return EngineFlagError(f"{who} does not know the flag {written}", hint=hint, flag=written)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    # Without their dashes, which all have: with them `--nonsense` would look like `--seed`.
+    bare = {each.lstrip("-"): each for each in known}
+    near = difflib.get_close_matches(name.lstrip("-"), bare, n=1, cutoff=0.6)
+    return bare[near[0]] if near else None
 
 
 def apply(given: Iterable[Given], engine: Any, params: Any) -> None:

@@ -141,6 +141,30 @@ class LlamaCpp:
         return room_of(self._machine(), gpus.listed)
 
 
+def refusals(model: ModelSettings) -> list[EngineError]:
+    """What every start of `model` would refuse of its `args` and `env`; nothing where that cannot be known before. Asks
+    a llama-server for its `--help`; looks at no model file."""
+    found: list[EngineError] = list(flags.not_allowed(model.args))
+    try:
+        _check_env(model)
+    except EngineFlagError as error:
+        found.append(error)
+    builds: list[list[EngineFlagError]] = []
+    for get in _candidates(model, None) if model.args and model.runner == "process" else ():
+        try:
+            build = get()
+        except EngineError:
+            continue  # that it is missing says nothing of the flags
+        if build.kind == "embedded":
+            builds.append([each for each in flags.read(model.args) if isinstance(each, EngineFlagError)])
+        else:
+            builds.append([*flags.not_known(model.args, build.flags, str(build)), *flags.no_numbers(model.args)])
+    said = {each.details.get("flag") for each in found}
+    if all(builds):  # else there is one that takes them
+        found += [each for each in (builds or [[]])[0] if each.details.get("flag") not in said]
+    return found
+
+
 def _layout(model: ModelSettings, header: Header, room: Room, gpus: gpus_for.Gpus, step: Step) -> Layout:
     if room:
         return layouts.lay_out(model, header, room, step)

@@ -23,6 +23,7 @@ from corral.engines.vllm_builds import (
     build_in,
     check_args,
     check_known,
+    flags_heard,
     flags_of,
     missing,
 )
@@ -113,6 +114,22 @@ class Vllm:
             shared_bytes=SHARED_BYTES if inside else 0,
             makes_code=inside is not None,
         )
+
+    def refusals(self, model: ModelSettings) -> list[EngineError]:
+        """What every start of `model` would refuse of its `args` and `env`, as far as that is known without asking an
+        environment for its flags, which takes long; of several at least the first."""
+        try:
+            check_args(model.args, _decided(model))
+            _check_env(model)
+            if model.args and model.runner == "process":
+                build = self._build(model)
+                if (known := flags_heard(build, self._cache)) is not None:
+                    check_known(model.args, known, str(build))
+        except EngineFlagError as error:
+            return [error]
+        except (EngineError, OSError):
+            return []  # that it is missing says nothing of the flags
+        return []
 
     def footprint(self, model: ModelSettings) -> Footprint:
         folder = read_folder(model)

@@ -175,9 +175,8 @@ def flags_of(build: VllmBuild, folder: Path) -> VllmFlags:
     """
     if build.inside is not None:
         return build.inside.flags
-    stamp = (build.packages / "vllm" / "__init__.py").stat()
-    key = hashlib.sha256(f"{build.folder}\0{build.version}\0{stamp.st_mtime_ns}".encode()).hexdigest()[:32]
-    kept = folder / f"vllm-flags-{key}.json"
+    kept = _kept(build, folder)
+    key = kept.name
     with _lock:
         if key in _memory:
             return _memory[key]
@@ -187,6 +186,18 @@ def flags_of(build: VllmBuild, folder: Path) -> VllmFlags:
             kept.parent.mkdir(parents=True, exist_ok=True)
             replace_file(kept, json.dumps(known))
         return _memory.setdefault(key, VllmFlags(MappingProxyType(known)))
+
+
+def flags_heard(build: VllmBuild, folder: Path) -> VllmFlags | None:
+    """The same where they were asked before; nobody is asked now."""
+    known = _read(_kept(build, folder)) if build.inside is None else None
+    return None if known is None else VllmFlags(MappingProxyType(known))
+
+
+def _kept(build: VllmBuild, folder: Path) -> Path:
+    stamp = (build.packages / "vllm" / "__init__.py").stat()
+    key = hashlib.sha256(f"{build.folder}\0{build.version}\0{stamp.st_mtime_ns}".encode()).hexdigest()[:32]
+    return folder / f"vllm-flags-{key}.json"
 
 
 def _read(kept: Path) -> dict[str, int] | None:

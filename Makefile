@@ -19,7 +19,7 @@ FIND_PYTHON := PYTHON="$(PYTHON)" tools/find-python
 help:
 	@echo "make run        start Corral with its demo model and ask it something (ONCE=1: then end)"
 	@echo "make test       the core tests: everything that needs only Python packages (ARGS= for pytest)"
-	@echo "make test-all   the same and the tiers that need built engines, a registry, or more time"
+	@echo "make test-all   the same and every tier but chaos; makes what they need: built engines, a registry, Podman, vLLM (some GB)"
 	@echo "make check      ruff, mypy, import-linter, the documentation's checks"
 	@echo "make engines    build llama-server into the user's cache directory, once"
 	@echo "make vulkan     the same with a Vulkan backend, and Mesa's lavapipe as its device (Debian, as root)"
@@ -56,6 +56,11 @@ test: setup-dev
 test-all: setup-dev engines registry
 	@$(MAKE) --no-print-directory prometheus || echo "the tests that need Prometheus will be skipped" >&2
 	@$(MAKE) --no-print-directory podman || echo "the tests that need Podman will be skipped" >&2
+	@$(MAKE) --no-print-directory vulkan || echo "the tests that need Vulkan will be skipped" >&2
+	@$(MAKE) --no-print-directory vllm || echo "the tests that need vLLM will be skipped" >&2
+	@$(MAKE) --no-print-directory vision || echo "the tests that need torch and transformers will be skipped" >&2
+	@$(MAKE) --no-print-directory clients || echo "the tests with JavaScript clients and LiteLLM will be skipped" >&2
+	@$(MAKE) --no-print-directory tmux || echo "the tests that type into corral top in tmux will be skipped" >&2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not chaos" $(ARGS)
 
 check: setup-dev

@@ -24,16 +24,17 @@ from support.forks import Forks
 
 TIERS = {
     "engines": "a llama-server built from source: `make engines` makes it",
-    "registry": "the programs docker-registry and openssl, and for some tests skopeo (Debian packages them)",
+    "registry": "docker-registry and openssl, for some tests skopeo (Debian packages): `make registry` installs them",
     "prometheus": "Prometheus and promtool: `make prometheus` unpacks them",
     "podman": "rootless Podman, a user for it and images made here: `make podman` makes them",
     "vulkan": "a llama-server with a Vulkan backend, and Mesa's lavapipe: `make vulkan` makes them",
     "vllm": "vLLM for the processor, in an environment of its own: `make vllm` installs it",
-    "long": "a few minutes more: it waits for real hangs, fills real caches, and lives very long random lives",
+    "long": 'a few minutes more, for real hangs, full caches, very long lives: `make test ARGS="-m long"` runs it',
     "vision": "torch and transformers, and the environment that exports: `make vision` installs them",
     "chaos": "minutes: `make chaos` runs them",
 }
-"""Markers of tests that need more than Python packages, and what each needs. `make test-all` runs them too."""
+"""Markers of tests that need more than Python packages, and what each needs. `make test-all` makes all that and runs
+them too, but for chaos."""
 
 KEPT_VARIABLES = {
     "CORRAL_TEST_LLAMA_SERVER",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -128,3 +129,26 @@ def test_a_newcomer_sees_a_streamed_answer(paths: object, corral_env: dict[str, 
     assert "\n> What is Corral?\nCorral is " in done.stdout
     assert "TTFT" in done.stdout
     assert "tokens/s" in done.stdout
+
+
+def test_test_all_makes_what_every_tier_needs() -> None:
+    """`make test-all` runs each target that the tests of some tier, or tests that are skipped otherwise, need: those
+    that may fail on a machine do not keep the others from running."""
+    said = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "test-all"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    needed = ("install_prometheus", "install_podman", "install_vllm", "install_vision", "install_clients")
+    missing = [name for name in (*needed, "install-tmux", "install-registry", "--variant vulkan") if name not in said]
+    assert not missing
+    assert said.count("will be skipped") == 7
+
+
+def test_each_tier_names_its_own_target(pytestconfig: pytest.Config) -> None:
+    """What a summary says of a tier that was not run is the target that makes what it needs, and no other."""
+    tiers = re.findall(r"not (\w+)", (ROOT / "pyproject.toml").read_text().partition('"-m", "')[2].partition("]")[0])
+    needs = dict(line.split(": needs ") for line in pytestconfig.getini("markers") if ": needs " in line)
+    assert len(tiers) > 5 and needs.keys() >= set(tiers)
+    for tier in tiers:
+        assert re.findall(r"`make ([a-z-]+)", needs[tier]) == [{"long": "test"}.get(tier, tier)]
+        assert f"\n{tier}:" in (ROOT / "Makefile").read_text() or tier == "long"
+    assert "test-all" not in (ROOT / "tests" / "support" / "notrun.py").read_text()

@@ -38,7 +38,7 @@ class NotRun:
         lines = []
         for tier, count in sorted(self._deselected.items()):
             if tier:
-                lines.append(f"{count:4} of the tier {tier!r}, which needs {self._tiers[tier]} (`make test-all`)")
+                lines.append(f"{count:4} of the tier {tier!r}, which needs {self._tiers[tier]}")
             else:
                 lines.append(f"{count:4} not asked for on the command line")
         reasons: Counter[str] = Counter()

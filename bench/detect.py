@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from bench.frame import Figure, main, median
+from bench.frame import Figure, main, median, sized
 from bench.serving import Corral, corral, scratch
 from corral.config.paths import find_paths
 from corral.detector.findings import findings
@@ -103,7 +103,7 @@ def measure(quick: bool) -> list[Figure]:
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     usual = find_paths().cache_dir / "vision" / "r18"
     folders = {"tiny": TINY} | ({"r18": usual} if (usual / "model.onnx").is_file() else {})
-    rounds = 2 if quick else 5
+    rounds = sized(quick, 5, 2)
     figures = []
     with scratch() as place:
         lines = [
@@ -113,7 +113,7 @@ def measure(quick: bool) -> list[Figure]:
         ]
         with corral(place, "\n".join(["models:", *lines])) as server:
             for name, folder in folders.items():
-                count = (64 if quick else 480) if name == "tiny" else (16 if quick else 48)
+                count = sized(quick, 480, 64, 4) if name == "tiny" else sized(quick, 48, 16, 2)
                 data = pictures(count)
                 files = [place / f"{number}.jpg" for number in range(count)]
                 for file, each in zip(files, data, strict=True):

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.frame import Figure, main, median, percentile
+from bench.frame import Figure, main, median, percentile, sized
 from bench.serving import Corral, bare, corral, scratch
 from bench.wire import chat, connect, request_bytes
 from corral.config.paths import find_paths
@@ -113,16 +113,16 @@ def measure(quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     with scratch() as place:
         accepts, answers = [], []
-        for number in range(3 if quick else 9):
+        for number in range(sized(quick, 9, 3)):
             with corral(place / f"s{number}", models_yaml(executables)) as server:
                 accepts.append(server.accept_s * 1000)
                 answers.append(server.answer_s * 1000)
         with corral(place / "main", models_yaml(executables)) as server:
             fresh_mb = server.rss_mb
             for name, executable in executables.items():
-                figures += cold(server, place, name, executable, 5 if quick else 41)
-                figures += ready(server, name, 100 if quick else 1000)
-            ps = [server.cli_s("ps") * 1000 for _ in range(5 if quick else 21)]
+                figures += cold(server, place, name, executable, sized(quick, 41, 5))
+                figures += ready(server, name, sized(quick, 1000, 100, 3))
+            ps = [server.cli_s("ps") * 1000 for _ in range(sized(quick, 21, 5))]
             figures += [
                 Figure("serve_accept_ms", median(accepts), "≤ 1000", "the first accepted connection"),
                 Figure("serve_answer_ms", median(answers), "≤ 1000", "the first answer"),

@@ -38,6 +38,14 @@ class Figure:
         return self.value <= float(match[2]) if match[1] == "≤" else self.value >= float(match[2])
 
 
+_least = False
+
+
+def sized(quick: bool, full: int, fewer: int, least: int = 1) -> int:
+    """How much of something: in a full run, in a quick one, and where it is only to be seen that the benchmark runs."""
+    return least if _least else fewer if quick else full
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
@@ -53,13 +61,19 @@ def main(name: str, what: str, measure: Callable[[bool], list[Figure]], argv: Se
     """Runs `measure(quick)` and shows its figures as the arguments say."""
     parser = argparse.ArgumentParser(prog=f"make bench NAME={name}", description=what)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: ends within a minute")
+    parser.add_argument("--least", action="store_true", help="only to see that it runs: the figures mean nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     parser.add_argument("--record", action="store_true", help="make this run the one that bench/RESULTS.md shows")
     arguments = parser.parse_args(argv)
+    if arguments.least and arguments.record:
+        parser.error("what means nothing is not recorded")
+    global _least
+    _least = arguments.least
     began = time.monotonic()
     load = os.getloadavg()[0]
-    figures = measure(arguments.quick)
-    took = f"{time.monotonic() - began:.0f} s, {'quick' if arguments.quick else 'full'}, load {load:.1f} at the start"
+    figures = measure(arguments.quick or arguments.least)
+    how = "least" if _least else "quick" if arguments.quick else "full"
+    took = f"{time.monotonic() - began:.0f} s, {how}, load {load:.1f} at the start"
     print(f"{name}: {machine()} ({took})\n")
     print(table(figures))
     if arguments.json is not None:

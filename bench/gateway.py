@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from bench import load, peers
-from bench.frame import ROOT, Figure, main, median, percentile
+from bench.frame import ROOT, Figure, main, median, percentile, sized
 from bench.serving import START_S, Corral, corral, free_port, scratch
 from bench.wire import Address, Refused, connect
 from corral.gateway.http import room
@@ -179,19 +179,19 @@ def idle_streams_mb() -> float:
 
 def under_load(corral: int, relay: int, direct: Side, bare: Side, through: Side, quick: bool) -> list[Figure]:
     unary = request_bytes(max_tokens=1)
-    chunks = 60 if quick else 150
+    chunks = sized(quick, 150, 60, 4)
     stream = request_bytes(max_tokens=chunks, stream=True, pace_ms=PACE_MS)
     sides = ((direct, 0), (bare, relay), (through, corral))
     by_request: dict[int, list[float]] = {relay: [], corral: []}
     by_chunk: dict[int, list[float]] = {relay: [], corral: []}
-    for _ in range(3 if quick else 15):
+    for _ in range(sized(quick, 15, 3)):
         for side, pid in sides:
             before = cpu_s(pid) if pid else 0.0
-            done = load.run(side.address, unary, 16, 100 if quick else 150)
+            done = load.run(side.address, unary, 16, sized(quick, 150, 100, 3))
             side.request_s.append(done.took_s / done.answers)
             if pid:
                 by_request[pid].append((cpu_s(pid) - before) / done.answers * 1e6)
-    for _ in range(2 if quick else 3):
+    for _ in range(sized(quick, 3, 2)):
         for side, pid in sides:
             before = cpu_s(pid) if pid else 0.0
             done = load.run(side.address, stream, STREAMS, 1)
@@ -219,7 +219,7 @@ def under_load(corral: int, relay: int, direct: Side, bare: Side, through: Side,
 
 
 def measure(quick: bool) -> list[Figure]:
-    rounds = 300 if quick else 3000
+    rounds = sized(quick, 3000, 300, 5)
     with scratch() as place, corral(place / "main", models_yaml(engine(place))) as server:
         warm(server)
         address = server.endpoint(MODEL)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.frame import ROOT, Figure, percentile
+from bench.frame import ROOT, Figure, percentile, sized
 from bench.serving import free_port
 from bench.wire import Address, Refused, connect
 from corral.config.paths import find_paths
@@ -58,7 +58,7 @@ def measure(request: Callable[[str], Request], quick: bool) -> list[Figure]:
             except (FileNotFoundError, RuntimeError) as exc:
                 print(f"without {name}: {exc}", file=sys.stderr)
                 continue
-            found += _figures(name, direct, peer, request(model), 100 if quick else 1000)
+            found += _figures(name, direct, peer, request(model), sized(quick, 1000, 100, 3))
     return found
 
 

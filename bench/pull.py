@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.frame import Figure, main, median
+from bench.frame import Figure, main, median, sized
 from bench.registries import REPOSITORY, Offered, offer, registry
 from bench.serving import START_S, corral, scratch
 
@@ -123,7 +123,7 @@ def _sync_all(place: Path) -> None:
 
 
 def measure(quick: bool) -> list[Figure]:
-    size, rounds = (256_000_000, 3) if quick else (1_000_000_000, 7)
+    size, rounds = sized(quick, 1_000_000_000, 256_000_000, 1_000_000), sized(quick, 7, 3)
     with scratch() as place, registry(place / "registry") as host:
         offered = offer(host, place, size)
         pulls = Pulls(offered, place)

@@ -15,7 +15,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from bench.fixed_engine import UNARY
-from bench.frame import Figure, main, percentile
+from bench.frame import Figure, main, percentile, sized
 from bench.gateway import MODEL, request_bytes
 from bench.serving import scratch
 from corral.config.settings import ModelSettings
@@ -135,7 +135,7 @@ async def turns(place: Path, rounds: int) -> tuple[list[float], list[float], lis
 
 def measure(quick: bool) -> list[Figure]:
     with scratch() as place:
-        with_it, without, alone = uvloop.run(turns(place, 300 if quick else 3000))
+        with_it, without, alone = uvloop.run(turns(place, sized(quick, 3000, 300, 5)))
     low = [percentile(each, 10) for each in (with_it, without, alone)]
     return [
         Figure("record_us", low[0] - low[1], "≤ 2"),

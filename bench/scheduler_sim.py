@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bench.bars import Group, write_bars
-from bench.frame import ROOT, Figure, main, percentile
+from bench.frame import ROOT, Figure, main, percentile, sized
 from bench.virtual import GIB, Corral, Deciding, Fifo, Lru, Model, World
 
 WHAT = (
@@ -133,7 +133,7 @@ def simulate(trace: str, scheduler: str, long_s: float, seed: int = 1) -> Outcom
 
 
 def measure(quick: bool) -> list[Figure]:
-    long_s = 600.0 if quick else 3600.0
+    long_s = float(sized(quick, 3600, 600, 120))
     found = {(t, s): simulate(t, s, long_s) for t in TRACES for s in SCHEDULERS}
     print(shown(found))
     if "--record" in sys.argv:

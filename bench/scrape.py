@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import load
-from bench.frame import Figure, main, percentile
+from bench.frame import Figure, main, percentile, sized
 from bench.gateway import MODEL, PACE_MS, STREAMS, cpu_s, engine, request_bytes
 from bench.serving import START_S, Corral, corral, scratch
 from corral.api_access import KeyAsk
@@ -114,7 +114,7 @@ def cost_s(server: Corral, path: str, count: int) -> float:
 
 
 def measure(quick: bool) -> list[Figure]:
-    count, chunks = (40, 150) if quick else (200, 700)
+    count, chunks = sized(quick, 200, 40, 3), sized(quick, 700, 150, 30)
     with scratch() as place, corral(place / "main", models_yaml(engine(place))) as server:
         used(server, place)
         for _ in range(3):  # engines are asked beside the first

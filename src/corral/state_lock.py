@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from corral.config.paths import Paths
@@ -15,6 +16,8 @@ try:
     import fcntl
 except ImportError:  # a platform without flock is not supported as a server; the client still imports
     fcntl = None  # type: ignore[assignment]
+
+_OWNER_S = 0.1
 
 
 class StateLock:
@@ -29,6 +32,7 @@ class StateLock:
         if self._descriptor is not None:
             if tidy:
                 self._paths.daemon_file.unlink(missing_ok=True)
+            _say_who(self._descriptor, "")
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -50,7 +54,8 @@ def hold_state(paths: Paths) -> Iterator[StateLock]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise _in_use(paths) from error
+            raise _in_use(paths, descriptor) from error
+        _say_who(descriptor, str(os.getpid()))
         yield lock
         lock.release()
     finally:
@@ -92,12 +97,45 @@ def write_daemon_file(paths: Paths, facts: dict[str, Any]) -> None:
         ) from error
 
 
-def _in_use(paths: Paths) -> StateInUse:
+def _say_who(descriptor: int, who: str) -> None:
+    """Writes the owner into the lock's own file: the daemon's file comes later, and one that was killed leaves its."""
+    with suppress(OSError):  # a full disk: then nobody is named
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, who.encode(), 0)
+
+
+def _owner(descriptor: int) -> int | None:
+    """The process that holds the lock; None when it does not say. One that was killed is still named for the moment
+    that the next one takes to write: that is waited for."""
+    deadline = time.monotonic() + _OWNER_S
+    while True:
+        text = os.pread(descriptor, 32, 0)
+        if text.isdigit() and _runs(int(text)):
+            return int(text)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.005)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _in_use(paths: Paths, descriptor: int) -> StateInUse:
+    owner = _owner(descriptor)
+    who = "another process" if owner is None else f"process {owner}"
     try:
         facts = json.loads(paths.daemon_file.read_text())
-        who = f"process {facts['pid']}, on {', '.join(facts['listen'])}"
+        if owner is not None and facts["pid"] == owner:  # else it is an earlier owner's
+            who += f", on {', '.join(facts['listen'])}"
     except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"
+        pass
     return StateInUse(
         f"a Corral already runs with the state directory {paths.state_dir} ({who})",
         hint="use that one (`corral status`), stop it, or set CORRAL_STATE_DIR for a second one",

@@ -57,6 +57,22 @@ def test_two_commands_start_one_server(corral_env: dict[str, str], paths: Paths,
         assert json.loads(out)["state"] == "ready"
 
 
+def test_of_several_commands_one_starts_the_server(corral_env: dict[str, str], paths: Paths, own_server: None) -> None:
+    """Each of them says which server it has: one that it started it, the others that another command did, all with the
+    process that runs."""
+    argv = [sys.executable, "-m", "corral", "run", "demo", "hello"]
+    children = [
+        subprocess.Popen(argv, env=corral_env | NO_PORT, stdin=-3, stdout=-1, stderr=-1, text=True) for _ in range(3)
+    ]
+    said = [child.communicate(timeout=60)[1] for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0], said
+    pid = daemon_record(paths)["pid"]
+    ours = f"No server was up: started one (process {pid}); it ends after 5 idle minutes."
+    theirs = f"No server was up: another command has just started one (process {pid})."
+    lines = [each.strip() for each in said if each.strip()]  # one that comes late finds the server, and says nothing
+    assert lines.count(ours) == 1 and {*lines} <= {ours, theirs}
+
+
 def test_own_server_that_cannot_start(corral: Corral, paths: Paths) -> None:
     """When the server of one's own cannot start, its last words and its log are in the error."""
     paths.config_dir.mkdir()
@@ -81,6 +97,10 @@ def test_everything_else(corral: Corral, paths: Paths) -> None:
         assert corral("reload").returncode == 0
         assert corral("restart", "demo").returncode == 0
         assert corral("stop", "--all").returncode == 0
+        stopped = corral("ps", "-a")
+        assert "stopped" in stopped.stdout and stopped.stderr == "", "what was meant to be is no warning"
+        nothing = corral("logs", "demo", "-n", "0")
+        assert (nothing.stdout, nothing.stderr) == ("", "")
         assert json.loads(corral("ps", "--json").stdout) == []
         unknown = corral("start", "dmo")
         assert (unknown.returncode, "demo" in unknown.stderr) == (4, True)

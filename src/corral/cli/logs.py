@@ -49,7 +49,7 @@ def command(app: App, model: str, follow: bool, lines: int, request: str | None)
             return
         for line in found:
             app.say(line)
-        if not found:
+        if not found and lines:
             app.note(f"{model} has written nothing yet.")
         return
     for line in client.follow_logs(model, lines):

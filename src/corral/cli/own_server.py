@@ -61,8 +61,6 @@ def _start(app: App) -> Client:
         raise Unreachable(f"cannot start a server: {error}", hint="start one yourself with: corral serve") from error
     finally:
         os.close(descriptor)
-    if not app.json:
-        app.note(f"No server is up: started one (process {child.pid}); it ends after {IDLE_EXIT_S // 60} idle minutes.")
     with Spinner("starting the server", quiet=app.json):
         client = _answering(app, child)
     # It outlives this command on purpose: without this, the interpreter would warn about a child left behind.
@@ -73,7 +71,16 @@ def _start(app: App) -> Client:
             hint=f"see {log}, or run it in a terminal: corral serve",
             log_tail=_tail(log, began),
         )
+    if not app.json:
+        app.note(_whose(client.status().pid, child.pid))
     return client
+
+
+def _whose(pid: int, ours: int) -> str:
+    """Which server answers now: of several commands that start one at the same moment, one is first."""
+    if pid != ours:
+        return f"No server was up: another command has just started one (process {pid})."
+    return f"No server was up: started one (process {pid}); it ends after {IDLE_EXIT_S // 60} idle minutes."
 
 
 def _answering(app: App, child: subprocess.Popen[bytes]) -> Client | None:

@@ -61,7 +61,7 @@ def command(app: App, everything: bool) -> None:
         ],
     )
     for u in units:
-        if u.reason and u.state in ("failed", "backoff", "stopped"):
+        if u.reason and u.state in ("failed", "backoff"):  # what is stopped was meant to be
             app.warn(f"{u.model} is {u.state}: {u.reason}")
         if u.expected_wait_s is not None:
             app.note(f"{u.model}: {u.queued} waiting, about {show_duration(u.expected_wait_s)} for one more")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from corral.config.load import load
+from corral.config.nearest import nearest
 from corral.config.paths import Paths
 from corral.config.settings import HEADROOM as HEADROOM
 from corral.config.settings import ModelSettings, Settings
@@ -194,9 +195,15 @@ def _find(name: str, paths: Paths, settings: Settings) -> tuple[ModelSettings, H
     library = Library(paths, settings, listener=lambda *_: None)
     asked = name if model is None else str(model.ref)
     try:
-        if not (paths.store_dir / "index.json").exists():
-            raise missing(str(library.ref(asked)), asked)  # there is no store yet, and looking makes none
-        stored = library.find(asked)
+        here = (paths.store_dir / "index.json").exists()  # else there is no store yet, and looking makes none
+        try:
+            if not here:
+                raise missing(str(library.ref(asked)), asked)
+            stored = library.find(asked)
+        except UnknownModel as unknown:
+            raise (
+                unknown if model is not None else _nearer(name, unknown, library if here else None, settings)
+            ) from None
         content = read_content(library.store, stored.digest)
         header = read_stored_header(library.store, content.artifact)
         file = next((each for each in content.artifact.of("weights", "shard")), None)
@@ -219,6 +226,18 @@ def _find(name: str, paths: Paths, settings: Settings) -> tuple[ModelSettings, H
         return replace(base, context=base.context or content.context_size, args=args), header
     finally:
         library.close()
+
+
+def _nearer(name: str, unknown: UnknownModel, library: Library | None, settings: Settings) -> UnknownModel:
+    """`unknown`, which tells where the model can be had, after the model of this machine that is meant most likely."""
+    stored = [] if library is None else [each.name for each in library.store.names()]
+    short = [each.rpartition("/")[2].partition(":")[0] for each in stored]
+    names = dict(zip((*short, *stored), (*stored, *stored), strict=True))
+    names |= {each: each for model in settings.models.values() for each in (model.name, *model.aliases)}
+    if (near := nearest(name, names)) is None:
+        return unknown
+    hint = f"did you mean {names[near]!r}? Else {unknown.hint}"
+    return UnknownModel(f"no model is called {name!r}", hint=hint, **{**unknown.details, "nearest": names[near]})
 
 
 def _room(model: ModelSettings, header: Header, machine: Machine, hardware: Hardware, notes: list[str]) -> Room:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from corral.api import dump
+from corral.cli.main import run
 from support.small_server import DEVICES, SmallServer, unit_info
 
 Corral = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -151,3 +152,10 @@ def test_light(corral: Corral, server: SmallServer, corral_env: dict[str, str]) 
     imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")}
     heavy = {"asyncio", "pydantic", "rich", "yaml", "uvicorn", "starlette", "subprocess", "corral.config.load"}
     assert not imported & heavy
+
+
+@pytest.mark.parametrize("words", [("logs", "demo", "-n", "banana"), ("fit", "demo", "--context", "banana")])
+def test_what_is_no_number_is_said_to_be_none(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Not "is not a valid integer range", as click has it."""
+    assert run(list(words)) == 2
+    assert "'banana' is not a number" in capsys.readouterr().err

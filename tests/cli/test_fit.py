@@ -146,3 +146,12 @@ def test_an_auto_context_is_as_long_as_fits(paths: Paths, tmp_path: Path) -> Non
     assert 2048 <= short.context < own.context
     assert short.largest_context == short.context
     assert any("a longer context than" in note for note in short.notes)
+
+
+def test_a_typo_is_told_before_a_registry(corral: Corral) -> None:
+    """A name that is almost one of this machine's models is taken for that; one like none is where a pull would find
+    it."""
+    near = corral("fit", "demoo")
+    assert near.returncode != 0 and "no model is called 'demoo'" in near.stderr
+    assert "did you mean 'demo'?" in near.stderr
+    assert "did you mean" not in corral("fit", "zzzzzz").stderr

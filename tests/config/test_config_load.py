@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from corral.config.render import as_yaml
 from corral.config.settings import Listen
 from corral.config.trust import trust
 from corral.errors import ConfigError
@@ -341,6 +342,58 @@ def test_a_file_others_may_change_is_warned_about(tmp_path: Path) -> None:
     place.user(ONE).chmod(0o666)
     (warning,) = place.load().warnings
     assert "may be changed by every user" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message", "hint"),
+    [
+        ("source: /dev/null", "/dev/null is neither a file nor a folder", "name the model's own file"),
+        ("source: .", "is a directory", "name the model's file in it"),
+        ("source: none.gguf", "there is no file", "this model cannot start before there is one"),
+        ("source: builtin:demo, port: 99999", "`port` must be between", "a port is a number from 1 to 65535"),
+        ("source: builtin:demo, port: x", "`port` must be a whole number", "a port is a number from 1 to 65535"),
+        ("source: builtin:demo, port: '8001'", "`port` must be a whole number", "without quotes it would be 8001"),
+        (
+            "source: builtin:demo, schedule: {from: '00:00', to: '00:00'}",
+            "ends where it begins",
+            "leave out from and to for the whole day",
+        ),
+    ],
+)
+def test_hints_say_what_to_do(tmp_path: Path, keys: str, message: str, hint: str) -> None:
+    """A hint is about what is wrong, and not only about the key; what is there but no model's file is said to be so."""
+    place = Place(tmp_path)
+    place.user(f"models: [{{name: one, {keys}}}]\n")
+    (problem,) = place.examine().problems
+    assert message in problem.message and problem.hint.startswith(hint)
+
+
+def test_what_is_no_address_is_said_to_be_none(tmp_path: Path) -> None:
+    """Before anything is said of keys: a mere word is no address, but a host's name with a port is one."""
+    place = Place(tmp_path)
+    with pytest.raises(ConfigError, match="'banana' is no address"):
+        place.load(flags={"listen": ["banana"]})
+    assert place.load(flags={"listen": ["localhost"]}).settings.listen[0].host == "localhost"
+    with pytest.raises(ConfigError, match="needs keys"):
+        place.load(flags={"listen": ["banana:8642"]})
+
+
+def test_what_is_not_trusted_reads_as_a_sentence(tmp_path: Path) -> None:
+    """The warnings about a working directory's file say what to run as a whole sentence."""
+    place = Place(tmp_path)
+    file = place.write(place.cwd / "models.yaml", TWO)
+    (warning,) = place.load().warnings
+    assert str(warning).endswith(f"so not used: to use it, read it and run: corral trust {place.cwd}")
+    trust(place.paths, place.cwd)
+    file.chmod(0o666)
+    (warning,) = place.load().warnings
+    assert str(warning).endswith(f"so not used: to use it, run: chmod o-w {file}")
+
+
+def test_days_are_shown_as_days(tmp_path: Path) -> None:
+    """`config show` writes durations as its documentation does."""
+    text = as_yaml(Place(tmp_path).load().settings, masked=True)
+    assert "responses_ttl: 30d" in text
 
 
 def test_a_vanished_working_directory_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

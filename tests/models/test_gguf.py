@@ -210,9 +210,11 @@ def test_wrong_content_is_named(tmp_path: Path, content: bytes, words: str) -> N
 def test_paths_that_hold_no_file(tmp_path: Path) -> None:
     """A missing file, a folder, a pipe and an unreadable name are refused at once, with the nearest file as a hint."""
     write_chain(tmp_path / "llama-small.gguf", ["a"])
+    (tmp_path / "zzz.gguf").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for path, words, hint in (
         (tmp_path / "lama-small.gguf", "there is no file", "Did you mean llama-small.gguf"),
+        (tmp_path / "zzzz.gguf", "there is no file", "Check the path"),
         (tmp_path / "nowhere" / "m.gguf", "there is no file", "does not exist either"),
         (tmp_path, "is a directory", "such as llama-small.gguf"),
         (tmp_path / "pipe", "not a regular file", ".gguf"),

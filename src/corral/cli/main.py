@@ -75,6 +75,8 @@ def run(args: list[str], root: click.Command | None = None, name: str = "corral"
 
 
 def _usage(app: App, error: click.ClickException) -> int:
+    import re
+
     import click
 
     from corral.api import ErrorInfo
@@ -84,6 +86,7 @@ def _usage(app: App, error: click.ClickException) -> int:
     hint = getattr(ctx, "hint", None) or f"see: {path} --help"
     message = error.format_message()
     message = message[:1].lower() + message[1:].removesuffix(".")
+    message = re.sub(r"is not a valid (integer|float)( range)?$", "is not a number", message)
     app.fail(ErrorInfo("usage", message, hint, 400))
     return error.exit_code
 

@@ -81,6 +81,15 @@ def assemble(
     return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, keyed, short_names).run()
 
 
+def _unusable(path: Path, wanted: str) -> tuple[str, str]:
+    """What `path` is where a file or folder is wanted, and what to do."""
+    if path.is_dir():
+        return f"{path} is a directory", "name the model's file in it"
+    if path.exists():
+        return f"{path} is neither a file nor a folder", f"name the model's own {wanted}"
+    return f"there is no {wanted} {path}", "this model cannot start before there is one"
+
+
 def _slots(keys: ModelKeys) -> int:
     """How many requests the engine answers at once where nothing is said."""
     if keys.engine == "vllm":
@@ -395,9 +404,7 @@ class _Assembly:
         elif folder and path.is_file():
             self._doubt(f"{path} is a file", "this engine wants the folder of a model, with its config.json", key)
         elif not (path.is_dir() if folder else path.is_file()):
-            missing = f"there is no {'folder' if folder else 'file'} {path}"
-            missing = f"{path} is a directory" if path.is_dir() else missing
-            self._doubt(missing, "this model cannot start before there is one", key)
+            self._doubt(*_unusable(path, "folder" if folder else "file"), key)
         return path
 
     def _program(self, text: str, key: Key) -> str:

@@ -40,7 +40,9 @@ def _problem(kind: type[BaseModel], data: dict[str, Any], found: dict[str, Any])
     if found["type"] == "missing":
         return Problem(f"`{name}` is missing", "every model needs a name and a source", key=key)
     if found["type"] == "value_error":
-        return Problem(f"`{name}` {found['ctx']['error']}", _value_hint(kind, key, found["input"]), key=key)
+        error = found["ctx"]["error"]
+        hint = getattr(error, "hint", "") or _value_hint(kind, key, found["input"])
+        return Problem(f"`{name}` {error}", hint, key=key)
     if found["type"] == "model_type":
         return Problem(
             f"`{name}` must be a mapping of keys to values, not {in_words(found['input'])}",

@@ -119,6 +119,8 @@ def parse_listen(text: str) -> Listen:
         raise ValueError(f"is no address ({_EXAMPLES})")
     if re.fullmatch(r"[0-9.]+", host):
         _ip(host)
+    elif not colon and "." not in host and host != "localhost":
+        raise ValueError(f"is no address (write {host}:{DEFAULT_PORT} if it is a host's name; {_EXAMPLES})")
     return Listen(host, _port(port) if colon else DEFAULT_PORT)
 
 

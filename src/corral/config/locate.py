@@ -104,7 +104,7 @@ def _may_use(file: Path, trusted: bool, cwd: Path, problems: list[Problem]) -> b
         problems.append(
             Problem(
                 "found in the working directory, but not trusted, so not used",
-                f"read it, then: corral trust {cwd}",
+                f"to use it, read it and run: corral trust {cwd}",
                 Place(str(file)),
                 level="warning",
             )
@@ -112,9 +112,11 @@ def _may_use(file: Path, trusted: bool, cwd: Path, problems: list[Problem]) -> b
         return False
     if (fault := file_fault(file)) is not None:
         problems.append(
-            Problem(f"{fault}, so not used", f"then: chmod o-w {file}", Place(str(file)), level="warning")
+            Problem(f"{fault}, so not used", f"to use it, run: chmod o-w {file}", Place(str(file)), level="warning")
             if "changed" in fault
-            else Problem(f"{fault}, so not used", "copy it", Place(str(file)), level="warning")
+            else Problem(
+                f"{fault}, so not used", "to use it, make a copy of your own", Place(str(file)), level="warning"
+            )
         )
         return False
     return True

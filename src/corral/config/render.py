@@ -213,8 +213,8 @@ def _size(count: int) -> str | int:
 
 
 def _duration(seconds: float) -> str | float:
-    for unit, factor in (("h", 3600), ("m", 60), ("s", 1)):
-        if seconds % factor == 0:
+    for unit, factor in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds % factor == 0 and (seconds or unit == "s"):
             return f"{int(seconds // factor)}{unit}"
     return seconds
 

@@ -85,7 +85,12 @@ Env = Annotated[
     *_kind(values.env, {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
 ]
 Truth = Annotated[bool, *_kind(values.truth, {"type": "boolean"})]
-Port = Annotated[int, *_kind(values.whole(1, 65535), _int(1, 65535))]
+Port = Annotated[
+    int,
+    *_kind(
+        values.whole(1, 65535, hint="a port is a number from 1 to 65535, free on this machine: 8001"), _int(1, 65535)
+    ),
+]
 Tokens = Annotated[int, *_kind(values.whole(1, 1 << 30), _int(1, 1 << 30))]
 Slots = Annotated[int, *_kind(values.whole(1, 1024), _int(1, 1024))]
 Priority = Annotated[int, *_kind(values.whole(-1000, 1000), _int(-1000, 1000))]

@@ -45,7 +45,7 @@ def _window(value: Any) -> Window:
         raise Unfit(f"keeps ready or pin, not {in_words(keep)}")
     begin, end = _minute(value.get("from", "00:00")), _minute(value.get("to", "24:00"))
     if begin == end:
-        raise Unfit("has a window that ends where it begins")
+        raise Unfit("has a window that ends where it begins", "leave out from and to for the whole day")
     return Window(_days(value.get("days", "mon-sun")), begin, end, "pin" if keep == "pin" else "ready")
 
 

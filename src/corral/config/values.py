@@ -30,7 +30,12 @@ UNLIMITED = ("unlimited", "none")
 
 
 class Unfit(ValueError):
-    """A value that its key cannot take; pydantic treats it as any ValueError."""
+    """A value that its key cannot take; pydantic treats it as any ValueError. `hint` says what to do, where that is
+    more than what the key is about."""
+
+    def __init__(self, message: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def text(value: Any) -> str:
@@ -64,12 +69,15 @@ def texts(value: Any) -> tuple[str, ...]:
     return tuple(text(each) for each in (value if isinstance(value, list) else [value]))
 
 
-def whole(least: int, most: int, why: str = "") -> Callable[[Any], int]:
+def whole(least: int, most: int, why: str = "", hint: str = "") -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise Unfit(f"must be a whole number, not {in_words(value)}")
+            raise Unfit(
+                f"must be a whole number, not {in_words(value)}",
+                "" if isinstance(value, str) and value.isdigit() else hint,
+            )
         if not least <= value <= most:
-            raise Unfit(f"must be between {least} and {most}, not {value}{why}")
+            raise Unfit(f"must be between {least} and {most}, not {value}{why}", hint)
         return value
 
     return check

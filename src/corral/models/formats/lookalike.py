@@ -92,7 +92,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def _models_in(folder: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() == ".gguf")[:1000]
+        return sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() == ".gguf" and entry.is_file())[
+            :1000
+        ]
     except OSError:
         return []
 

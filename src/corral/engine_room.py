@@ -100,10 +100,17 @@ def _containers(needs: Needs, kind: str) -> Containers:
     return found(kind)
 
 
+def _server(needs: Needs) -> Runner:
+    from corral.runners.server import ServerRunner
+
+    return ServerRunner()
+
+
 RUNNERS: Final[Mapping[str, Callable[[Needs], Runner]]] = {
     "process": _process,
     "podman": lambda needs: _container(needs, "podman"),
     "docker": lambda needs: _container(needs, "docker"),
+    "server": _server,
 }
 """How each runner is made, by the value of the `runner` key."""
 
@@ -121,19 +128,26 @@ class ByEngine:
             self._made[engine] = Confined(ENGINES[engine](self._needs))
         return self._made[engine]
 
+    def _of(self, model: ModelSettings) -> Adapter:
+        if model.runner != "server":
+            return self.of(model.engine)
+        from corral.engines.elsewhere import Elsewhere
+
+        return Elsewhere()
+
     def plan(self, start: Start) -> LaunchPlan:
-        adapter = self.of(start.model.engine)
-        if start.model.runner != "process":
+        adapter = self._of(start.model)
+        if start.model.runner not in ("process", "server"):
             from corral.runners.containers.contained import Contained
 
             adapter = Contained(adapter, partial(_containers, self._needs))
         return adapter.plan(start)
 
     def footprint(self, model: ModelSettings) -> Footprint:
-        return self.of(model.engine).footprint(model)
+        return self._of(model).footprint(model)
 
     def has_gpus(self, model: ModelSettings) -> bool:
-        return self.of(model.engine).has_gpus(model)
+        return self._of(model).has_gpus(model)
 
 
 class Runners(Mapping[str, Runner]):

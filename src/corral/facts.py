@@ -51,6 +51,7 @@ def spec(model: ModelSettings, footprint: dict[str, int]) -> Spec:
         replicas=model.replicas,
         sleeps=model.engine == "vllm" and model.sleep > 0,
         schedule=model.schedule,
+        elsewhere=model.runner == "server",
     )
 
 

@@ -187,6 +187,11 @@ def _find(name: str, paths: Paths, settings: Settings) -> tuple[ModelSettings, H
         model = resolve(settings, name)
     except UnknownModel:
         model = None
+    if model is not None and model.endpoint is not None:
+        hint = "what it holds counts as what other programs use"
+        raise CallerError(
+            f"{name} is a server that runs already, at {model.endpoint}: it takes no place here", hint=hint
+        )
     if model is not None and model.ref is None:
         return model, read_model(model.source)
     if model is None and (name.endswith(".gguf") or Path(name).is_file()):

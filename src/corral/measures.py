@@ -283,7 +283,7 @@ class Measures:
         await asyncio.sleep(_SETTLE_S)
         for _ in range(_TRIES):
             unit = self._there(model, generation)
-            if unit is None or unit.plan is None or unit.log is None:
+            if unit is None or unit.plan is None or unit.log is None or not unit.plan.ours:
                 return
             log = await asyncio.to_thread(_head, unit.log)
             if (report_vllm if unit.plan.engine == "vllm" else report_llamacpp).is_whole(log):

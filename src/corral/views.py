@@ -31,7 +31,7 @@ def model_info(model: ModelSettings, settings: Settings, fleet: Fleet, library: 
     return ModelInfo(
         name=model.name,
         aliases=list(model.aliases),
-        source=str(model.source),
+        source=model.endpoint or str(model.source),
         engine=model.engine,
         runner=model.runner,
         state=str(unit.state if unit is not None else State.STOPPED),
@@ -57,6 +57,8 @@ def _size(model: ModelSettings, library: Library) -> tuple[int | None, str | Non
         if stored is None:
             return None, f"{model.ref} is not here; fetch it with: corral pull {model.ref}"
         return (stored.named.bytes if stored.named is not None else None), None
+    if model.endpoint is not None:
+        return None, None
     try:
         return model.source.stat().st_size, None
     except OSError as error:

@@ -185,8 +185,17 @@ class World:
         ]
         return min(found)
 
-    def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.server.pid}/fd").iterdir()))
+    def descriptors(self) -> dict[int, str]:
+        """What each of the daemon's descriptors leads to."""
+        peers = {
+            each.fd: f"socket {each.laddr} to {each.raddr}"
+            for each in psutil.Process(self.server.pid).net_connections("all")
+        }
+        links = {}
+        for path in Path(f"/proc/{self.server.pid}/fd").iterdir():
+            with suppress(OSError):
+                links[int(path.name)] = peers.get(int(path.name)) or os.readlink(path)
+        return links
 
     def resident_bytes(self) -> int:
         return int(psutil.Process(self.server.pid).memory_info().rss)

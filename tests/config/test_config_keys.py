@@ -196,7 +196,7 @@ def test_defaults_are_those_of_settings(tmp_path: Path) -> None:
         ("max_num_seqs: 8", "`max_num_seqs` is a key of vLLM's"),
         ("sleep: 3", "`sleep` must be off, 1 or 2, not 3"),
         ("quantization: int4", "`quantization` must be fp8_per_tensor or fp8_per_block or fp8_per_channel"),
-        ("runner: lxc", "`runner` must be process or podman or docker, not the text 'lxc'"),
+        ("runner: lxc", "`runner` must be process or podman or docker or server, not the text 'lxc'"),
         ("aliases: [3]", "`aliases` must be a text, not 3 (put it in quotes: '3')"),
         ("aliases: ['a b']", "'a b' contains U+0020"),
         ("executable: ''", "`executable` must not be empty"),

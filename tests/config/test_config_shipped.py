@@ -12,7 +12,7 @@ import yaml
 from corral.config.environment import GPU_VARIABLES, PLACES, VARIABLES
 from corral.config.init import example_text, init, starter_text
 from corral.config.schema import ExecutableKeys, GlobalKeys, ModelKeys, TimeoutKeys, json_schema
-from corral.config.settings import VLLM_KEYS
+from corral.config.settings import SERVER_KEYS, VLLM_KEYS
 from corral.engines.flags import check_allowed, parse
 from corral.errors import ConfigError
 from support.configs import Place
@@ -112,8 +112,10 @@ def test_the_schema_describes_every_key() -> None:
         assert names <= set(part["properties"])
         assert all(part["properties"][name].get("description") for name in names)
         assert part["additionalProperties"] is False
-    assert schema["$defs"]["ModelKeys"]["required"] == ["name", "source"]
-    assert schema["$defs"]["NamedModelKeys"]["required"] == ["source"]
+    sourced = [{"required": ["source"]}, {"required": ["endpoint"]}]
+    assert schema["$defs"]["ModelKeys"]["required"] == ["name"]
+    assert "required" not in schema["$defs"]["NamedModelKeys"]
+    assert schema["$defs"]["ModelKeys"]["anyOf"] == schema["$defs"]["NamedModelKeys"]["anyOf"] == sourced
 
 
 def test_every_key_is_documented() -> None:
@@ -128,6 +130,8 @@ def test_documented_examples_are_right(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for key, cells in rows(section("Keys of a model")).items():
         engine = {"engine": "vllm"} if key in VLLM_KEYS else {}
+        if key in SERVER_KEYS:
+            engine = {"runner": "server", "endpoint": "http://127.0.0.1:8000"}
         entry = {"name": "m", "source": "builtin:demo", **engine, key: yaml.safe_load(cells[2].strip("`"))}
         assert not [p for p in place.problems(yaml.safe_dump({"models": [entry]})) if p.level == "error"], key
     for key, cells in rows(section("Global keys")).items():

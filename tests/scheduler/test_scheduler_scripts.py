@@ -55,6 +55,28 @@ def test_one_at_a_time() -> None:
     assert (script.grants[2].swap_s, script.grants[2].load_s) == (1.0, 2.0)
 
 
+def test_a_server_that_runs_already_takes_no_place() -> None:
+    """Under max_active 1 it is used beside another model, exclusive or not; neither goes for the other."""
+    script = Script(Spec("a", exclusive=True), Spec("s", elsewhere=True), policy=ONE)
+    assert script.ask(1, "a") == ["start a.1"]
+    assert script(BecameReady("a", 1)) == ["grant 1 a"]
+    assert script.ask(2, "s") == ["start s.1"], "a is busy, and need not go"
+    assert script(BecameReady("s", 1)) == ["grant 2 s"]
+    assert script(Returned(1, "a"), at=5.0) == [] == script(Returned(2, "s"), at=6.0)
+
+
+def test_a_server_that_runs_already_is_not_let_go_for_others() -> None:
+    """To let it go would free nothing: idle for the longest as it is, the other one is stopped."""
+    script = Script(Spec("s", elsewhere=True, pin=True), Spec("a"), Spec("b"), policy=ONE)
+    script.ask(1, "s")
+    script(BecameReady("s", 1))
+    script(Returned(1, "s"), at=1.0)
+    assert script.ask(2, "a") == ["start a.1"], "no place is taken by what is pinned there"
+    script(BecameReady("a", 1), at=2.0)
+    script(Returned(2, "a"), at=9.0)
+    assert script.ask(3, "b") == ["stop a.1"]
+
+
 def test_the_least_missed_goes_first() -> None:
     """Room is made by lowest priority, then by longest idle; the pinned stay."""
     script = Script(

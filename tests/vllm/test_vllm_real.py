@@ -176,6 +176,33 @@ def look(prometheus: Prometheus, missing: dict[str, str]) -> None:
             del missing[expr]
 
 
+def test_a_server_that_runs_already(served: Server, paths: Paths) -> None:
+    """Another Corral is told where this vLLM is: it finds out what it calls the model and how long its context is,
+    chats with it, is well, and lets go of it without ending it."""
+    chat(served)
+    pid, endpoint = pid_of(served), unit(served).endpoint
+    config = f"models: [{{name: other, engine: vllm, runner: server, endpoint: '{endpoint}', preload: true}}]"
+    with Server(paths, config) as server:
+        said = chat(server, model="other")
+        assert said["choices"] == chat(served)["choices"] and said["model"] == "tiny"
+        body = {"model": "other", "messages": [{"role": "user", "content": "the dog"}], "max_tokens": 8, "stream": True}
+        status, _, streamed = post(server, "/v1/chat/completions", body)
+        assert status == 200 and len(events(streamed)) >= 2
+        found = unit(server, "other")
+        assert (found.state, found.pid, found.context, found.footprint_bytes) == ("ready", None, 1024, None)
+        assert found.engine_version.startswith("vLLM 0.")
+        status, _, counted = post(server, "/v1/messages/count_tokens", {**body, "stream": False})
+        assert status == 200 and json.loads(counted)["input_tokens"] > 0
+        health = server.client.health("other")
+        assert health.ok and [each.name for each in health.checks] == ["process", "health", "canary"]
+        with ThreadPoolExecutor(32) as pool:
+            many = list(pool.map(lambda n: chat(server, f"number {n}", model="other"), range(32)))
+        assert [each["usage"]["completion_tokens"] for each in many] == [8] * 32
+        server.client.stop("other")
+        assert lives(pid)
+    assert lives(pid) and chat(served)["model"] == "tiny" and pid_of(served) == pid
+
+
 def test_it_sleeps_survives_and_is_brought_back(served: Server) -> None:
     """Another model has it sleep, not end. kill -9 of Corral leaves it asleep, and the next Corral wakes it for a
     request. kill -9 of itself is a crash: its stream goes on with another, and so does the next request. Asked

@@ -35,6 +35,6 @@ def show(app: App, plan: PlanInfo) -> None:
     app.say()
     for name, value in sorted(plan.env.items()):
         app.write(f"{name}={shlex.quote(value)} \\")
-    app.write(" ".join(shlex.quote(word) for word in plan.command))
+    app.write(" ".join(shlex.quote(word) for word in plan.command) or "# nothing: that server runs already")
     for warning in plan.warnings:
         app.warn(warning)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from corral.config import elsewhere
 from corral.config.check import check
 from corral.config.document import Document
 from corral.config.environment import Setting
@@ -18,7 +19,6 @@ from corral.config.problem import Key, Place, Problem
 from corral.config.scalar import in_words, shorten
 from corral.config.schema import FileKeys, GlobalKeys, ModelKeys
 from corral.config.settings import (
-    VLLM_KEYS,
     GpuBackend,
     Listen,
     ModelSettings,
@@ -35,13 +35,11 @@ from corral.lazy_dataclass import dataclass
 
 _OF_FOLDERS = ("vllm", "detector")
 """Engines whose models are folders."""
-_DETECTOR_SLOTS = 16
-"""Two batches: one that is being seen, and one on its way."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FILL = {"name": "unnamed", "source": BUILTIN_DEMO}  # for a model without them, which is never used
+_FILL = {"name": "unnamed"}  # for a model without one, which is never used
 _HINT = "docs/configuration.md describes every key"
 _PROGRAM_WORDS = ("auto", "embedded")
 
@@ -88,13 +86,6 @@ def _unusable(path: Path, wanted: str) -> tuple[str, str]:
     if path.exists():
         return f"{path} is neither a file nor a folder", f"name the model's own {wanted}"
     return f"there is no {wanted} {path}", "this model cannot start before there is one"
-
-
-def _slots(keys: ModelKeys) -> int:
-    """How many requests the engine answers at once where nothing is said."""
-    if keys.engine == "vllm":
-        return min(keys.max_num_seqs, 1024)
-    return _DETECTOR_SLOTS if keys.engine == "detector" else 1
 
 
 class _Assembly:
@@ -297,8 +288,9 @@ class _Assembly:
                 continue
             first[keys.name] = where
             self._give(keys.name, entry, at)
-            sourced = not any(problem.key[0] == "source" for problem in problems)
-            yield keys.name, self._model(keys, at, sourced=sourced)
+            if "source" not in entry and keys.runner != elsewhere.RUNNER:
+                self._wrong("`source` is missing", "every model needs a name and a source", (*at, "source"))
+            yield keys.name, self._model(keys, at, entry)
 
     def _entries(self, models: Any) -> Iterator[tuple[Key, Any]]:
         if models is None:
@@ -338,18 +330,23 @@ class _Assembly:
             if key == "env" and isinstance(value, dict):
                 self.given.update({("models", name, key, inner): (*at, key, inner) for inner in value})
 
-    def _model(self, keys: ModelKeys, at: Key, *, sourced: bool) -> ModelSettings:
-        ref = self._try((*at, "source"), source_ref, keys.source, self.base, self.short_names) if sourced else None
-        folder = keys.engine in _OF_FOLDERS
-        source = Path(str(ref)) if ref is not None else self._source(keys.source, at, folder) if sourced else None
-        if keys.engine != "vllm":
-            for key in sorted(keys.model_fields_set & set(VLLM_KEYS)):
-                self._wrong(f"`{key}` is a key of vLLM's", "set engine: vllm, or take it away", (*at, key))
+    def _model(self, keys: ModelKeys, at: Key, entry: Mapping[str, Any]) -> ModelSettings:
+        text, folder = keys.source, keys.engine in _OF_FOLDERS
+        ref = self._try((*at, "source"), source_ref, text, self.base, self.short_names) if text else None
+        source = Path(str(ref)) if ref is not None else self._source(text, at, folder) if text else None
+        given = {key for key in keys.model_fields_set if getattr(keys, key) is not None}
+        given |= {"endpoint"} if entry.get("endpoint") is not None else set()  # it may be wrong
+        for problem in elsewhere.faults(keys.engine, keys.runner, given, stored=ref is not None):
+            self._add(problem, (*at, *problem.key))
         own = keys.executable
+        endpoint = keys.endpoint and self._try((*at, "endpoint"), elsewhere.located, keys.endpoint, self.base, self.env)
+        key_file = keys.api_key_file and self._try(
+            (*at, "api_key_file"), absolute, keys.api_key_file, self.base, self.env
+        )
         env = {name: self._try((*at, "env", name), expand, text, self.env) for name, text in keys.env.items()}
-        return ModelSettings(
+        made = ModelSettings(
             name=keys.name,
-            source=source or self.base,
+            source=source or (Path(endpoint) if endpoint else self.base),
             aliases=keys.aliases,
             engine=keys.engine,
             executable=self.executables.get(keys.engine, "auto")
@@ -363,7 +360,7 @@ class _Assembly:
             devices=keys.devices,
             split=keys.split,
             tensor_split=keys.tensor_split,
-            parallel=keys.parallel or _slots(keys),
+            parallel=keys.slots,
             args=keys.args,
             env=MappingProxyType(
                 {**self.engines_env, **{name: text for name, text in env.items() if text is not None}}
@@ -390,9 +387,14 @@ class _Assembly:
             kv_cache_type=keys.kv_cache_type,
             kv_cache_bytes=keys.kv_cache,
             sleep=keys.sleep,
-            roots=() if keys.source == BUILTIN_DEMO or ref is not None else self.allowed,
+            endpoint=endpoint or None,
+            served_model=keys.served_model,
+            api_key_env=keys.api_key_env,
+            api_key_file=key_file or None,
+            roots=() if text == BUILTIN_DEMO or ref is not None else self.allowed,
             ref=ref,
         )
+        return made if keys.runner != elsewhere.RUNNER else elsewhere.taken(made, keys.model_fields_set)
 
     def _source(self, text: str, at: Key, folder: bool = False) -> Path | None:
         key = (*at, "source")

@@ -27,14 +27,15 @@ def check(
     that have problems of their own. Addresses beyond loopback are allowed where there are keys
     (`keyed`), or it is said aloud (`insecure`)."""
     models = list(settings.models.values())
+    own = [model for model in models if model.runner != "server"]  # the others take no place that could be wanted
     found = [
         *_listen(settings.listen, insecure, keyed),
         *_names(models),
         *_ports(settings.listen, models),
         *_default(settings, names),
-        *_together(models),
-        *_alone(models),
-        *_limits(settings, models),
+        *_together(own),
+        *_alone(own),
+        *_limits(settings, own),
     ]
     return [Problem(p.message, p.hint, where(p.key), p.key, p.level) for p in found]
 

@@ -8,7 +8,7 @@ from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
-from corral.config.settings import VLLM_KEYS, ModelSettings, Settings
+from corral.config.settings import SERVER_KEYS, VLLM_KEYS, ModelSettings, Settings
 from corral.lazy_dataclass import dataclass
 
 RESTART_KEYS = ("download", "traces")
@@ -17,7 +17,7 @@ RESTART_KEYS = ("download", "traces")
 RELAUNCH_KEYS = (
     "source", "engine", "executable", "runner", "image", "context", "gpu_layers", "gpu_backend", "devices", "split",
     "tensor_split", "parallel", "args", "env", "sandbox",
-    "limits", *VLLM_KEYS,
+    "limits", *VLLM_KEYS, *SERVER_KEYS,
 )  # fmt: skip
 """Model keys that a running engine was started with; the others take effect while it runs."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from corral.config.elsewhere import STARTING_KEYS
 from corral.config.problem import Key
 from corral.config.scalar import read_scalar
 from corral.config.settings import Listen, ModelSettings, Registry, Settings
@@ -122,7 +123,7 @@ def _flow(value: Any) -> str:
 
 
 def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
-    return {
+    found = {
         "name": model.name,
         "source": _path(model.source) if model.ref is None else str(model.ref),
         "aliases": list(model.aliases),
@@ -154,6 +155,19 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "limits": model.limits,
         "reasoning": model.reasoning,
         **(_vllm(model) if model.engine == "vllm" else {}),
+    }
+    return found if model.endpoint is None else _served(model, found)
+
+
+def _served(model: ModelSettings, found: dict[str, Any]) -> dict[str, Any]:
+    """`found` without what says nothing to a server that runs already, and with what does."""
+    left_out = {*STARTING_KEYS, *(["source"] if model.source == Path(model.endpoint or "") else [])}
+    return {
+        **{key: value for key, value in found.items() if key not in left_out},
+        "endpoint": _escaped(model.endpoint or ""),
+        "served_model": model.served_model,
+        "api_key_env": model.api_key_env,
+        "api_key_file": None if model.api_key_file is None else _path(model.api_key_file),
     }
 
 

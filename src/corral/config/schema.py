@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-from corral.config import fetching, listening, times, values, watching
+from corral.config import elsewhere, fetching, listening, times, values, watching
 from corral.config.settings import (
     CacheType,
     Download,
@@ -42,6 +42,8 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 _ENGINES = get_args(Literal["llama.cpp", "vllm", "detector"])
 _REASONING = get_args(Reasoning)
 _RUNNERS = get_args(RunnerName)
+_DETECTOR_SLOTS = 16
+"""Two batches: one that is being seen, and one on its way."""
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity
@@ -151,6 +153,8 @@ CacheTypeKey = Annotated[CacheType, *_kind(values.one_of(get_args(CacheType)), {
 Sleep = Annotated[Literal[0, 1, 2], *_kind(values.sleep, {"enum": ["off", 0, 1, 2]})]
 ReasoningKey = Annotated[Reasoning, *_kind(values.one_of(_REASONING), {"enum": list(_REASONING)})]
 SandboxKey = Annotated[Sandbox, *_kind(values.one_of(get_args(Sandbox)), {"enum": list(get_args(Sandbox))})]
+EndpointKey = Annotated[str, *_kind(elsewhere.endpoint, {**_STR, "pattern": "^(http://|unix:)"})]
+Variable = Annotated[str, *_kind(elsewhere.variable, _STR)]
 Runner = Annotated[RunnerName, *_kind(values.one_of(_RUNNERS), {"enum": list(_RUNNERS)})]
 
 
@@ -166,9 +170,10 @@ class ModelKeys(_Keys):
     """One model."""
 
     name: Name = _about("What clients call the model: letters, digits and ._-:/@, at most 200 characters.")
-    source: Text = _about(
+    source: Text | None = _about(
         "The GGUF file (relative to this file; ~ and ${VAR} are expanded), builtin:demo, or the reference of a model "
-        "in the store, such as ai/smollm2 or hf.co/org/repo:Q4_K_M, pinned or not with @sha256:…"
+        "in the store, such as ai/smollm2 or hf.co/org/repo:Q4_K_M, pinned or not with @sha256:…",
+        None,
     )
     aliases: Names = _about("Other names it answers to.", ())
     engine: Engine = _about("The program that serves it.", _ENGINES[0])
@@ -177,7 +182,9 @@ class ModelKeys(_Keys):
         "Without it, `executables` decides.",
         None,
     )
-    runner: Runner = _about("What the engine runs in: process, podman or docker.", _RUNNERS[0])
+    runner: Runner = _about(
+        "What the engine runs in: process, podman, docker, or a server that runs already.", _RUNNERS[0]
+    )
     image: Text | None = _about("The image of its container. Without it, the catalogue's for the GPU found.", None)
     context: Context = _about("Context length of each slot in tokens, or auto: what fits, up to the model's own.", None)
     gpu_layers: Layers | None = _about(
@@ -221,6 +228,20 @@ class ModelKeys(_Keys):
     sleep: Sleep = _about(
         "vLLM: sleep instead of ending, with its weights in the machine's memory (1) or dropped (2), or off.", 0
     )
+    endpoint: EndpointKey | None = _about(
+        "Where a server listens that runs already: http://127.0.0.1:8000, an address of your own network, or "
+        "unix:/path/of/socket.",
+        None,
+    )
+    served_model: Text | None = _about("What that server calls the model. Without it, it is asked.", None)
+    api_key_env: Variable | None = _about("The variable with the key that the server wants.", None)
+    api_key_file: Text | None = _about("The file with the key that the server wants.", None)
+
+    @property
+    def slots(self) -> int:
+        """How many requests the engine answers at once."""
+        usual = min(self.max_num_seqs, 1024) if self.engine == "vllm" else 1
+        return self.parallel or (_DETECTOR_SLOTS if self.engine == "detector" else usual)
 
 
 class TimeoutKeys(_Keys):
@@ -334,7 +355,9 @@ def json_schema() -> dict[str, Any]:
     schema = FileKeys.model_json_schema(by_alias=True)
     entry = {"$ref": "#/$defs/ModelKeys"}
     # In the mapping form the name is the key, so that it is not required inside.
-    named = {**schema["$defs"]["ModelKeys"], "required": ["source"]}
+    sourced = {"anyOf": [{"required": ["source"]}, {"required": ["endpoint"]}]}
+    named = {**{k: v for k, v in schema["$defs"]["ModelKeys"].items() if k != "required"}, **sourced}
+    schema["$defs"]["ModelKeys"].update(sourced)
     schema["$defs"]["NamedModelKeys"] = named
     schema["properties"]["models"]["anyOf"] = [
         {"type": "array", "items": entry},

@@ -26,7 +26,8 @@ def headroom_on(headroom: int | Mapping[str, int], device: str) -> int:
 Reasoning = Literal["auto", "none", "harmony", "think"]
 Sandbox = Literal["off", "auto", "bubblewrap"]
 """What engines on the process runner are shut into; auto: bubblewrap where it works here."""
-RunnerName = Literal["process", "podman", "docker"]
+RunnerName = Literal["process", "podman", "docker", "server"]
+"""What an engine runs in; server: Corral starts none, and asks one that runs already."""
 Rung = Literal["batch", "context", "layers", "cpu"]
 """What of a start can be made smaller when memory was not enough."""
 
@@ -45,6 +46,9 @@ VLLM_KEYS = (
     "kv_cache", "sleep",
 )  # fmt: skip
 """Model keys that only vLLM has."""
+
+SERVER_KEYS = ("endpoint", "served_model", "api_key_env", "api_key_file")
+"""Model keys of a server that runs already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,10 @@ class ModelSettings:
     kv_cache_type: CacheType = "auto"  # auto = the model's own
     kv_cache_bytes: int | None = None  # on each GPU; None = by what is planned
     sleep: Literal[0, 1, 2] = 0  # instead of a stop, where that frees enough; 0 = never
+    endpoint: str | None = None  # of a server that runs already: http://address:port or unix:/path
+    served_model: str | None = None  # what that server calls it; None = it is asked
+    api_key_env: str | None = None  # where the key is that it wants: a variable of Corral's own
+    api_key_file: Path | None = None  # or a file
     roots: tuple[Path, ...] = ()  # real directories that `source` must lie in, links followed; () = anywhere
     ref: Ref | None = None  # a model of the store instead of a file; placed when its engine starts
 

@@ -35,14 +35,19 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an engine listens: a unix socket (preferred) or loopback TCP."""
+    """Where an engine listens: a unix socket (preferred) or TCP, and what a server wants there that somebody else
+    runs."""
 
     socket: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
+    model: str = ""  # what it calls its model; "" = as Corral does
+    key: str = field(default="", repr=False)  # that it wants with each request; never shown
 
     def __str__(self) -> str:
-        return f"unix:{self.socket}" if self.socket is not None else f"{self.host}:{self.port}"
+        if self.socket is not None:
+            return f"unix:{self.socket}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Probe:
     canary: str = "/completion"
     canary_body: str = '{"prompt": " ", "n_predict": 1, "cache_prompt": false}'
     counters: str = "/slots"
+    pause_s: float = 0.0  # between two tries; 0 = as short as a process wants that was just started
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +120,8 @@ class LaunchPlan:
     says_more: bool = False  # it can be told to report its buffers, by flags (`report.WORDY`) that nobody else has set
     sandbox: str = ""  # what a plain process is shut into: "bubblewrap", which is in `argv` then
     limits: Limits | None = None  # of a plain process, by cgroup
+
+    @property
+    def ours(self) -> bool:
+        """Whether its engine is Corral's to start and end."""
+        return self.runner != "server"

@@ -43,7 +43,9 @@ class Traits:
             return known
         template, architecture, until = "", "", math.inf
         try:
-            if model.engine == "vllm" and model.ref is None:
+            if model.endpoint is not None and model.source == Path(model.endpoint):
+                pass  # its files are somewhere else
+            elif model.engine == "vllm" and model.ref is None:
                 template, architecture = await asyncio.to_thread(_of_folder, model.source)
             elif model.ref is None:
                 header = await asyncio.to_thread(read_model, model.source)

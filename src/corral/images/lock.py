@@ -67,7 +67,9 @@ def read(paths: Paths) -> Mapping[str, str]:
 
 def in_use(settings: Settings, known: Catalogue, gpus: Sequence[Gpu]) -> list[tuple[str, ...]]:
     """The images of the models that run in containers. Pure."""
-    found = [_of_model(model, known, gpus) for model in settings.models.values() if model.runner != "process"]
+    found = [
+        _of_model(model, known, gpus) for model in settings.models.values() if model.runner not in ("process", "server")
+    ]
     return list(dict.fromkeys(found))
 
 

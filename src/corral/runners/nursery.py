@@ -13,7 +13,7 @@ from corral.errors import EngineError
 
 def wanted(models: Iterable[ModelSettings]) -> bool:
     """Whether one of `models` will run on the embedded engine. Looks at PATH."""
-    kinds = {model.executable for model in models if model.sandbox == "off"}
+    kinds = {model.executable for model in models if model.sandbox == "off" and model.runner == "process"}
     return "embedded" in kinds or ("auto" in kinds and executables.on_path() is None)
 
 

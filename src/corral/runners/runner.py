@@ -19,6 +19,7 @@ class Exit:
     at_wall_s: float = 0.0
     asked: bool = False  # we had sent TERM or KILL before
     limit_bytes: int = 0  # its memory limit, where the kernel ended it or one of its processes for that; 0 = it did not
+    why: str = ""  # in words, where it is no process of ours that ended
 
 
 class Running(Protocol):

@@ -124,6 +124,8 @@ def _freed_asleep(place: Place, need: _Need) -> float:
 
 def conflict(one: Spec, other: Spec) -> bool:
     """Whether the two may never be resident together, whatever the memory."""
+    if one.elsewhere or other.elsewhere:
+        return False
     return one.exclusive or other.exclusive or (one.group is not None and one.group == other.group)
 
 
@@ -131,7 +133,7 @@ def fits(policy: Policy, specs: Iterable[Spec]) -> bool:
     """Whether `specs` together keep within the count and every device's configured budget."""
     count, used = 0, dict.fromkeys(policy.budgets, 0)
     for spec in specs:
-        count += 1
+        count += not spec.elsewhere
         for device, wanted in spec.footprint.items():
             if device in used:
                 used[device] += wanted
@@ -158,8 +160,8 @@ def _needs(state: Scheduling, place: Place, rest: list[Place], claims: Sequence[
         back = frozenset(claim.place.name for claim in claims)  # those that stop will stand again
         worlds.append(([p for p in rest if p.name not in leaving] + ahead, leaving | back))
     for world, gone in worlds:
-        count = sum(p.phase is not Phase.SLEEPING for p in world)
-        if most is not None and count >= most:
+        count = sum(_counts(p) for p in world)
+        if most is not None and count >= most and not spec.elsewhere:
             needs.append(_Need(count + 1 - most, None, gone))
         for device, wanted in spec.footprint.items():
             if wanted <= 0 or (limit := budget(state, device)) == INFINITY:
@@ -213,8 +215,13 @@ def _freed(place: Place, need: _Need) -> float:
     if place.name in need.gone:
         return 0.0
     if need.device is None:
-        return float(place.phase is not Phase.SLEEPING)
+        return float(_counts(place))
     return float(place.holds.get(need.device, 0))
+
+
+def _counts(place: Place) -> bool:
+    """Whether it is one of those of which there may be `max_active`."""
+    return place.phase is not Phase.SLEEPING and not place.spec.elsewhere
 
 
 def _rank(place: Place, movable: bool) -> tuple[int, int]:
@@ -247,7 +254,8 @@ def _never(state: Scheduling, place: Place) -> tuple[str, str] | None:
         if least > 0 and least + sum(p.holds.get(device, 0) for p in fixed) > limit:
             why = f"there is no room on {device} beside what is pinned ({names})"
             return why, f"stop or unpin a model, or {_smaller(state, device, least)}"
-    if fixed and (most := policy.max_active) is not None and len(fixed) + 1 > most:
+    counted = sum(not each.spec.elsewhere for each in fixed)
+    if counted and (most := policy.max_active) is not None and counted + 1 > most and not spec.elsewhere:
         why = f"no more than {most} may be loaded at once (max_active), and so many are pinned ({names})"
         return why, "raise `max_active`, or stop or unpin a model"
     return None

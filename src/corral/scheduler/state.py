@@ -53,6 +53,7 @@ class Spec:
     schedule: tuple[Window, ...] = ()
     sleeps: bool = False  # it is put to sleep instead of being stopped, where that frees enough
     asleep: Mapping[str, int] = field(default_factory=dict)  # bytes by device while it sleeps; empty = it cannot
+    elsewhere: bool = False  # its server runs already: it takes no place, and to let it go frees none
 
     def takes(self, footprint: Mapping[str, int], mapped: int, asleep: Mapping[str, int]) -> bool:
         """Whether these are what is known of it."""

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from corral import clock
+from corral.engines.plan import LaunchPlan
 from corral.errors import CorralError, StartFailed
-from corral.runners.runner import Exit
+from corral.runners.runner import Exit, Running
 from corral.supervisor import logs, reasons
 from corral.supervisor.machine import Event, Transition
 
@@ -34,14 +35,19 @@ class Ends:
         """Another process comes."""
         self.hung, self.ailment = None, None
 
-    def known(self, model: str, log_tail: str) -> StartFailed | None:
-        """The reason that was there before the end came; None where the end itself has to tell."""
+    @property
+    def told(self) -> bool:
+        """Whether it is known already that it must end."""
+        return self.hung is not None or self.ailment is not None
+
+    def known(self, model: str, log_tail: str, fate: str) -> StartFailed | None:
+        """The reason that was there before the end came; None where the end itself has to tell. `fate`: see below."""
         if (ailment := self.ailment) is not None:
             return StartFailed(ailment.text, hint=ailment.hint, model=model, kind=ailment.kind, log_tail=log_tail)
         if self.hung is None:
             return None
         hint = "a driver or the engine itself got stuck; timeouts.hang says after how long that is taken for certain"
-        text = f"{model} hung and was killed: {self.hung}"
+        text = f"{model} hung and was {fate}: {self.hung}"
         return StartFailed(text, hint=hint, model=model, kind="hang", log_tail=log_tail)
 
     def came(self, generation: int, exit_: Exit, error: CorralError | None) -> None:
@@ -90,8 +96,35 @@ def oom_kills() -> int | None:
         return None  # no such file on this platform
 
 
+def borrowed(plan: LaunchPlan | None) -> bool:
+    """Whether its server is somebody else's, to mend and to end."""
+    return plan is not None and not plan.ours
+
+
+def at(plan: LaunchPlan) -> str:
+    """Where that server is, for a sentence; empty for an engine of ours."""
+    return "" if plan.ours else f" at {plan.endpoint}"
+
+
+def fate(plan: LaunchPlan | None) -> str:
+    """What becomes of one that hangs."""
+    return "killed" if plan is None or plan.ours else f"let go (the server at {plan.endpoint} is not Corral's to end)"
+
+
+def spawned(plan: LaunchPlan, running: Running) -> str:
+    """What there is to say of a start that has begun."""
+    return f"pid {running.pid}" if plan.ours else f"waits for the server at {plan.endpoint}"
+
+
+def own_socket(plan: LaunchPlan | None) -> Path | None:
+    """The socket that an engine of ours leaves behind."""
+    return plan.endpoint.socket if plan is not None and plan.ours else None
+
+
 def how(exit_: Exit) -> str:
     """How a process ended, in a few words."""
+    if exit_.why:
+        return exit_.why
     if exit_.signal is not None:
         return f"ended by signal {exit_.signal}"
     return f"exit code {exit_.code}" if exit_.code is not None else "ended"

@@ -14,9 +14,9 @@ Identity = tuple[tuple[int, int, int, int] | None, ...]
 def identity(model: ModelSettings) -> Identity:
     """Which files these are, how long, and when written; None for each that is not there. Blocks for a moment.
 
-    Of a model of the store there is nothing to see: what has a digest does not change.
+    Of a model of the store there is nothing to see: what has a digest does not change. Nor of another's server.
     """
-    if model.ref is not None:
+    if model.ref is not None or model.endpoint is not None:
         return ()
     named = [Path(arg) for arg in model.args if arg.startswith("/")]  # adapters, projectors, draft models
     return tuple(_one(path) for path in (*all_shards(model.source), *named))

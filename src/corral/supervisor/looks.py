@@ -44,7 +44,7 @@ async def _ask(endpoint: Endpoint, path: str, body: Any) -> tuple[int, bytes] | 
             reader, writer = await asyncio.open_unix_connection(str(endpoint.socket))
         else:
             reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-        writer.write(_request(path, body))
+        writer.write(_request(path, body, endpoint.key))
         return await _answer(reader)
     except (OSError, ValueError, asyncio.IncompleteReadError):
         return None
@@ -139,9 +139,10 @@ def _whole(value: Any) -> int:
     return int(value) if isinstance(value, (int, bool)) else 0
 
 
-def _request(path: str, body: Any) -> bytes:
+def _request(path: str, body: Any, key: str = "") -> bytes:
     method, content = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
     head = f"{method} {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
     if content:
         head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
     return head.encode() + b"\r\n" + content

@@ -25,13 +25,16 @@ async def wait_ready(endpoint: Endpoint, probe: Probe, deadline: float) -> bool:
     """True as soon as the probe answers 200, False once `deadline` (on `clock.monotonic`) has passed.
 
     Asks every 2 ms for the first half second, when tiny models come up, then every 5 ms, and every 8 ms in a long
-    load: readiness is seen within 10 ms. While the engine's socket does not exist, asking costs one `stat`.
+    load: readiness is seen within 10 ms. A probe may have a pause of its own instead. While the engine's socket does
+    not exist, asking costs one `stat`.
     """
     began = clock.monotonic()
     while (now := clock.monotonic()) < deadline:
         if (endpoint.socket is None or endpoint.socket.exists()) and await check(endpoint, probe) == 200:
             return True
         age = now - began
-        pause = _QUICK_S if age < _QUICK_FOR_S else _STEADY_S if age < _PATIENT_AFTER_S else _PATIENT_S
+        pause = probe.pause_s or (
+            _QUICK_S if age < _QUICK_FOR_S else _STEADY_S if age < _PATIENT_AFTER_S else _PATIENT_S
+        )
         await asyncio.sleep(pause)
     return False

@@ -17,6 +17,7 @@ from corral.units import show_bytes, show_duration
 
 Kind = Literal[
     "stopped",
+    "server",
     "flag",
     "address",
     "library",
@@ -241,6 +242,9 @@ def explain(
     lines = _cleaned(log_tail)
     last = tuple(lines[-LINES_KEPT:])
     how = _how(exit_)
+    if exit_.why and not exit_.asked:
+        hint = f"start that server, or correct `endpoint` of {model}"
+        return Reason(f"{model} cannot be reached: {exit_.why}", "server", hint, ())
     if exit_.asked:
         return Reason(f"{model} was stopped ({how})", "stopped", "", last)
     if exit_.limit_bytes and exit_.code != 0:

@@ -18,7 +18,7 @@ from corral.engines.placement import Step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import Bug, CorralError, StartFailed
 from corral.runners.runner import Exit, Running
-from corral.supervisor import backoff, logs, reasons
+from corral.supervisor import backoff, ends, logs, reasons, served
 from corral.supervisor.ahead import Ahead
 from corral.supervisor.ends import Ends, how, in_a_row, last_words, oom_kills, shown
 from corral.supervisor.fallback import Fallback
@@ -188,13 +188,13 @@ class Unit:
 
     def _says_it_hangs(self, evidence: str) -> None:
         self.ends.hung = evidence
-        text = f"{self.name} hangs and is killed: {evidence}"
+        text = f"{self.name} hangs and is {ends.fate(self.plan)}: {evidence}"
         self._means.events.post("unit.hung", text, model=self.model.name, unit=self.name, evidence=evidence)
 
     def ails(self, generation: int, said: str) -> str | None:
         """Takes up what a ready engine's own error says of it (`ailing`). Why it must be stopped, as `stop` wants it;
         None when that is known already, or it is another process by now."""
-        if generation != self.generation or self.state not in _SERVING or self.ends.ailment or self.ends.hung:
+        if generation != self.generation or self.state not in _SERVING or self.ends.told or ends.borrowed(self.plan):
             return None
         self.ends.ailment = reason = reasons.of_itself(said, self.model.name)
         text = f"{self.name} answers with an error of its own and is replaced: {said[:300]}"
@@ -266,8 +266,9 @@ class Unit:
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
             raise StartFailed(f"{model.name} was stopped before it was ready")
-        self._move(Event.SPAWNED, f"pid {self.running.pid}", pid=self.running.pid)
+        self._move(Event.SPAWNED, ends.spawned(self.plan, self.running), pid=self.running.pid)
         await self._until_ready(self.plan, self.running, deadline)
+        self.plan = await served.known(self.plan)
         if self._stop_asked:  # asked in the moment it became ready
             raise StartFailed(f"{model.name} was stopped as it became ready")
 
@@ -302,7 +303,7 @@ class Unit:
                 raise await self._why_ended(await running.stop(0.0))
             if not probing.result():
                 raise StartFailed(
-                    f"{plan.model} was not ready within {self.timeouts.start_s:.0f} s",
+                    f"{plan.model}{ends.at(plan)} was not ready within {self.timeouts.start_s:.0f} s",
                     hint="raise timeouts.start, or see `corral logs` for what it is doing",
                     model=plan.model,
                     log_tail=shown(await last_words(self.log, self.model.engine)),
@@ -374,7 +375,7 @@ class Unit:
 
     async def _why_ended(self, exit_: Exit) -> CorralError:
         tail = await last_words(self.log, self.model.engine)
-        if (known := self.ends.known(self.model.name, tail)) is not None:
+        if (known := self.ends.known(self.model.name, tail, ends.fate(self.plan))) is not None:
             return known
         before, after = self._oom_kills, await asyncio.to_thread(oom_kills)
         killed = None if before is None or after is None else after - before
@@ -398,8 +399,8 @@ class Unit:
         return clock.monotonic() + pause
 
     def _finished(self, event: Event, why: str, **facts: Any) -> None:
-        if self.plan is not None and self.plan.endpoint.socket is not None:
-            self.plan.endpoint.socket.unlink(missing_ok=True)
+        if (socket := ends.own_socket(self.plan)) is not None:
+            socket.unlink(missing_ok=True)
         self.running, self.ready_wall_s = None, None
         self._move(event, why, **facts)
         self._ended.set()

@@ -80,7 +80,7 @@ class FastExchange(WithoutTask):
             return False
         lease = held.lease
         endpoint = lease.endpoint
-        if means.conversations is not None and means.conversations.wanted(lease):
+        if endpoint.model or endpoint.key or (means.conversations is not None and means.conversations.wanted(lease)):
             held.give_back()
             return False
         if (engine := means.pool.take(endpoint)) is not None:

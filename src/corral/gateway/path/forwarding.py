@@ -13,6 +13,7 @@ from corral.gateway.exchange import Exchange
 from corral.gateway.gate import Ticket
 from corral.gateway.http import headers as fields
 from corral.gateway.path import count, upstream
+from corral.gateway.path.addressed import addressed
 from corral.gateway.path.again import Tries
 from corral.gateway.path.begun import Begun
 from corral.gateway.path.feedback import Feedback, feedback
@@ -149,11 +150,13 @@ class Forwarding:
 
     async def _answered(self, lease: Lease, pulse: Pulse, first: Begun | None, recalled: Recalled | None) -> None:
         """Asks the engine, and relays what it answers."""
-        asking = (
-            upstream.request(lease.endpoint, self._method, self._target, self._headers, self._body, pool=self._pool)
-            if first is None
-            else first.asking
-        )
+        if first is not None:
+            asking = first.asking
+        else:
+            headers, body = self._headers, self._body
+            if (where := lease.endpoint).model or where.key:
+                headers, body = await addressed(where, lease.model, headers, body)
+            asking = upstream.request(where, self._method, self._target, headers, body, pool=self._pool)
         async with asking as response:
             told = self._translate(lease) if self._translate is not None else None
             if self._going is not None:

@@ -148,6 +148,8 @@ class App:
             return
         limit = self._host.settings.max_body_bytes
         body = await exchange.body(limit if route.large else min(limit, CONTROL_BODY_BYTES))
+        if route.before is not None:
+            await route.before(exchange, match, body)
         await route.handler(exchange, match, body)
 
     async def _answered(self, exchange: Exchange, work: Callable[[Exchange], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ from corral.gateway.gate import Scope
 from corral.lazy_dataclass import dataclass
 
 Handler = Callable[[Exchange, "Match", bytes], Awaitable[None]]
+Check = Callable[[Exchange, "Match", bytes], Awaitable[None]]
 
 CONTROL_BODY_BYTES = 1 << 20
 
@@ -61,6 +62,7 @@ class Route:
     direct: bool = False  # its body goes to an engine of the model that it names, under the same path
     plain_until: Callable[[ModelSettings], float] | None = None  # when what a model is sent is looked at more closely
     local: bool = False  # answers on unix sockets only
+    before: Check | None = None  # asked before its handler; raises what refuses a request. Not on the fast path
     counted: bool = False  # what is sent to it asks a model, and is one of its requests in the metrics
     scope: Scope | None = "admin"  # what a key must be good for; None = nothing
     dialect: Dialect = OPENAI

@@ -10,7 +10,7 @@ import pytest
 
 from corral.config.settings import Listen
 from corral.errors import QueueFull
-from corral.gateway.dialects.llamacpp.table import REFUSED
+from corral.gateway.dialects.llamacpp.table import REFUSED, ROUTES
 from gateway.llamacpp.conftest import send
 from gateway.stable import Stable
 from gateway.test_listen import free_port
@@ -79,20 +79,72 @@ async def test_paths_of_an_engine(llamas: Stable, prefix: str) -> None:
         assert answer.json["error"]["type"] == "not_supported_error"
 
 
-async def test_a_model_that_is_not_loaded_may_stay_so(llamas: Stable) -> None:
-    """`autoload=false` is answered for loaded models only, whatever the path."""
-    body = {"model": "chain", "prompt": "x", "n_predict": 1}
-    for method, path, sent in (
-        ("POST", "/completion?autoload=false", body),
-        ("GET", "/props?model=chain&autoload=false", None),
-        ("POST", "/slots/0?action=erase&autoload=0", {"model": "chain"}),
-        ("POST", "/chat/completions?autoload=false", {"model": "chain", "messages": []}),
-    ):
-        failure(await send(llamas, method, path, sent), 400, "invalid_request_error", "model is not loaded")
+_SAID = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+_ASKING: tuple[tuple[str, str, Any], ...] = (
+    *(("POST", path, {"prompt": "x", "n_predict": 1, "max_tokens": 1}) for path in (
+        "/completion", "/completions", "/v1/completions", "/infill",
+    )),
+    *(("POST", path, _SAID) for path in (
+        "/chat/completions", "/v1/chat/completions", "/chat/completions/input_tokens",
+        "/v1/chat/completions/input_tokens", "/apply-template", "/v1/messages", "/v1/messages/count_tokens",
+    )),
+    *(("POST", path, {"input": "x", "content": "x", "max_output_tokens": 1}) for path in (
+        "/v1/responses", "/v1/responses/input_tokens", "/embedding", "/embeddings", "/v1/embeddings", "/tokenize",
+    )),
+    ("POST", "/detokenize", {"tokens": [1]}),
+    *(("POST", path, {"query": "x", "documents": ["y"]}) for path in (
+        "/rerank", "/reranking", "/v1/rerank", "/v1/reranking",
+    )),
+    ("POST", "/v1/audio/transcriptions", {}),
+    ("POST", "/slots/0?action=erase", {}),
+    ("POST", "/props", {}),
+    ("POST", "/lora-adapters", None),
+    ("GET", "/props", None),
+    ("GET", "/slots", None),
+    ("GET", "/metrics", None),
+    ("GET", "/lora-adapters", None),
+)  # fmt: skip
+"""Every route that has its model loaded, and what it takes beside the model's name."""
+
+
+def test_all_that_loads_is_tried() -> None:
+    """Whatever the table has an engine answer, or answers from what one said."""
+    asked = {(method, path.partition("?")[0].replace("/0", "/{id}")) for method, path, _ in _ASKING}
+    loads = {(row.method, row.path) for row in ROUTES if row.how in ("native", "translated")}
+    assert loads - asked == {("*", "/upstream/{model}")}
+
+
+@pytest.mark.parametrize("prefix", ["", "/llamacpp"])
+async def test_a_model_that_is_not_loaded_may_stay_so(llamas: Stable, prefix: str) -> None:
+    """`autoload=false` is answered for loaded models only, whatever the path, and wherever it names the model."""
+    for method, path, more in _ASKING:
+        mark = "&" if "?" in path else "?"
+        for off in ("false", "0"):
+            body = None if more is None else {**more, "model": "chain"}
+            target = f"{prefix}{path}{mark}autoload={off}" + ("&model=chain" if more is None else "")
+            answer = await send(llamas, method, target, body)
+            assert (answer.status, b"model is not loaded" in answer.body) == (400, True), (target, answer.body)
+        target = f"{prefix}{path}{mark}autoload=false&model=chain"
+        assert (await send(llamas, method, target, more)).status == 400, target
+    for path in ("chain/health", "org/chain:f16/slots", "org/chain%3Af16/props", "slots"):
+        target = f"{prefix}/upstream/{path}?autoload=false" + ("&model=chain" if path == "slots" else "")
+        failure(await send(llamas, "GET", target), 400, "invalid_request_error", "model is not loaded")
+    form = b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nchain\r\n--x--\r\n'
+    async with connected(llamas.listeners.addresses[0]) as wire:
+        target = f"{prefix}/v1/audio/transcriptions?autoload=false"
+        wire.request("POST", target, form, {"content-type": "multipart/form-data; boundary=x"})
+        answer = await wire.rest()
+    assert b"model is not loaded" in answer.body, answer.body
     assert llamas.granted == 0
-    assert (await send(llamas, "POST", "/completion", body)).status == 200
-    assert (await send(llamas, "POST", "/completion?autoload=false", body)).status == 200
-    assert (await send(llamas, "GET", "/props?model=chain&autoload=false")).status == 200
+    unknown = await send(llamas, "POST", f"{prefix}/completion?autoload=false", {"model": "nobody", "prompt": "x"})
+    failure(unknown, 404, "not_found_error", "nobody")
+    assert (await send(llamas, "GET", f"{prefix}/props?autoload=false")).json["role"] == "router"
+    body = {"model": "chain", "prompt": "x", "n_predict": 1, "max_tokens": 1}
+    assert (await send(llamas, "POST", f"{prefix}/completion", body)).status == 200
+    for path in ("/completion", "/v1/completions"):
+        for _ in range(2):  # the second one on the fast path
+            assert (await send(llamas, "POST", f"{prefix}{path}?autoload=false", body)).status == 200
+    assert (await send(llamas, "GET", f"{prefix}/props?model=chain&autoload=false")).status == 200
 
 
 async def test_what_an_engine_tells_of_itself(llamas: Stable) -> None:

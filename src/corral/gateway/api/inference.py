@@ -158,6 +158,16 @@ async def split_upstream(
 
     Raises CallerError for a path with `..` in it, UnknownModel.
     """
+    name, path = await name_upstream(rest, host)
+    if name is not None:
+        return await host.find(name, None, caller), path
+    if asked is not None:
+        return await host.find(asked, None, caller), b"/" + rest
+    return host.resolve(unquote_to_bytes(rest.split(b"/")[0]).decode("utf-8", "replace") or "/"), b"/"
+
+
+async def name_upstream(rest: bytes, host: Host) -> tuple[str | None, bytes]:
+    """The known name with which `rest` begins, and what follows. Raises CallerError for a path with `..` in it."""
     segments = rest.split(b"/")
     decoded = [unquote_to_bytes(segment).decode("utf-8", "replace") for segment in segments]
     if any(part in (".", "..") for segment in decoded for part in segment.replace("\\", "/").split("/")):
@@ -167,10 +177,8 @@ async def split_upstream(
         for count in range(len(segments), 0, -1):
             name = "/".join(decoded[:count])
             if name in known:
-                return await host.find(name, None, caller), b"/" + b"/".join(segments[count:])
-    if asked is not None:
-        return await host.find(asked, None, caller), b"/" + rest
-    return host.resolve(decoded[0] or "/"), b"/"
+                return name, b"/" + b"/".join(segments[count:])
+    return None, b"/" + rest
 
 
 def _names(settings: Settings) -> set[str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from urllib.parse import unquote
 
 from corral import __version__
 from corral.access.engine_paths import scope_of
-from corral.errors import CallerError, NotFound, NotJson, NotOffered
+from corral.config.settings import ModelSettings
+from corral.errors import CallerError, NotFound, NotJson, NotOffered, UnknownModel
 from corral.gateway.answer import send_json
 from corral.gateway.api.anthropic_routes import anthropic_routes
 from corral.gateway.api.chat_route import PATH, Chat
-from corral.gateway.api.inference import Inference
+from corral.gateway.api.inference import Inference, name_upstream
 from corral.gateway.api.llamacpp_manage import LlamaCppManage
 from corral.gateway.api.openai_routes import openai_routes
 from corral.gateway.dialects.llamacpp import router
 from corral.gateway.dialects.llamacpp.errors import LLAMACPP
 from corral.gateway.dialects.llamacpp.table import CHANGED, LOOKED_AT, REFUSED, RELAYED
+from corral.gateway.dialects.multipart import field
 from corral.gateway.exchange import Exchange
-from corral.gateway.gate import Scope
+from corral.gateway.gate import Scope, may_not
 from corral.gateway.host import Host
 from corral.gateway.models_host import ModelsHost
 from corral.gateway.named import named, parameter
@@ -26,6 +29,8 @@ from corral.gateway.path.proxy import Proxy
 from corral.gateway.routes import Handler, Match, Route
 
 _OTHERS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/audio/transcriptions")
+_LOADING = {("GET", "/props"), *((row.method, row.path) for row in (*LOOKED_AT, *CHANGED))}
+_UPSTREAM = b"/upstream/"
 _OWN_LISTS = ("/v1/models", "/v1/models/{model}", "/ready")
 
 
@@ -38,13 +43,19 @@ def llamacpp_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: C
         for route in inference.routes()
         if route.path not in _OWN_LISTS
     ]
-    others = [*openai_routes(host, proxy, chat), *anthropic_routes(host, proxy, chat)]
-    return [
-        *llamacpp.routes(),
-        *LlamaCppManage(host, models, inference, heartbeat_s).routes(),
-        *always,
-        *(route for route in others if route.path in _OTHERS or route.path.startswith("/v1/responses")),
+    others = [
+        route
+        for route in (*openai_routes(host, proxy, chat), *anthropic_routes(host, proxy, chat))
+        if route.path in _OTHERS or route.path.startswith("/v1/responses")
     ]
+    asking = [*llamacpp.routes(), *always, *others]
+    asking = [replace(each, before=llamacpp.may_load) if _loads(each) else each for each in asking]
+    return [*asking, *LlamaCppManage(host, models, inference, heartbeat_s).routes()]
+
+
+def _loads(route: Route) -> bool:
+    """Whether a request to it has its model loaded."""
+    return route.counted or (route.method, route.path) in _LOADING
 
 
 class LlamaCpp:
@@ -80,11 +91,9 @@ class LlamaCpp:
         ]  # fmt: skip
 
     async def _relay(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await self._may_load(exchange, body)
         await self._proxy.infer(exchange, body)
 
     async def _chat(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        await self._may_load(exchange, body)
         exchange.raw_path = PATH
         await self._chats.answer(exchange, body)
 
@@ -96,23 +105,46 @@ class LlamaCpp:
 
     async def _look(self, exchange: Exchange, match: Match, body: bytes) -> None:
         """What a model's engine tells at the same path; the query says which model."""
-        await self._may_load(exchange, b"")
         model = await self._host.find(named(exchange, None), exchange.listener_default, exchange.caller)
         await self._proxy.forward(exchange, model.name, _target(exchange), b"", again=False, identity=True)
 
     async def _change(self, exchange: Exchange, match: Match, body: bytes) -> None:
         """The same for what changes the engine: the body may name the model, where it is an object."""
-        await self._may_load(exchange, body)
         model = await self._host.find(named(exchange, _in_body(body)), exchange.listener_default, exchange.caller)
         await self._proxy.forward(exchange, model.name, _target(exchange), body, again=False, identity=True)
 
-    async def _may_load(self, exchange: Exchange, body: bytes) -> None:
-        """Raises CallerError when the client wants nothing loaded and its model is not."""
+    async def may_load(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        """Raises CallerError when the client wants nothing loaded and its model is not, and what tells that there is no
+        such model. The fast path need not ask: it takes units that are ready."""
         if (parameter(exchange, "autoload") or "true").lower() in ("true", "1"):
             return
-        model = self._host.resolve(named(exchange, _in_body(body)), exchange.listener_default)
+        name = await self._asked(exchange, body)
+        if name is None and exchange.path == "/props" and exchange.listener_default is None:
+            return  # the router's own
+        model = await self._known(name, exchange)
         if not any(unit.model == model.name and unit.state in ("ready", "sleeping") for unit in self._host.units()):
             raise CallerError("model is not loaded", hint="POST /models/load, or leave autoload out", model=model.name)
+
+    async def _asked(self, exchange: Exchange, body: bytes) -> str | None:
+        """What the request calls its model, wherever it says that."""
+        if exchange.raw_path.startswith(_UPSTREAM):
+            rest = exchange.raw_path.removeprefix(_UPSTREAM)
+            name, _ = await name_upstream(rest, self._host)
+            return name or parameter(exchange, "model") or unquote(rest.split(b"/")[0])
+        return named(exchange, _in_body(body) or field(exchange.header(b"content-type") or b"", body, b"model"))
+
+    async def _known(self, name: str | None, exchange: Exchange) -> ModelSettings:
+        """The model, configured or in the store; nothing is fetched. Raises Forbidden where it is not the caller's."""
+        caller = exchange.caller
+        try:
+            model = await self._host.known(name) if name else self._host.resolve(None, exchange.listener_default)
+        except UnknownModel:
+            if name and caller is not None and not caller.may_use((name,)):
+                raise may_not(name) from None
+            raise
+        if caller is not None and not caller.may_use((model.name, *model.aliases)):
+            raise may_not(name or model.name)
+        return model
 
     async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
         await send_json(exchange, {"status": "ok"})

@@ -201,11 +201,14 @@ class ControlPlane:
     def digests_in_use(self) -> set[str]:
         return set(self._held().values())
 
+    def guests_in_use(self) -> set[str]:
+        return self._guests.among_those({unit.partition("~")[0] for unit in self._held()})
+
     def configured_names(self) -> set[str]:
         return {model.ref.name for model in self._configured.models.values() if model.ref is not None}
 
     async def store_changed(self) -> None:
-        """Models of the store that are gone, and do not run, are no longer served."""
+        """Models of the store that are gone are no longer served; their engines end when they have answered."""
         async with self._reloading:
             running = {unit.model.name for unit in self._fleet if unit.state is not State.STOPPED}
             if await asyncio.to_thread(self._guests.drop_gone, running):

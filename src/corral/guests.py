@@ -36,13 +36,19 @@ class Guests:
         self.specs = {name: spec for name, spec in self.specs.items() if name in settings.models}
         return dict(self.specs)
 
+    def among_those(self, names: Collection[str]) -> set[str]:
+        """Those of `names` that are guests of the store."""
+        return {name for name, model in self._models.items() if name in names and model.ref is not None}
+
     def drop_gone(self, running: Collection[str]) -> bool:
-        """Forgets guests that are no longer in the store and do not run; whether there were any."""
+        """Forgets guests that are no longer in the store, and those of read-only roots that are not there and do not
+        run; whether there were any."""
         gone = [
             name
             for name, model in self._models.items()
-            if name not in running
-            and not (model.source.exists() if model.ref is None else self._library.is_here(model.ref))
+            if not (
+                self._library.is_here(model.ref) if model.ref is not None else name in running or model.source.exists()
+            )
         ]
         for name in gone:
             del self._models[name]

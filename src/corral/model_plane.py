@@ -75,6 +75,10 @@ class InUse(Protocol):
 
     def digests_in_use(self) -> set[str]: ...
 
+    def guests_in_use(self) -> set[str]:
+        """Names of the store that nothing configures and that are being served."""
+        ...
+
     def configured_names(self) -> set[str]:
         """Names of the store that models.yaml refers to."""
         ...
@@ -228,7 +232,8 @@ class ModelPlane:
 
     async def remove(self, ask: RemoveAsk) -> Removed:
         used = self._used()
-        done = await self._slow(lambda: self._shelf.remove(ask.names, used))
+        serving = self.users.guests_in_use() if self.users is not None else set()
+        done = await self._slow(lambda: self._shelf.remove(ask.names, used, serving))
         self._events.post("store.removed", f"removed {', '.join(done.names)}: {done.bytes} bytes", names=done.names)
         return await self._then(done)
 

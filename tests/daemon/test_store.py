@@ -100,6 +100,21 @@ def test_a_pulled_model_answers_by_its_name(server: Server, registry: FaultyRegi
     assert f"corral pull {name}" in caught.value.hint
 
 
+def test_a_served_name_stays_although_another_has_its_files(server: Server, registry: FaultyRegistry) -> None:
+    """`corral rm` says to stop it; a name that goes in any other way is not served any more, and its engine ends."""
+    name = fetch(server, f"{registry.host}/me/a")
+    twin = server.client.tag(name, f"{registry.host}/me/twin:v1").name
+    assert say(server, twin) == " ".join(WORDS)
+    with pytest.raises(InUse, match="is being served"):
+        server.client.remove([twin])
+    server.client.remove([name])  # which is not
+    server.client.tag(twin, name)
+    Store(server.paths.store_dir).remove_name(twin)
+    server.client.tag(name, f"{registry.host}/me/third")  # whatever changes the store
+    until(lambda: not any(unit.model == twin for unit in server.client.units()), "the engine's end")
+    assert twin not in [model.name for model in server.client.models()]
+
+
 def test_a_missing_model_is_not_pulled_by_surprise(configured: Configured, registry: FaultyRegistry) -> None:
     """A request for a model that is not here is a 404 with the command, and nothing is asked of the registry."""
     config = f"models: [{{name: mine, source: '{registry.host}/me/a'}}]"

@@ -245,15 +245,16 @@ class Shelf:
             )
         return found.pop()
 
-    def remove(self, names: list[str], used: Collection[str]) -> Removed:
-        """Takes the names away, all or none, and then what only they needed. `used` are digests engines have open."""
+    def remove(self, names: list[str], used: Collection[str], serving: Collection[str]) -> Removed:
+        """Takes the names away, all or none, and then what only they needed. `used` are digests engines have open, and
+        `serving` the names under which they do, where nothing else is configured to."""
         store = self._library.store
         if not names:
             raise CallerError("no model is named", hint="name one or several")
         found = [self._library.find(each) for each in names]
         for each in found:
             others = set(store.names_of(each.digest)) - {other.name for other in found}
-            if each.digest in used and not others:
+            if each.name in serving or (each.digest in used and not others):
                 raise InUse(f"{each.name} is being served", hint=f"stop it first: corral stop {each.name}")
         gone = []
         for each in found:

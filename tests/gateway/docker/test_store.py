@@ -104,6 +104,20 @@ def test_tag_and_delete(server: Server, registry: FaultyRegistry) -> None:
     assert send(server, "POST", "/models/demo/tag")[0] == 400
 
 
+def test_a_name_that_is_served_needs_force(server: Server, registry: FaultyRegistry) -> None:
+    """Also where another name has the same files; then it goes with its engine."""
+    name = f"{registry.host}/me/a"
+    pull(server, name)
+    send(server, "POST", f"/models/{name}/tag?repo=mine&tag=v1")
+    assert say(server, "mine:v1") == " ".join(WORDS)
+    status, body = send(server, "DELETE", "/models/mine:v1")
+    assert status == 409 and b"force=true" in body
+    assert send(server, "DELETE", "/models/mine:v1?force=true")[0] == 200
+    assert [unit for unit in server.client.units() if unit.state == "ready"] == []
+    assert "docker.io/ai/mine:v1" not in [model.name for model in server.client.models()]
+    assert tags(server) == {"demo", f"{name}:latest"}
+
+
 def test_purge(server: Server, registry: FaultyRegistry) -> None:
     """Everything of the store goes, also what is loaded."""
     pull(server, f"{registry.host}/me/a")

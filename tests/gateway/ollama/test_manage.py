@@ -142,6 +142,24 @@ def test_copy_and_delete(server: Server, registry: FaultyRegistry) -> None:
         client(server).delete("demo")
 
 
+def test_a_name_that_shares_its_files_goes_with_its_engine(server: Server, registry: FaultyRegistry) -> None:
+    """`delete` unloads the model first, also where another name keeps its files; nothing lists it any more."""
+    name = f"{registry.host}/me/a"
+    client(server).pull(name)
+    client(server).copy(name, "twin")
+    assert say(server, name) == say(server, "twin") == " ".join(WORDS)
+    assert send(server, "DELETE", "/api/delete", {"model": "twin"}) == (200, b"")
+    twin = "registry.ollama.ai/library/twin:latest"
+    assert [unit.model for unit in server.client.units() if unit.state == "ready"] == [f"{name}:latest"]
+    for path in ("/v1/models", "/api/ps", "/api/tags", "/llamacpp/models", "/docker/models", "/docker/engines/ps"):
+        status, listed = send(server, "GET", path)
+        assert (status, b"twin" in listed) == (200, False), listed
+    assert twin not in [model.name for model in server.client.models()]
+    status, refusal = send(server, "DELETE", "/api/delete", {"model": "twin"})
+    assert (status, json.loads(refusal)["code"]) == (404, "model_not_found")
+    assert say(server, name) == " ".join(WORDS)
+
+
 def test_create_of_a_stored_model(server: Server, registry: FaultyRegistry, short_tmp: Path) -> None:
     """Parameters, system prompt, template, licence and messages over those of another model, by fields or Modelfile;
     the weights are the same blob."""

@@ -139,7 +139,7 @@ class OllamaManage:
         stored = await self._known.in_store(_named(asked.read(body)))
         try:
             await self._models.remove(RemoveAsk([stored]))
-        except InUse:  # as Ollama, which unloads what it deletes
+        except InUse:  # as Ollama, which unloads what it deletes, also where another name has the same files
             await self._host.stop(stored)
             await self._models.remove(RemoveAsk([stored]))
         await exchange.respond(200, [])

@@ -85,7 +85,8 @@ class OllamaModels:
         near = [each for each in rows if each.endswith(endings)]
         if len(near) == 1:
             return near[0]
-        if (configured := self._configured(name)) is not None:
+        configured = self._configured(name)
+        if configured is not None and self._host.settings.models[configured].ref is None:
             raise CallerError(
                 f"{configured} is a file that models.yaml names, not a model of the store",
                 hint="change models.yaml, or bring the file in with: corral package FILE -t NAME",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from support import reference_routes
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +27,7 @@ def _tool() -> ModuleType:
 
 
 TOOL = _tool()
+_VARIABLE = re.compile(r"\{\w+\}")
 ROWS = [pytest.param(name, row, id=f"{name} {row.method} {row.path}") for name in TOOL.ROWS for row in TOOL.ROWS[name]]
 
 
@@ -49,8 +53,44 @@ def test_every_route_is_a_row(name: str) -> None:
         if (route := TOOL.mounted(table(None), name, method, path)) is not None
     }
     routes = {(route.method, route.path) for route in table(None).routes if route.mount == f"/{name}"}
+    routes -= {("GET", f"/{name}/")}  # the same as without the slash
     assert routes - hit == set()
     assert [key for key, count in Counter((row.method, row.path) for row in rows).items() if count > 1] == []
+
+
+@pytest.mark.parametrize("name", TOOL.ROWS)
+def test_the_routes_of_the_references_are_rows(name: str) -> None:
+    """Whatever a peer lists itself has a row, and is answered: a row that is forgotten is missed."""
+    rows = [(row.method, re.compile(_pattern(row.path))) for row in TOOL.ROWS[name]]
+    listed = {(method, _VARIABLE.sub("x", path)): path for method, path in reference_routes.routes(name)}
+    missing = [
+        f"{method} {listed[method, path]}"
+        for method, path in listed
+        if not any(each in ("*", method) and pattern.fullmatch(path) for each, pattern in rows)
+    ]
+    assert missing == []
+    only = {row.path for row in TOOL.ROWS[name] if "at the root only" in row.words}
+    unanswered = [
+        f"{method} {listed[method, path]}"
+        for method, path in listed
+        if listed[method, path] not in only and TOOL.mounted(table(None), name, method, path) is None
+    ]
+    assert unanswered == []
+
+
+def test_the_lists_of_the_references_are_whole() -> None:
+    """Every dialect has one, and it is read as it is meant."""
+    assert set(reference_routes.LISTS) == set(TOOL.ROWS)
+    ollama = list(reference_routes.routes("ollama"))
+    assert {("HEAD", "/"), ("POST", "/api/embed"), ("GET", "/v1/models/{model}")} <= set(ollama)
+    assert all(
+        path.startswith("/") and "," not in path for name in TOOL.ROWS for _, path in reference_routes.routes(name)
+    )
+
+
+def _pattern(path: str) -> str:
+    path = re.escape(path.partition("?")[0]).replace(r"\{backend\}", f"(?:{'|'.join(TOOL.BACKENDS)})")
+    return re.sub(r"\\\{\w+\\\}|…", ".+", path)
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS)

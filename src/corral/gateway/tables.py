@@ -20,15 +20,17 @@ Groups = Mapping[str, Callable[[], Iterable[Route]]]
 
 
 def mounted(prefix: str, routes: Iterable[Route]) -> list[Route]:
-    """`routes` under `prefix`; their handlers see the paths without it."""
+    """`routes` under `prefix`; their handlers see the paths without it. What is at the root is there with and without
+    the last slash."""
     return [
         replace(
             route,
-            path=prefix if route.path == "/" else prefix + route.path,
+            path=prefix + path,
             mount=prefix + route.mount,
             direct=False,  # an engine does not know the prefix
         )
         for route in routes
+        for path in (("", "/") if route.path == "/" else (route.path,))
     ]
 
 

@@ -46,7 +46,8 @@ def chat(model: str) -> dict[str, Any]:
 
 async def test_the_greeting_and_the_version(docker: Stable) -> None:
     """Under the prefix always; the version is one that Compose passes flags on to."""
-    assert (await send(docker, "GET", "/docker")).body == b"Docker Model Runner is running"
+    for path in ("/docker", "/docker/"):
+        assert (await send(docker, "GET", path)).body == b"Docker Model Runner is running"
     version = (await send(docker, "GET", "/version")).json["version"]
     assert tuple(map(int, version.split("."))) >= (1, 0, 6)
 
@@ -100,7 +101,9 @@ async def test_inference_under_every_prefix(docker: Stable) -> None:
     assert made.json["choices"][0]["text"]
     made = await send(docker, "POST", "/engines/v1/embeddings", {"model": "bert", "input": "a"})
     assert len(made.json["data"][0]["embedding"]) > 1
-    for path in ("/engines/v1/messages", "/anthropic/v1/messages", "/docker/anthropic/v1/messages"):
+    for path in (
+        "/engines/v1/messages", "/docker/v1/messages", "/anthropic/v1/messages", "/docker/anthropic/v1/messages",
+    ):  # fmt: skip
         name = CHAIN if path.startswith("/anthropic") else "ai/chain"  # at the root it is Anthropic's own
         answer = await send(docker, "POST", path, chat(name))
         assert answer.json["content"][0]["text"] == chain_text(WORDS)
@@ -207,6 +210,7 @@ async def test_what_is_not_offered_says_so(docker: Stable) -> None:
     for method, path, body in (
         ("GET", "/docker/metrics", None), ("POST", "/engines/score", {}), ("POST", "/docker/score", {}),
         ("POST", "/engines/v1/images/generations", {"model": "demo"}),
+        ("POST", "/docker/v1/images/generations", {"model": "demo"}),
         ("POST", "/engines/uninstall-backend", {"backend": "llama.cpp"}),
         ("POST", "/engines/install-backend", {"backend": "vllm"}),
         ("POST", "/models/create", {"from": "ai/smollm2"}),

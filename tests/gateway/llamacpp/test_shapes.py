@@ -273,7 +273,7 @@ async def test_no_stream_outlives_its_client(llamas: Stable) -> None:
 
 async def test_the_greeting(llamas: Stable) -> None:
     """Corral's own: nothing here is taken for llama.cpp's web page."""
-    for path in ("/", "/llamacpp"):
+    for path in ("/", "/llamacpp", "/llamacpp/"):
         page = await send(llamas, "GET", path)
         assert (page.status, b"<h1>Corral " in page.body) == (200, True)
 

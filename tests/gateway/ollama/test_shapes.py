@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from corral.config.settings import Listen
 from corral.errors import EngineGone, QueueFull
 from corral.gateway.app import build
 from corral.gateway.dialects.ollama.table import REFUSED, ROUTES
+from corral.gateway.routes import Table
 from gateway.stable import Stable
 from gateway.wire import Answer, ask, until
 
@@ -30,11 +32,12 @@ def lines(answer: Answer) -> list[dict[str, Any]]:
 
 async def test_the_greeting_and_the_version(ollama_stable: Stable) -> None:
     """Under the prefix always, at the root where the listener speaks Ollama; HEAD as well."""
-    for path in ("/ollama", "/ollama/api/version", "/api/version", "/api/status"):
+    for path in ("/ollama", "/ollama/", "/ollama/api/version", "/api/version", "/api/tags", "/api/status"):
         assert (await send(ollama_stable, "GET", path)).status == 200
         head = await send(ollama_stable, "HEAD", path)
         assert (head.status, head.body) == (200, b"")
-    assert (await send(ollama_stable, "GET", "/ollama")).body == b"Ollama is running"
+    for path in ("/ollama", "/ollama/"):
+        assert (await send(ollama_stable, "GET", path)).body == b"Ollama is running"
     assert (await send(ollama_stable, "GET", "/")).body != b"Ollama is running"
     version = (await send(ollama_stable, "GET", "/api/version")).json["version"]
     assert all(part.isdigit() for part in version.split("."))
@@ -192,6 +195,26 @@ async def test_openai_is_under_the_prefix_too(ollama_stable: Stable) -> None:
     assert (await send(ollama_stable, "GET", "/ollama/v1/models/chain")).json["id"] == "chain"
     wrong = await send(ollama_stable, "POST", "/ollama/v1/chat/completions", {**body, "model": "nobody"})
     assert (wrong.status, wrong.json["error"]["code"]) == (404, "model_not_found")
+    made = await send(ollama_stable, "POST", "/ollama/v1/responses", {"model": "chain", "input": "x"})
+    assert (made.json["object"], made.json["status"]) == ("response", "completed")
+    shown = await send(ollama_stable, "GET", f"/ollama/v1/responses/{made.json['id']}")
+    assert shown.json["id"] == made.json["id"]
+    form = b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\nchain\r\n--x--\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    heard = await ask(ollama_stable.address, "POST", "/ollama/v1/audio/transcriptions", form, kind)
+    assert heard.headers["x-corral-model"] == "org/chain:f16"  # whose engine says that it hears nothing
+    assert (heard.status, heard.json["error"]["type"]) == (501, "not_supported_error")
+
+
+async def test_anthropic_is_under_the_prefix_too(ollama_stable: Stable) -> None:
+    """With Anthropic's shapes, errors included."""
+    body = {"model": "chain", "messages": [{"role": "user", "content": "x"}], "max_tokens": 9}
+    made = await send(ollama_stable, "POST", "/ollama/v1/messages", body)
+    assert (made.json["type"], made.json["content"][0]["type"]) == ("message", "text")
+    counted = await send(ollama_stable, "POST", "/ollama/v1/messages/count_tokens", body)
+    assert counted.json["input_tokens"] > 0
+    wrong = await send(ollama_stable, "POST", "/ollama/v1/messages", {**body, "model": "nobody"})
+    assert (wrong.status, wrong.json["type"], wrong.json["error"]["type"]) == (404, "error", "not_found_error")
 
 
 async def test_clients_that_leave_free_the_engine(ollama_stable: Stable) -> None:
@@ -209,12 +232,15 @@ async def test_clients_that_leave_free_the_engine(ollama_stable: Stable) -> None
 async def test_the_table_has_every_route_and_no_other(stable: Stable) -> None:
     """What docs/dialects.md says is what is there, and each test that it names exists; of OpenAI's, those that Ollama
     has too."""
-    table = build(stable, stable)().routes
-    there = {(each.method, each.path.removeprefix("/ollama") or "/") for each in table if each.mount == "/ollama"}
+    table = Table(build(stable, stable)().routes)
+    there = {
+        (each.method, each.path.removeprefix("/ollama") or "/") for each in table.routes if each.mount == "/ollama"
+    }
     said = {(row.method, row.path) for row in ROUTES}
-    assert said <= there
-    assert {path for _, path in there - said if not path.startswith("/v1/")} == set()
+    assert {path for _, path in there - said if path != "/" and not path.startswith("/v1/")} == set()
     here = Path(__file__).parent
     for row in ROUTES:
+        found = table.match(row.method, "/ollama" + re.sub(r"\{\w+\}", "x", row.path)).route
+        assert found.mount == "/ollama", row
         file, _, test = row.shown_by.partition("::")
         assert f"def {test}(" in (here / Path(file).name).read_text(), row

@@ -31,7 +31,10 @@ from corral.gateway.routes import Handler, Match, Route, Table
 
 _LARGE_BYTES = 256 << 10  # from this size on a body is looked at in a thread
 _BARE = ("/rerank", "/score")
-_ROOT = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_ROOT = (
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations", "/v1/messages",
+    "/v1/messages/count_tokens",
+)  # fmt: skip
 _PRELOAD = b"x-preload-only"
 
 

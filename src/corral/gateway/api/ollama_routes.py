@@ -11,10 +11,12 @@ from corral import __version__, clock
 from corral.config.settings import ModelSettings
 from corral.errors import Forbidden, NotOffered
 from corral.gateway.answer import send_json, send_text
+from corral.gateway.api.anthropic_routes import anthropic_routes
 from corral.gateway.api.chat_route import Chat, tell_context
 from corral.gateway.api.inference import Inference
 from corral.gateway.api.ollama_manage import OllamaManage
 from corral.gateway.api.ollama_models import OllamaModels
+from corral.gateway.api.openai_routes import openai_routes
 from corral.gateway.dialects.chain import Unchanged
 from corral.gateway.dialects.dialect import Translation
 from corral.gateway.dialects.ollama import asked, embed, facts
@@ -31,14 +33,19 @@ from corral.gateway.path.proxy import Proxy
 from corral.gateway.routes import Handler, Match, Route
 from corral.scheduler.lease import Lease
 
+_OTHERS = ("/v1/audio/transcriptions", "/v1/messages", "/v1/messages/count_tokens")
+
 
 def ollama_routes(host: Host, proxy: Proxy, models: ModelsHost | None, chat: Chat) -> list[Route]:
-    """All of Ollama's routes, OpenAI's `/v1` among them as its own server has it."""
+    """All of Ollama's routes, OpenAI's and Anthropic's `/v1` among them as its own server has it."""
     known = OllamaModels(host, models)
     ollama = Ollama(host, proxy, known, chat)
     routes = [*ollama.routes(), *OllamaManage(host, models, known).routes()]
-    openai = [route for route in Inference(host, proxy, chat).routes() if route.path.startswith("/v1/")]
-    return [*routes, *openai]
+    others = [route for route in Inference(host, proxy, chat).routes() if route.path.startswith("/v1/")]
+    for route in (*openai_routes(host, proxy, chat), *anthropic_routes(host, proxy, chat)):
+        if route.path in _OTHERS or route.path.startswith("/v1/responses"):
+            others.append(route)
+    return [*routes, *others]
 
 
 class Ollama:

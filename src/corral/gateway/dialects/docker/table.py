@@ -20,8 +20,8 @@ _NOT: Final = _SHAPES + "test_what_is_not_offered_says_so"
 REFUSED: Final = (Said("GET", "/metrics", "refused", "GET /upstream/{model}/metrics has those of an engine", _NOT),)
 
 ROUTES: Final = (
-    Said("GET", "/", "corral", "the greeting, at the root where the listener's dialect is docker, else at /docker",
-         _SHAPES + "test_the_greeting_and_the_version"),
+    Said("GET", "/", "corral", "the greeting, at the root where the listener's dialect is docker, else at /docker and "
+         "/docker/", _SHAPES + "test_the_greeting_and_the_version"),
     Said("GET", "/version", "corral", "the version of the API that is spoken",
          _SHAPES + "test_the_greeting_and_the_version"),
     Said("GET", "/logs", "corral", "what happened, and what the engines wrote", _SHAPES + "test_logs"),
@@ -50,6 +50,9 @@ ROUTES: Final = (
     Said("GET", "/engines/v1/models", "corral", "", _LISTS),
     Said("GET", "/engines/v1/models/{name}", "corral", "", _LISTS),
     Said("*", "/engines/v1/responses", "translated", "OpenAI's, kept on disk", _INFER),
+    Said("*", "/engines/v1/responses/{id}", "translated", "OpenAI's", _INFER),
+    Said("*", "/engines/responses", "translated", "OpenAI's", _INFER),
+    Said("*", "/engines/responses/{id}", "translated", "OpenAI's", _INFER),
     Said("*", "/engines/{backend}/…", "native", "each of these; the backend may be left out", _INFER),
     Said("GET", "/engines/status", "corral", "", _SHAPES + "test_engines"),
     Said("GET", "/engines/ps", "corral", "", _SHAPES + "test_engines"),
@@ -67,6 +70,9 @@ ROUTES: Final = (
     Said("POST", "/v1/chat/completions", "native", "as under /engines", _INFER),
     Said("POST", "/v1/completions", "native", "as under /engines", _INFER),
     Said("POST", "/v1/embeddings", "native", "as under /engines", _INFER),
+    Said("POST", "/v1/images/generations", "refused", "no engine here makes images", _NOT),
+    Said("POST", "/v1/messages", "translated", "Anthropic's", _INFER),
+    Said("POST", "/v1/messages/count_tokens", "translated", "Anthropic's", _INFER),
     Said("GET", "/v1/models", "corral", "as under /engines", _LISTS),
     Said("GET", "/v1/models/{name}", "corral", "as under /engines", _LISTS),
     Said("*", "/v1/responses", "translated", "OpenAI's", _INFER),
@@ -76,6 +82,7 @@ ROUTES: Final = (
     Said("*", "/responses", "translated", "OpenAI's", _INFER),
     Said("*", "/responses/{id}", "translated", "OpenAI's", _INFER),
     Said("POST", "/anthropic/v1/messages", "translated", "Anthropic's", _INFER),
+    Said("POST", "/anthropic/v1/messages/count_tokens", "translated", "Anthropic's", _INFER),
     Said("POST", "/api/chat", "translated", "and all of Ollama's: see there; at the root only",
          _SHAPES + "test_a_listener_of_its_own"),
 )  # fmt: skip

@@ -33,7 +33,9 @@ REFUSED: Final = (
     Said("*", "/tools", "refused", _TOOLS, _NOT),
     Said("*", "/cors-proxy", "refused", "Corral fetches nothing for others", _NOT),
     Said("*", "/v1/systemone", "refused", "ask for a chat completion", _NOT),
+    Said("GET", "/ui/", "refused", _PAGE, _NOT),
     Said("GET", "/ui/{path}", "refused", _PAGE, _NOT),
+    Said("GET", "/favicon.ico", "refused", "there is none", _NOT),
     Said("*", "/v/{path}", "refused", _V, _NOT),
     Said("GET", "/unload", "refused", "any page could have a browser ask for it: POST /api/models/unload", _NOT),
     Said("GET", "/wol-health", "refused", "Corral wakes no other machine: GET /health", _NOT),
@@ -53,6 +55,9 @@ REFUSED: Final = (
     Said("*", "/sdapi/{path}", "refused", _IMAGES, _NOT),
     Said("*", "/audioapi/{path}", "refused", _SOUND, _NOT),
     Said("*", "/v1/audio/voices", "refused", _SOUND, _NOT),
+    Said("POST", "/v1/audio/speech", "refused", _SOUND, _NOT),
+    Said("POST", "/v1/images/generations", "refused", _IMAGES, _NOT),
+    Said("POST", "/v1/images/edits", "refused", _IMAGES, _NOT),
 )  # fmt: skip
 
 RELAYED: Final = (

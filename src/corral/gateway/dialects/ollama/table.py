@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from corral.gateway.dialects.dialect import Said
+from corral.gateway.dialects.responses.table import ROUTES as RESPONSES
 
 VERSION: Final = "0.33.0"
 """The version of Ollama's API that is spoken; clients compare it with what they need."""
@@ -28,12 +29,15 @@ REFUSED: Final = (
 )  # fmt: skip
 
 ROUTES: Final = (
-    Said("GET", "/", "corral", "the greeting, at the root where the listener's dialect is ollama, else at /ollama",
-         _SHAPES + "test_the_greeting_and_the_version"),
+    Said("GET", "/", "corral", "the greeting, at the root where the listener's dialect is ollama, else at /ollama and "
+         "/ollama/", _SHAPES + "test_the_greeting_and_the_version"),
+    Said("HEAD", "/", "corral", "likewise", _SHAPES + "test_the_greeting_and_the_version"),
     Said("GET", "/api/version", "corral", "the version of the API that is spoken",
          _SHAPES + "test_the_greeting_and_the_version"),
+    Said("HEAD", "/api/version", "corral", "", _SHAPES + "test_the_greeting_and_the_version"),
     Said("GET", "/api/status", "corral", "there is no cloud", _SHAPES + "test_the_greeting_and_the_version"),
     Said("GET", "/api/tags", "corral", "", _SHAPES + "test_tags_and_ps_and_show"),
+    Said("HEAD", "/api/tags", "corral", "", _SHAPES + "test_the_greeting_and_the_version"),
     Said("GET", "/api/ps", "corral", "", _SHAPES + "test_tags_and_ps_and_show"),
     Said("POST", "/api/show", "corral", "", _SHAPES + "test_tags_and_ps_and_show"),
     Said("POST", "/api/chat", "translated", "", _CLIENT + "test_chat_whole_and_streamed"),
@@ -54,6 +58,14 @@ ROUTES: Final = (
          _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("POST", "/v1/completions", "native", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("POST", "/v1/embeddings", "native", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),
+    Said("POST", "/v1/audio/transcriptions", "native", "OpenAI's: by models with a projector for sound",
+         _SHAPES + "test_openai_is_under_the_prefix_too"),
+    *(Said(row.method, row.path, row.how, "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too")
+      for row in RESPONSES),
+    Said("POST", "/v1/messages", "translated", "Anthropic's, with Anthropic's errors",
+         _SHAPES + "test_anthropic_is_under_the_prefix_too"),
+    Said("POST", "/v1/messages/count_tokens", "translated", "Anthropic's",
+         _SHAPES + "test_anthropic_is_under_the_prefix_too"),
     Said("POST", "/v1/rerank", "native", "", _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("POST", "/v1/reranking", "native", "", _SHAPES + "test_openai_is_under_the_prefix_too"),
     Said("GET", "/v1/models", "corral", "OpenAI's", _SHAPES + "test_openai_is_under_the_prefix_too"),

@@ -78,8 +78,8 @@ class Guests:
         return replace(self._library.settings.guest(found.name, found.main), args=args, roots=roots)
 
     def names(self) -> list[tuple[str, float]]:
-        """Every name of the store that is not served yet, and since when it is there."""
-        return [(each.name, each.at_wall_s) for each in self._library.store.names() if each.name not in self._models]
+        """Every name of the store, and since when it is there."""
+        return [(each.name, each.at_wall_s) for each in self._library.store.names()]
 
     def fetchable(self, name: str) -> Ref | None:
         """What a request for `name` may fetch: a whole reference or a short name, and never a mere word."""

@@ -88,7 +88,10 @@ def test_a_pulled_model_answers_by_its_name(server: Server, registry: FaultyRegi
     [stored] = server.client.stored()
     assert (stored.name, stored.in_use, stored.format) == (name, True, "gguf")
     with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
-        assert name in [each["id"] for each in json.load(answer)["data"]]
+        [listed] = [each for each in json.load(answer)["data"] if each["id"] == name]
+    assert listed["created"] == int(stored.at_wall_s or 0) > 0
+    with urllib.request.urlopen(f"{server.url}/v1/models/{name}") as answer:
+        assert json.load(answer)["created"] == listed["created"]
     with pytest.raises(InUse):
         server.client.remove([name])
     server.client.stop(f"{registry.host}/me/a")

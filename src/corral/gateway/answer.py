@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from corral.api import ErrorInfo, dump
-from corral.errors import CorralError
+from corral.errors import CannotFit, CorralError
 from corral.gateway.dialects import openai
 from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
 from corral.gateway.http import sse
-from corral.gateway.http.headers import EVENTS, Fields, first, waited_for
-
-_JSON = (b"content-type", b"application/json")
+from corral.gateway.http.headers import EVENTS, NO_RETRY, Fields, first, waited_for
 
 
 def encode(value: Any) -> bytes:
@@ -25,7 +23,7 @@ def encode(value: Any) -> bytes:
 
 
 async def send_json(exchange: Exchange, value: Any, status: int = 200) -> None:
-    await exchange.respond(status, [_JSON], encode(value))
+    await exchange.respond(status, [(b"content-type", exchange.dialect.plain)], encode(value))
 
 
 async def send_text(exchange: Exchange, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
@@ -73,6 +71,8 @@ def _error_fields(exc: CorralError) -> Fields:
         fields.append((b"x-corral-queue-position", b"%d" % position))
     if isinstance(lacked := exc.details.get("waited_for"), str) and lacked:
         fields.append(waited_for(lacked))
+    if exc.status == 501 or isinstance(exc, CannotFit):  # which trying again never helps
+        fields.append(NO_RETRY)
     if exc.status == 401 and exc.fault == "caller":
         fields.append((b"www-authenticate", b'Bearer realm="corral"'))
     if (allow := exc.details.get("allow")) is not None:

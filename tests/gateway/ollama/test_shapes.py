@@ -18,7 +18,7 @@ from corral.gateway.routes import Table
 from gateway.stable import Stable
 from gateway.wire import Answer, ask, until
 
-JSON = "application/json"
+JSON = "application/json; charset=utf-8"
 LINES = "application/x-ndjson"
 
 
@@ -42,6 +42,23 @@ async def test_the_greeting_and_the_version(ollama_stable: Stable) -> None:
     version = (await send(ollama_stable, "GET", "/api/version")).json["version"]
     assert all(part.isdigit() for part in version.split("."))
     assert (await send(ollama_stable, "GET", "/api/status")).json["cloud"]["disabled"] is True
+
+
+async def test_answers_say_what_they_are_as_ollamas_do(ollama_stable: Stable) -> None:
+    """Lines where they are streamed; else JSON with its charset, made here, translated or an error."""
+    body = {"model": "chain", "prompt": "x", "stream": False}
+    kinds = [
+        (await send(ollama_stable, method, path, sent)).headers["content-type"]
+        for method, path, sent in (
+            ("GET", "/api/tags", None), ("GET", "/api/version", None), ("POST", "/api/show", {"model": "chain"}),
+            ("POST", "/api/generate", body), ("POST", "/api/embed", {"model": "bert", "input": "x"}),
+            ("POST", "/api/generate", {"model": "chain", "prompt": ""}), ("POST", "/api/chat", {"model": "nobody"}),
+            ("POST", "/api/generate", {"model": "demo", "keep_alive": 0}), ("POST", "/api/chat", {"model": 3}),
+        )
+    ]  # fmt: skip
+    assert set(kinds) == {JSON}
+    streamed = await send(ollama_stable, "POST", "/api/generate", {**body, "stream": True})
+    assert streamed.headers["content-type"] == LINES
 
 
 async def test_a_listener_of_its_own_greets_at_the_root(stable: Stable) -> None:

@@ -106,8 +106,10 @@ class Inference:
 
     async def entries(self, exchange: Exchange) -> list[dict[str, Any]]:
         """Every model that the caller may name, in OpenAI's shape."""
-        entries = openai.with_meta(await asyncio.to_thread(_entries, self._host.settings), self._host.units())
-        entries += openai.stored_entries(await self._host.stored_names())
+        settings, stored = self._host.settings, dict(await self._host.stored_names())
+        entries = openai.with_meta(await asyncio.to_thread(_entries, settings, stored), self._host.units())
+        served = {entry["id"] for entry in entries}
+        entries += openai.stored_entries((name, at) for name, at in stored.items() if name not in served)
         if (caller := exchange.caller) is not None:
             entries = [each for each in entries if caller.may_use(self._all_names(each))]
         return entries
@@ -130,11 +132,11 @@ class Inference:
         """One model in OpenAI's shape. Raises Forbidden, UnknownModel."""
         if caller is not None and not caller.may_use(self._all_names({"id": name})):
             raise may_not(name)
-        stored = openai.stored_entries([each for each in await self._host.stored_names() if each[0] == name])
-        if stored and name not in _names(self._host.settings):
-            return stored[0]
+        stored = dict(await self._host.stored_names())
+        if name in stored and name not in _names(self._host.settings):
+            return openai.stored_entries([(name, stored[name])])[0]
         model = self._host.resolve(name)
-        created = await asyncio.to_thread(_created, model)
+        created = await asyncio.to_thread(_created, model, stored)
         entries = openai.with_meta(openai.model_entries([(model, created)]), self._host.units())
         return next((entry for entry in entries if entry["id"] == name), entries[0])
 
@@ -185,11 +187,14 @@ def _names(settings: Settings) -> set[str]:
     return {name for model in settings.models.values() for name in (model.name, *model.aliases)}
 
 
-def _entries(settings: Settings) -> list[dict[str, object]]:
-    return openai.model_entries((model, _created(model)) for model in settings.models.values())
+def _entries(settings: Settings, stored: dict[str, float]) -> list[dict[str, object]]:
+    return openai.model_entries((model, _created(model, stored)) for model in settings.models.values())
 
 
-def _created(model: ModelSettings) -> int:
+def _created(model: ModelSettings, stored: dict[str, float]) -> int:
+    """When its file was made, or came into the store; 0 where it is not here."""
+    if model.ref is not None:
+        return int(stored.get(model.ref.name, 0.0))
     try:
         return int(model.source.stat().st_mtime)
     except OSError:

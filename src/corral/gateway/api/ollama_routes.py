@@ -22,7 +22,7 @@ from corral.gateway.dialects.dialect import Translation
 from corral.gateway.dialects.ollama import asked, embed, facts
 from corral.gateway.dialects.ollama.answer import Answer, Loaded, chat_piece, plain_piece, rendered
 from corral.gateway.dialects.ollama.chat import PATH, Wanted, read_chat
-from corral.gateway.dialects.ollama.errors import OLLAMA, engine_error, unsupported
+from corral.gateway.dialects.ollama.errors import JSON, OLLAMA, engine_error, unsupported
 from corral.gateway.dialects.ollama.generate import read_generate
 from corral.gateway.dialects.ollama.table import REFUSED, VERSION
 from corral.gateway.dialects.ollama.times import Times
@@ -150,7 +150,7 @@ class Ollama:
             )
             if status >= 400:
                 status, refusal = engine_error(status, said)
-                await exchange.respond(status, [(b"content-type", b"application/json")], refusal)
+                await exchange.respond(status, [(b"content-type", JSON)], refusal)
                 return
             text = json.loads(said).get("prompt", "")
         await send_json(exchange, rendered(name, times, text or ""))
@@ -167,7 +167,7 @@ class Ollama:
 
         if unload and not any(unit.model == model.name and unit.state == "ready" for unit in self._host.units()):
             status, made = Loaded(name, times, 0.0, chat=chat, reason=reason).body(200, b"")
-            await exchange.respond(status, [(b"content-type", b"application/json")], made)
+            await exchange.respond(status, [(b"content-type", JSON)], made)
             return
         await self._proxy.forward(
             exchange, model.name, b"/health", b"", again=True, identity=True, method="GET",

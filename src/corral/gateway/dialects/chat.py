@@ -10,6 +10,7 @@ import re
 from typing import Any, Literal, NamedTuple
 
 from corral.errors import CallerError, CorralError, EngineError, Unparsed
+from corral.gateway.dialects.explained import INPUT, hint_of
 from corral.gateway.dialects.fields import strict
 from corral.gateway.dialects.usage import Usage, usage_of
 
@@ -17,8 +18,6 @@ _LINES = re.compile(rb"\r\n|\n|\r")
 _ENDS = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\r|\n)")
 _UNPARSED = "does not match the expected"
 """llama.cpp's words when its parser cannot read what the model said (and the text is lost)."""
-
-_IMAGE = re.compile(r"(?i)\b(image|audio|video)\b.*not supported|failed to (load|decode|process).*(image|audio|media)")
 
 
 class Part(NamedTuple):
@@ -141,13 +140,10 @@ def refusal(status: int, said: dict[str, Any] | None, body: bytes) -> CorralErro
     status = code if isinstance(code, int) and status == 502 else status
     if _UNPARSED in text:
         return Unparsed(f"the engine could not read what its model said: {text}", hint="try again")
-    if _IMAGE.search(text):
-        return CallerError(
-            text, hint="the model takes no such input, or it cannot be read: a model with a projector does"
-        )
-    if status in (400, 413, 422):
+    hint = hint_of(text)
+    if status in (400, 413, 422, 501) or INPUT.search(text):
         kind = error.get("type") if isinstance(error, dict) else None
-        return CallerError(text, hint="the engine refused the request", engine_type=kind)
+        return CallerError(text, hint=hint or "the engine refused the request", engine_type=kind)
     return EngineError(f"the engine answered {status}: {text}", hint="`corral logs` shows what it wrote")
 
 

@@ -22,6 +22,7 @@ class Dialect:
     comments: bool = True  # its streams are event streams, in which there may be some
     numbered: bool = False  # errors carry the request's id, as `request_id` and in the field `request-id`
     kind: bytes = b"application/json"  # the content type of an error
+    plain: bytes = b"application/json"  # that of a JSON answer which is made or translated here
 
 
 class Translation(Protocol):

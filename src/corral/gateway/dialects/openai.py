@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from corral.api import UnitInfo
 from corral.config.settings import ModelSettings
@@ -13,16 +13,16 @@ from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.http import sse
 
 OWNER = "corral"
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 """LiteLLM takes whatever is called `invalid_request_error` for a bad request, and those are none."""
+_BUDGETS: Final = ("tokens-per-day", "tokens-per-month")
 
 
 def error(exc: CorralError) -> dict[str, Any]:
     """`exc` as OpenAI's clients expect it, with our hint beside."""
-    kind = "invalid_request_error" if exc.fault == "caller" and exc.status < 500 else "server_error"
     inner: dict[str, Any] = {
         "message": exc.message,
-        "type": _TYPES.get(exc.status, kind),
+        "type": _type(exc),
         "param": "model" if exc.code in ("missing_model", "model_not_found") else exc.details.get("param"),
         "code": exc.code,
         "hint": exc.hint,
@@ -31,6 +31,14 @@ def error(exc: CorralError) -> dict[str, Any]:
         if exc.details.get(key) is not None:
             inner[key] = exc.details[key]
     return {"error": inner}
+
+
+def _type(exc: CorralError) -> str:
+    if exc.details.get("limit") in _BUDGETS:
+        return "insufficient_quota"  # there is nothing left, where of a rate there will be soon
+    if exc.status in _TYPES:
+        return _TYPES[exc.status]
+    return "invalid_request_error" if exc.fault == "caller" and exc.status < 500 else "server_error"
 
 
 def error_event(exc: CorralError) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Final
 
 from corral.errors import CallerError
 from corral.scheduler.lease import Lease
@@ -73,6 +74,10 @@ def upward(fields: Sequence[tuple[bytes, bytes]], request_id: bytes, *, identity
 
 def _with_body(fields: Sequence[tuple[bytes, bytes]]) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in fields)
+
+
+NO_RETRY: Final = (b"x-should-retry", b"false")
+"""For the SDKs of OpenAI and Anthropic, which try any status from 500 on again."""
 
 
 def of_json(fields: Fields) -> Fields:

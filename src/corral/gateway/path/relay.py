@@ -5,6 +5,7 @@ from __future__ import annotations
 from corral.errors import EngineError
 from corral.gateway.dialects import chat
 from corral.gateway.dialects.dialect import Translation, kept
+from corral.gateway.dialects.explained import explained
 from corral.gateway.exchange import Exchange
 from corral.gateway.http import headers as fields
 from corral.gateway.http import sse
@@ -187,11 +188,15 @@ class Relay:
     async def _respond(self, status: int, whole: bytes, translation: Translation | None = None) -> None:
         """Gives a plain answer; as an event, where a stream's head went out already."""
         exchange = self._exchange
-        self._tries.check_answer(self._lease, status, whole)
+        if status >= 400:
+            self._tries.check_answer(self._lease, status, whole)
+            status, whole = explained(status, whole)
+            if status == 501 and translation is None:
+                self._head.append(fields.NO_RETRY)
         if translation is not None:
             status, whole = translation.body(status, whole)
             await kept(translation)
-            self._called(b"application/json")
+            self._called(exchange.dialect.plain)
         if not exchange.early:
             await exchange.respond(status, self._head, whole)
             return

@@ -7,9 +7,13 @@ from typing import Any
 
 from corral.errors import CallerError, CorralError
 from corral.gateway.dialects.dialect import Dialect
+from corral.gateway.dialects.explained import INPUT, hint_of
 
 LINES = b"application/x-ndjson"
 """The content type of a stream."""
+
+JSON = b"application/json; charset=utf-8"
+"""That of everything else."""
 
 
 def error(exc: CorralError) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def dumped(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="replace")
 
 
-OLLAMA = Dialect("ollama", error, lambda exc: line(error(exc)), comments=False)
+OLLAMA = Dialect("ollama", error, lambda exc: line(error(exc)), comments=False, kind=JSON, plain=JSON)
 
 
 def engine_error(status: int, body: bytes) -> tuple[int, bytes]:
@@ -36,6 +40,9 @@ def engine_error(status: int, body: bytes) -> tuple[int, bytes]:
     except (ValueError, RecursionError):
         found = None
     text = said_in(found) or f"the engine answered {status}"
+    text = f"{text} ({hint})" if (hint := hint_of(text)) else text
+    if status >= 500 and INPUT.search(text):
+        status = 400
     # llama.cpp says 501 where a model is not made for what was asked; to Ollama that is the caller's mistake.
     return (400 if status == 501 else status), dumped({"error": text})
 

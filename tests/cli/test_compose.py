@@ -106,6 +106,26 @@ def test_errors_are_lines_too(corral: Run, at_server: Run, server: Server, regis
     assert (code, lines) == (0, [{"type": "info", "message": "no server runs, so nothing is loaded"}])
 
 
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("up", "llm"), "'--model'"),
+        (("up", "--model=demo"), "'SERVICE'"),
+        (("up", "--model=demo", "--context-size=much", "llm"), "'much' is not a valid integer"),
+        (("up", "--model=demo", "--nothing=1", "llm"), "--nothing"),
+        (("--nothing", "up"), "--nothing"),
+        (("sideways", "llm"), "sideways"),
+    ],
+)
+def test_a_wrong_call_is_a_line_too(corral: Run, args: tuple[str, ...], says: str) -> None:
+    """Compose looks at standard output alone, and takes anything else there for a broken provider."""
+    done = corral("compose", *args)
+    (line,) = [json.loads(each) for each in done.stdout.splitlines()]
+    assert (done.returncode, line["type"]) == (2, "error")
+    assert says in line["message"] and "--help" in line["message"]
+    assert done.stderr == ""
+
+
 def test_a_service_beyond_loopback(corral: Run, paths: Paths) -> None:
     """Where the server listens for others too, that address is given without being asked for."""
     address = _own_address()

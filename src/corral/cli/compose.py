@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,35 @@ _UP = (
 _DOWN = (("model", True, "string", "", "The model to unload."),)
 
 
-@click.group("compose")
+class _Provider(click.Group):
+    """Compose reads standard output only: a wrong call is told there too."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _lines():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _lines():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _lines() -> Iterator[None]:
+    from corral.cli.exits import USAGE
+
+    try:
+        yield
+    except click.UsageError as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):  # somebody is looking around
+            raise
+        at = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        say("error", f"{error.format_message().rstrip('.')}{at}")
+        raise click.exceptions.Exit(USAGE) from error
+
+
+@click.group("compose", cls=_Provider)
 @click.option("--project-name", metavar="NAME", default="", help="The project, as Compose gives it.")
 def command(project_name: str) -> None:
     """Serve models to a Compose file: its provider, called by `docker compose` itself. docs/connect.md has such a file.

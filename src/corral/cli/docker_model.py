@@ -273,7 +273,7 @@ def package(
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 @click.option("--context-size", type=int, metavar="TOKENS", help="Tokens of context; -1 for as many as fit.")
 @click.option("--mode", metavar="MODE", help="completion, embedding or reranking.")
-@click.option("--keep-alive", metavar="TIME", help="How long it stays loaded without a request: 5m, 0, -1.")
+@click.option("--keep-alive", metavar="TIME", help="How long it stays loaded: 5m, 0, -1; '' as usual.")
 @click.option("--think/--no-think", default=None, help="Whether it thinks first.")
 @click.pass_obj
 def configure(

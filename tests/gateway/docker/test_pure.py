@@ -137,6 +137,21 @@ def asked(**given: Any) -> Tuning:
     return configure.read(json.dumps({"model": "m", **given}).encode()).over(Tuning())
 
 
+@pytest.mark.parametrize("nothing", ["", None])
+def test_what_was_configured_can_be_taken_back(nothing: Any) -> None:
+    """Each by a value of its own, the others staying as they are; nothing is left when all are."""
+    given = {"context-size": 512, "keep_alive": "10m", "runtime-flags": ["--temp", "0.2"]}
+    tuning = asked(**given)
+    for key, value, left in (
+        ("keep_alive", nothing, Tuning(512, ("--temp", "0.2"))),
+        ("runtime-flags", [], Tuning(512)),
+        ("context-size", -1, Tuning()),
+    ):
+        tuning = configure.read(json.dumps({"model": "m", key: value}).encode()).over(tuning)
+        assert tuning == left
+    assert not tuning
+
+
 def test_what_is_configured_is_merged() -> None:
     """One thing set leaves the others as they are; -1 takes a context back."""
     first = asked(**{"context-size": 2048, "runtime-flags": ["--temp", "0.2"], "keep_alive": "10m"})

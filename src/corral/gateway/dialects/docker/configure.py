@@ -1,4 +1,5 @@
-"""`_configure`: how a model is to be started. What is given takes the place of what was; the rest stays.
+"""`_configure`: how a model is to be started. What is given takes the place of what was; the rest stays. (Docker's own
+forgets the rest.) So each has a value that takes it back: `context-size` -1, `runtime-flags` [], `keep_alive` "".
 
 Flags pass a list of those that only tune: none that names a file, a host or a program. (Without such a list anybody
 who could reach Docker's port could write files with `--log-file`: CVE-2026-28400.)
@@ -56,6 +57,7 @@ class Asked:
     context: int | None = None  # -1: as many as fit
     flags: tuple[str, ...] | None = None
     idle_timeout_s: float | None = None
+    usual_idle: bool = False  # what was said of it before is taken back
     budget: int | None = None
 
     def over(self, before: Tuning) -> Tuning:
@@ -63,7 +65,7 @@ class Asked:
         tuning = before
         if self.context is not None:
             tuning = replace(tuning, context=self.context if self.context > 0 else None)
-        if self.idle_timeout_s is not None:
+        if self.idle_timeout_s is not None or self.usual_idle:
             tuning = replace(tuning, idle_timeout_s=self.idle_timeout_s)
         if self.flags is None and self.mode is None and self.budget is None:
             return tuning
@@ -94,12 +96,14 @@ def read(body: bytes) -> Asked:
     if context is not None and (context < -1 or context == 0 or context > 1 << 30):
         raise wrong("context-size", f"must be a number of tokens, or -1 for what fits, not {context}")
     budget = get(get(given, "llamacpp", dict) or {}, "reasoning-budget", int, "llamacpp.")
+    idle = keep_alive_s(given.get("keep_alive"))
     return Asked(
         need(given, "model", str),
         mode,
         context,
         _flags(given),
-        keep_alive_s(given.get("keep_alive")),
+        idle,
+        "keep_alive" in given and idle is None,
         budget,
     )
 

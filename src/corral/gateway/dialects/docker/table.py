@@ -59,8 +59,9 @@ ROUTES: Final = (
     Said("GET", "/engines/df", "corral", "the engine is part of the installation and counts as 0",
          _SHAPES + "test_engines"),
     Said("POST", "/engines/unload", "corral", "", _SHAPES + "test_engines"),
-    Said("POST", "/engines/_configure", "corral", "merged with what was asked before, and kept over restarts; no "
-         "draft model, no vLLM", _CONFIGURE),
+    Said("POST", "/engines/_configure", "corral", "merged with what was asked before, and kept over restarts; "
+         'context-size -1, runtime-flags [] and keep_alive "" take back what was said; no draft model, no vLLM',
+         _CONFIGURE),
     Said("POST", "/engines/{backend}/_configure", "corral", "likewise", _CONFIGURE),
     Said("GET", "/engines/_configure", "corral", "", _CONFIGURE),
     Said("GET", "/engines/requests", "corral", "what `corral requests --on` records, on the unix socket or with an "

@@ -102,6 +102,9 @@ def test_everything_else(corral: Corral, paths: Paths) -> None:
         nothing = corral("logs", "demo", "-n", "0")
         assert (nothing.stdout, nothing.stderr) == ("", "")
         assert json.loads(corral("ps", "--json").stdout) == []
+        long = corral("run", "demo", "word " * 20_000)  # more than any demo can read
+        assert (long.returncode, "exceeds the available context size" in long.stderr) != (0, False)
+        assert long.stderr.splitlines()[-1].startswith("hint: send less") and "`context`" in long.stderr
         unknown = corral("start", "dmo")
         assert (unknown.returncode, "demo" in unknown.stderr) == (4, True)
         doctor = json.loads(corral("doctor", "--json").stdout)

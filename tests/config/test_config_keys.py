@@ -103,6 +103,11 @@ def test_a_model_key_takes(tmp_path: Path, line: str, field: str, value: Any) ->
         ("require_keys: true", "require_keys", True),
         ("allowed_hosts: box.lan", "allowed_hosts", ("box.lan",)),
         ("allowed_origins: ['http://localhost:*']", "allowed_origins", ("http://localhost:*",)),
+        (
+            "allowed_origins: ['app://a.b', 'vscode-webview://*']",
+            "allowed_origins",
+            ("app://a.b", "vscode-webview://*"),
+        ),
         ("trusted_proxies: [10.0.0.0/8, '::1']", "trusted_proxies", (ip_network("10.0.0.0/8"), ip_network("::1"))),
         ("memory: {cpu: 16GiB, gpu1: 500MB}", "memory", {"cpu": 16 << 30, "gpu1": 500_000_000}),
         ("max_active: 1", "max_active", 1),

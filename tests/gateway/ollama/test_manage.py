@@ -201,6 +201,7 @@ def test_create_of_a_stored_model(server: Server, registry: FaultyRegistry, shor
     with pytest.raises(ollama.ResponseError, match="quantize is not offered") as refused:
         asking.create("x", from_=name, quantize="q4_0")
     assert refused.value.status_code == 501
+    assert "corral quantize MODEL" in refused.value.error
 
 
 def test_create_of_a_blob(server: Server, short_tmp: Path) -> None:

@@ -58,7 +58,8 @@ def read_create(given: dict[str, Any]) -> Recipe:
     for name in ("quantize", "quantization", "draft_quantize"):
         if asked.text(given, name):
             raise NotOffered(
-                f"{name} is not offered here", hint="bring a GGUF file that is quantized already, or pull one"
+                f"{name} is not offered here",
+                hint="corral quantize MODEL --to Q4_K_M -t NAME does it; or pull one that is quantized",
             )
     if asked.table(given, "draft_files"):
         raise NotOffered("draft_files are not offered here", hint="set --model-draft in the model's args")

@@ -47,8 +47,8 @@ ROUTES: Final = (
     Said("POST", "/api/pull", "corral", "a client that leaves does not end the download",
          _MANAGE + "test_pull_tells_how_far_it_is"),
     Said("POST", "/api/push", "corral", "to OCI registries", _MANAGE + "test_push_goes_to_a_registry"),
-    Said("POST", "/api/create", "corral", "of a stored model or of GGUF blobs; it neither converts nor quantizes",
-         _MANAGE + "test_create_of_a_stored_model"),
+    Said("POST", "/api/create", "corral", "of a stored model or of GGUF blobs; what `quantize` would do, "
+         "`corral quantize` and `corral convert` do", _MANAGE + "test_create_of_a_stored_model"),
     Said("POST", "/api/copy", "corral", "", _MANAGE + "test_copy_and_delete"),
     Said("DELETE", "/api/delete", "corral", "", _MANAGE + "test_copy_and_delete"),
     Said("HEAD", "/api/blobs/{digest}", "corral", "", _MANAGE + "test_create_of_a_blob"),

@@ -110,7 +110,7 @@ class DeviceInfo:
     free_bytes: int | None
     used_bytes: int  # by Corral's own engines
     others_bytes: int | None  # by everything else
-    budget_bytes: int | None  # of all models together, if one is set
+    budget_bytes: int | None  # of all models together: as configured, at most all of it less the headroom
     headroom_bytes: int  # left free
     source: str  # who says so
     shared: bool  # its memory is the machine's own

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from corral import clock
 from corral.api import DeviceInfo
-from corral.config.settings import ModelSettings, Settings, headroom_on
+from corral.config.settings import ModelSettings, Settings, budget_on, headroom_on
 from corral.engines import executables, report_vllm
 from corral.engines import report as report_llamacpp
 from corral.engines.from_ledger import key_of, merged, names_of
@@ -223,7 +223,7 @@ class Measures:
                     free_bytes=each.free_bytes,
                     used_bytes=ours,
                     others_bytes=others,
-                    budget_bytes=settings.memory.get(each.name),
+                    budget_bytes=budget_on(settings.memory, settings.headroom, each.name, each.total_bytes),
                     headroom_bytes=headroom_on(settings.headroom, each.name),
                     source=each.source,
                     shared=each.shared,

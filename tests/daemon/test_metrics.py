@@ -14,7 +14,7 @@ from corral.api_access import KeyAsk
 from corral.api_live import Live, LiveUnit
 from corral.config.paths import Paths
 from corral.errors import UnknownModel
-from corral.metrics.catalogue import METRICS
+from corral.metrics.catalogue import METRICS, REASONS
 from support.asking import CHAT, Reply, ask
 from support.exposition import read
 from support.prometheus import promtool
@@ -31,9 +31,8 @@ models:
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 ELSEWHERE = {
     "corral_device_temperature_celsius", "corral_device_power_watts", "corral_device_power_limit_watts",
-    "corral_fallbacks_total", "corral_engine_scrape_errors_total",
 }  # fmt: skip
-"""What this machine does not have, or what would need memory to run out or an engine to hang."""
+"""What this machine does not have."""
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -91,7 +90,9 @@ def watched(module_paths: Paths) -> Iterator[Watched]:
         (unit,) = [unit for unit in server.client.units() if unit.model == "demo"]
         assert unit.pid is not None
         os.kill(unit.pid, signal.SIGKILL)
-        until(lambda: value(made.series(), "corral_restarts_total", model="demo", reason="signal"), "a restart")
+        failed = "corral_engine_failures_total"
+        until(lambda: value(made.series(), failed, model="demo", reason="signal"), "its end")
+        assert value(made.series(), "corral_restarts_total", model="demo", reason="signal") == 0  # nobody asked for it
         assert made.chat("demo", key, stream=True).status == 200
         yield made
 
@@ -108,6 +109,8 @@ def test_what_happened_is_counted_with_its_reason(watched: Watched) -> None:
     assert value(found, "corral_requests_total", model="other", status="404", **asked) == 1
     assert value(found, "corral_request_errors_total", model="other", code=UnknownModel.code) == 1
     assert value(found, "corral_evictions_total", model="demo", reason="room") == 1
+    assert value(found, "corral_restarts_total", model="demo", reason="signal") == 1
+    assert value(found, "corral_engine_failures_total", model="demo", reason="signal") == 1
     assert value(found, "corral_load_seconds_count", model="demo") == 3
     assert value(found, "corral_swap_seconds_count", model="second") == 1
     assert value(found, "corral_time_to_first_token_seconds_count", model="demo") == 2
@@ -118,14 +121,35 @@ def test_what_happened_is_counted_with_its_reason(watched: Watched) -> None:
     assert value(found, "corral_device_memory_budget_bytes", device="cpu") == 4 << 30
 
 
+def test_what_may_happen_is_there_before_it_does(watched: Watched) -> None:
+    """So that the first of it is an increase to Prometheus."""
+    found = watched.series()
+    for metric, reasons in REASONS.items():
+        assert all(value(found, metric, model="demo", reason=reason) is not None for reason in reasons), metric
+    asked = {"model": "demo", "dialect": "openai", "key": "someone"}
+    assert [value(found, "corral_requests_total", status=each, **asked) for each in ("502", "503")] == [0, 0]
+
+
+def test_a_footprint_is_told_as_it_was_predicted_and_as_it_was_measured(watched: Watched) -> None:
+    demo = {"model": "demo", "unit": "demo", "device": "cpu"}
+
+    def both() -> tuple[float, float] | None:
+        found = watched.series()
+        measured = value(found, "corral_footprint_bytes", **demo, origin="measured")
+        predicted = value(found, "corral_footprint_bytes", **demo, origin="predicted")
+        return (predicted, measured) if predicted and measured else None
+
+    predicted, measured = until(both, "the measure")
+    assert 0.5 < predicted / measured < 2
+
+
 def test_both_formats_tell_the_same_and_neither_goes_down(watched: Watched) -> None:
     until(watched.engine_told, "the engine's own metrics")
     plain, reply = watched.series(), watched.scrape(accept=OPENMETRICS)
     assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     families = read(reply.body.decode(), openmetrics=True)
     later = series(reply.body.decode(), openmetrics=True)
-    footprint = "corral_footprint_bytes"  # one that was foretold is measured once it is loaded
-    assert {key for key in plain if key[0] != footprint} <= later.keys()  # something may have happened in between
+    assert plain.keys() <= later.keys()  # something may have happened in between
     growing = [each for each in families if each.type in ("counter", "histogram")]
     assert len(growing) > 20
     for family in growing:
@@ -187,3 +211,22 @@ def test_promtool_finds_nothing_to_say_of_what_is_ours(watched: Watched) -> None
     done = promtool("check", "metrics", input=watched.scrape().body.decode())
     ours = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("llamacpp:")]
     assert done.returncode in (0, 3) and not ours  # 3: words on style, which are of llama.cpp's own
+
+
+def test_a_server_that_nobody_configured_tells_what_models_may_take(paths: Paths) -> None:
+    """Without `memory` that is what the scheduler goes by: all of the device, less the headroom. An empty store takes
+    something too, and a start that finds no GPU although one is asked for is one with less."""
+    config = "models: [{name: demo, source: 'builtin:demo', gpu_layers: 99, gpu_backend: cuda}]"
+    with Server(paths, config) as server:
+
+        def scraped() -> Series:
+            return series(ask(server.url, "/metrics").body.decode())
+
+        server.client.start("demo")
+        (cpu,) = [each for each in server.client.devices() if each.name == "cpu"]
+        assert cpu.total_bytes is not None and cpu.budget_bytes == cpu.total_bytes - cpu.headroom_bytes
+        found = until(lambda: (now := scraped()) and value(now, "corral_store_bytes") is not None and now, "the store")
+        assert value(found, "corral_device_memory_budget_bytes", device="cpu") == cpu.budget_bytes
+        assert value(found, "corral_unit_degraded", model="demo", unit="demo") == 1
+        assert value(found, "corral_fallbacks_total", model="demo", reason="cpu") == 1
+        assert [each.budget_bytes for each in server.client.live().devices if each.name == "cpu"] == [cpu.budget_bytes]

@@ -31,7 +31,7 @@ NEEDS_VLLM = {query.expr for panel in VLLM_PANELS for query in panel.queries}
 """vLLM's own metrics: tests/vllm/test_vllm_real.py has a vLLM that tells them."""
 
 LOW = {
-    "--down-after": "1s", "--restarts-from": "1", "--queue-over": "1", "--queue-for": "1s",
+    "--down-after": "1s", "--failures-from": "1", "--queue-over": "1", "--queue-for": "1s",
     "--first-token-over": "5ms", "--errors-over": "1%", "--memory-over": "0.1%", "--memory-free-under": "1000TiB",
     "--disk-free-under": "99%", "--stuck-after": "1s", "--degraded-after": "1s", "--key-budget-over": "0.001%",
 }  # fmt: skip

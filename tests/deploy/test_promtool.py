@@ -29,11 +29,11 @@ PLAIN = Site("127.0.0.1", 8642)
 KEYED = Site("box.example.org", 8643, tls=True, ca="-----BEGIN CERTIFICATE-----\n", key=True)
 OTHERS = (
     Limits(
-        down_s=15, restarts=1, waiting=1, waiting_s=15, first_token_s=0.005, errors=0.5, memory=0.5,
+        down_s=15, failures=1, waiting=1, waiting_s=15, first_token_s=0.005, errors=0.5, memory=0.5,
         memory_free_bytes=1 << 40, disk_free=0.5, stuck_s=30, degraded_s=15, key_budget=0.01,
     ),
     Limits(
-        down_s=600, restarts=20, waiting=200, waiting_s=900, first_token_s=160.0, errors=0.9, memory=0.99,
+        down_s=600, failures=20, waiting=200, waiting_s=900, first_token_s=160.0, errors=0.9, memory=0.99,
         memory_free_bytes=1 << 20, disk_free=0.01, stuck_s=7200, degraded_s=1800, key_budget=0.99,
     ),
 )  # fmt: skip
@@ -74,9 +74,13 @@ def test_every_alert_is_tested(tmp_path: Path) -> None:
         (ALERTS, "< 0.1\n", "< 0.05\n"),
         # Far longer: promtool takes groups in any order, so an alert's expression may be true a step sooner or later.
         (ALERTS, "for: 300s", "for: 600s"),
-        (ALERTS, 'up{job="corral"} offset 15m', 'up{job="corral"}'),
+        (ALERTS, 'up{job="corral"} offset 16m', 'up{job="corral"}'),
+        (ALERTS, "offset 16m == 1)", "offset 16m)"),
+        (ALERTS, "corral_engine_failures_total offset 16m)", "corral_engine_failures_total)"),
         (ALERTS, "severity: info", "severity: warning"),
-        (FIGURES, "sum by (instance, model) (rate(corral_requests_total[5m]))", "sum(rate(corral_requests_total[5m]))"),
+        (FIGURES, "sum by (instance, model) (rate(corral_prompt", "sum by (instance) (rate(corral_prompt"),
+        (FIGURES, '{status=~"5.."} offset 6m', '{status=~"5.."}'),
+        (FIGURES, 'or increase(corral_requests_total{status=~"5.."}[5m])', "or vector(0)"),
     ],
 )
 def test_the_tests_notice(tmp_path: Path, file: str, part: str, instead: str) -> None:

@@ -62,7 +62,7 @@ async def test_an_answer(fast: bool, script: list[bytes], stream: bool, end: Usa
     async with ready(Scripted([script], stays=True), fast=fast) as gateway:
         await ask(gateway.address, "POST", PATH, {**BODY, "model": "n", "stream": stream}, ID)
         record = await only(gateway)
-    wanted = ("m", "m.1", "openai", PATH, 200, "", "", stream, 0, 0, b"mine", b"00-1-2-01")
+    wanted = ("m", "m.1", "openai", PATH, 200, "", "", stream, 0, 0, b"mine", b"00-1-2-01", ())
     assert record[4:12] + record[14:] == wanted
     assert None not in (record.granted, record.first)
     assert record.chunks > 0
@@ -180,6 +180,7 @@ async def test_an_engine_that_dies(fast: bool) -> None:
             await ask(gateway.address, "POST", PATH, BODY)
             record = await only(gateway)
         assert (record.status, record.outcome, record.retries, record.resumes) == (status, outcome, retries, 0)
+        assert record.lost == ("gone",) * retries
         assert record.model == "m"
 
 
@@ -197,6 +198,7 @@ async def test_a_stream_that_goes_on(fast: bool) -> None:
         record = await only(gateway)
     assert b"corral.resumed" in answer.body
     assert (record.status, record.outcome, record.retries, record.resumes) == (200, "", 0, 1)
+    assert record.lost == ("gone",)
     assert usage_of(record.end) == Usage(5, 4)
     assert record.chunks >= 4
 

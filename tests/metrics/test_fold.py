@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.gateway.dialects.usage import Usage, usage_of
-from corral.metrics.catalogue import METRICS
-from corral.metrics.fold import MOST_CODES, MOST_KEYS, NO_KEY, Fold, Knows
+from corral.metrics.catalogue import METRICS, REASONS, STATUSES
+from corral.metrics.fold import MOST_BEGUN, MOST_CODES, MOST_KEYS, NO_KEY, Fold, Knows
 from corral.metrics.record import MOST, Record, Recorder
 from corral.metrics.sums import OTHER, Sums
 
@@ -45,14 +45,46 @@ def counters(fold: Fold, metric: str) -> dict[tuple[str, ...], float]:
     return fold._sums.counters.get(metric, {})
 
 
+def happened(fold: Fold, metric: str) -> dict[tuple[str, ...], float]:
+    """Without those of which there was none."""
+    return {labels: count for labels, count in counters(fold, metric).items() if count}
+
+
 def test_a_request_is_counted_by_model_dialect_status_and_the_name_of_its_key() -> None:
     fold = folded(record(), record(key="k1", status=429, outcome="limit_reached"), record(key="k1", dialect="ollama"))
-    assert counters(fold, "corral_requests_total") == {
+    assert happened(fold, "corral_requests_total") == {
         ("demo", "openai", "200", NO_KEY): 1,
         ("demo", "openai", "429", "name of k1"): 1,
         ("demo", "ollama", "200", "name of k1"): 1,
     }
     assert counters(fold, "corral_request_errors_total") == {("demo", "limit_reached"): 1}
+
+
+def test_what_may_go_wrong_is_there_before_it_does() -> None:
+    """A series that is born with its first value shows no increase: statuses begin at nothing with the first request
+    of a key in a dialect, reasons with the model."""
+    fold = folded(record(key="k1"))
+    found = counters(fold, "corral_requests_total")
+    assert {labels[2]: count for labels, count in found.items()} == {**dict.fromkeys(STATUSES, 0), "200": 1}
+    assert {labels[:2] + labels[3:] for labels in found} == {("demo", "openai", "name of k1")}
+    for _ in range(2):
+        fold.begin("big")
+    for metric, reasons in REASONS.items():
+        assert counters(fold, metric) == {("big", reason): 0 for reason in reasons}
+
+
+def test_of_thousands_of_models_only_some_are_there_before_anything_happens() -> None:
+    fold = Fold(Knows(lambda name: True, lambda key: key, usage_of), Sums())
+    for number in range(2 * MOST_BEGUN):
+        fold.begin(f"m{number}")
+    assert len({model for model, _ in counters(fold, "corral_restarts_total")}) == MOST_BEGUN
+    assert len(counters(fold, "corral_prompt_tokens_total")) == 2 * MOST_BEGUN
+
+
+def test_engines_that_were_lost_are_counted_by_why() -> None:
+    fold = folded(record(retries=2, resumes=1, lost=("refused", "gone", "memory")), record(resumes=1, lost=("gone",)))
+    assert counters(fold, "corral_retries_total") == {("demo", "refused"): 1, ("demo", "gone"): 1}
+    assert counters(fold, "corral_resumes_total") == {("demo", "memory"): 1, ("demo", "gone"): 1}
 
 
 def test_a_client_that_left_is_no_error() -> None:
@@ -91,7 +123,7 @@ def test_replicas_count_as_their_model_and_each_for_itself_of_late() -> None:
 
 def test_what_is_not_known_is_other() -> None:
     fold = folded(record(model="../../etc", dialect="of mine", status=7), record(model=""))
-    assert counters(fold, "corral_requests_total") == {
+    assert happened(fold, "corral_requests_total") == {
         (OTHER, OTHER, OTHER, NO_KEY): 1, (OTHER, "openai", "200", NO_KEY): 1,
     }  # fmt: skip
 
@@ -132,8 +164,9 @@ def records(draw: st.DrawFn) -> Record:
         stream=draw(st.booleans()),
         chunks=draw(st.integers(0, 50)),
         end=b"" if counted is None else ending(*counted),
-        retries=draw(st.integers(0, 2)),
-        resumes=draw(st.integers(0, 2)),
+        retries=(retries := draw(st.integers(0, 2))),
+        resumes=(resumes := draw(st.integers(0, 2))),
+        lost=("gone",) * (retries + resumes),
     )
 
 

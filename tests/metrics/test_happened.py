@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from corral.api import EventInfo
+from corral.config.settings import Rung
+from corral.errors import EngineGone, GpuLost, OutOfMemory
+from corral.gateway.path.again import why_lost
+from corral.metrics.catalogue import METRICS, NO_START, REASONS
 from corral.metrics.happened import MOST_KINDS, MOST_REASONS, Happened
 from corral.metrics.sums import OTHER, Sums
+from corral.scheduler.state import Cause
+from corral.supervisor import reasons
 
 
 def entry(kind: str, model: str | None = "demo", **data: Any) -> EventInfo:
@@ -19,17 +25,59 @@ def happened(*entries: EventInfo) -> Sums:
     return sums
 
 
-def test_an_end_that_nobody_asked_for_is_a_restart_with_its_cause() -> None:
+def test_an_end_that_nobody_asked_for_is_a_failure_with_its_cause() -> None:
     sums = happened(
         entry("unit.state", event="failed", before="ready", cause="signal"),
         entry("unit.state", "demo~2", event="gave up", before="draining", cause="hang"),
         entry("unit.state", event="failed", before="loading", cause="memory"),  # never came up
+        entry("unit.state", event="failed", before="loading"),
         entry("unit.state", event="exited", before="stopping"),
         entry("unit.state", event="failed", before="ready"),
     )
-    assert sums.counters["corral_restarts_total"] == {
-        ("demo", "signal"): 1, ("demo", "hang"): 1, ("demo", OTHER): 1,
+    assert sums.counters["corral_engine_failures_total"] == {
+        ("demo", "signal"): 1, ("demo", "hang"): 1, ("demo", "memory"): 1, ("demo", NO_START): 1, ("demo", OTHER): 1,
     }  # fmt: skip
+    assert "corral_restarts_total" not in sums.counters  # nobody has started one of them again
+
+
+def test_a_start_after_a_failure_is_a_restart_and_any_other_is_none() -> None:
+    asked = {"event": "start asked"}
+    sums = happened(
+        entry("unit.state", **asked, before="stopped"),
+        entry("unit.state", event="failed", before="ready", cause="signal"),
+        entry("unit.state", **asked, before="backoff"),
+        entry("unit.state", "demo~2", event="gave up", before="loading", cause="memory"),
+        entry("unit.state", "demo~2", **asked, before="failed"),
+        entry("unit.state", **asked, before="backoff"),  # it failed before this server counted
+    )
+    assert sums.counters["corral_restarts_total"] == {
+        ("demo", "signal"): 1, ("demo", "memory"): 1, ("demo", OTHER): 1,
+    }  # fmt: skip
+
+
+def test_a_start_without_the_gpu_that_it_should_have_is_one_with_less() -> None:
+    sums = happened(entry("unit.state", event="spawned", gave_up="cpu"), entry("unit.state", event="spawned"))
+    assert sums.counters["corral_fallbacks_total"] == {("demo", "cpu"): 1}
+
+
+def test_every_reason_that_somebody_gives_is_known() -> None:
+    """What is told apart begins at nothing, so that the first of it shows."""
+    assert set(REASONS["corral_engine_failures_total"]) == {*get_args(reasons.Kind), NO_START}
+    assert set(REASONS["corral_evictions_total"]) == set(get_args(Cause))
+    assert set(REASONS["corral_fallbacks_total"]) == set(get_args(Rung))
+    lost = [
+        EngineGone("x"), EngineGone("x", untouched=True), EngineGone("x", stumbled=True), OutOfMemory("x"),
+        GpuLost("x"),
+    ]  # fmt: skip
+    assert set(REASONS["corral_retries_total"]) == {why_lost(each) for each in lost}
+    assert set(REASONS["corral_resumes_total"]) < set(REASONS["corral_retries_total"])
+
+
+def test_times_begin_at_nothing_with_the_first_load() -> None:
+    sums = happened(entry("scheduler.start"))
+    assert {name: sums.histograms[name]["demo",].count for name in sums.histograms} == {
+        metric.name: 0 for metric in METRICS if metric.kind == "histogram"
+    }
 
 
 def test_ends_and_starts_with_less_are_counted_by_their_word() -> None:
@@ -54,7 +102,8 @@ def test_a_swap_is_a_load_and_the_ends_that_it_waited_for() -> None:
 def test_a_start_that_failed_leaves_nothing_to_the_next() -> None:
     failed = entry("unit.state", event="failed", before="loading")
     again = entry("unit.state", event="became ready", load_ms=1000.0)
-    assert "corral_swap_seconds" not in happened(entry("scheduler.start", swap_s=2.0), failed, again).histograms
+    sums = happened(entry("scheduler.start", swap_s=2.0), failed, again)
+    assert sums.histograms["corral_swap_seconds"]["demo",].count == 0
 
 
 def test_words_stay_few() -> None:

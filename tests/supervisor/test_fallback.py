@@ -17,7 +17,7 @@ from corral.engines.placement import RUNGS, TOP, Step, next_step
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import StartFailed
 from corral.runners.runner import Exit
-from corral.supervisor.fallback import LOOK_AFTER_S, Fallback
+from corral.supervisor.fallback import LOOK_AFTER_S, Fallback, gave_up
 from corral.supervisor.gpu_return import GpuReturn
 from corral.supervisor.reasons import GPU_MEMORY, explain
 from corral.supervisor.unit import Unit
@@ -231,3 +231,9 @@ async def test_a_lost_gpu_and_its_return(paths: Paths) -> None:
         await back.look()
         assert restarted == [("m", "a GPU is there again")]
         assert w.unit.fallback.for_start(w.model) == TOP
+
+
+def test_a_start_that_finds_no_gpu_tells_what_it_gave_up_and_a_step_down_has_told() -> None:
+    assert gave_up(plan()) == {}
+    assert gave_up(replace(plan(), degraded="cpu (no GPU)")) == {"gave_up": "cpu"}
+    assert gave_up(replace(plan(TOP.without_gpus("it was lost")), degraded="cpu (it was lost)")) == {}

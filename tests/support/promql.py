@@ -30,7 +30,7 @@ class Named:
 def names_in(expr: str) -> Named:
     """The metrics and labels that `expr` names; Grafana's variables may be in it."""
     bare = _STRING.sub('""', expr)
-    bare = re.sub(r"\boffset\s+\w+", "", _RANGE.sub("", bare))
+    bare = re.sub(r"\boffset\s+\$?\w+", "", _RANGE.sub("", bare))
     grouped = {label.strip() for found in _GROUPED.finditer(bare) for label in found[2].split(",")}
     selected = []
     for found in _SELECTED.finditer(_GROUPED.sub(" ", bare)):

@@ -122,7 +122,11 @@ _COUNT = click.IntRange(1)
     help="Alert when it is silent so long. Default: 1m.",
 )
 @click.option(
-    "--restarts-from", type=_COUNT, default=3, metavar="N", help="Alert at so many restarts in 15 minutes. Default: 3."
+    "--failures-from",
+    type=_COUNT,
+    default=3,
+    metavar="N",
+    help="Alert when a model's engines failed so often in 15 minutes. Default: 3.",
 )
 @click.option(
     "--queue-over",
@@ -196,7 +200,7 @@ def prometheus(
     every_s: int,
     alertmanager: str | None,
     down_after: int,
-    restarts_from: int,
+    failures_from: int,
     queue_over: int,
     queue_for: int,
     first_token_over: float,
@@ -224,7 +228,7 @@ def prometheus(
     from corral.deploy.prometheus.target import prometheus as target
 
     limits = Limits(
-        down_s=down_after, restarts=restarts_from, waiting=queue_over, waiting_s=queue_for,
+        down_s=down_after, failures=failures_from, waiting=queue_over, waiting_s=queue_for,
         first_token_s=first_token_over, errors=errors_over, memory=memory_over, memory_free_bytes=memory_free_under,
         disk_free=disk_free_under, stuck_s=stuck_after, degraded_s=degraded_after, key_budget=key_budget_over,
     )  # fmt: skip

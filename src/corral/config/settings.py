@@ -23,6 +23,15 @@ def headroom_on(headroom: int | Mapping[str, int], device: str) -> int:
     return headroom if isinstance(headroom, int) else headroom.get(device, HEADROOM)
 
 
+def budget_on(
+    budgets: Mapping[str, int], headroom: int | Mapping[str, int], device: str, total: int | None
+) -> int | None:
+    """The bytes that all models together may take of `device`, which has `total`: its budget, and at most all of it
+    less the headroom. None where nobody says either."""
+    said = [] if total is None else [max(0, total - headroom_on(headroom, device))]
+    return min((*said, budgets[device]) if device in budgets else said, default=None)
+
+
 Reasoning = Literal["auto", "none", "harmony", "think"]
 Sandbox = Literal["off", "auto", "bubblewrap"]
 """What engines on the process runner are shut into; auto: bubblewrap where it works here."""

@@ -80,6 +80,7 @@ def merged(predicted: Footprint, known: Figures) -> Footprint:
         known.load_s,
         predicted.mapped,
         MappingProxyType(asleep),
+        predicted.predicted,
     )
 
 

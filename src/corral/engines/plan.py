@@ -27,10 +27,18 @@ class Footprint:
     load_s: float | None = None  # how long the newest load took, where one was measured
     mapped: int = 0  # of the processor's: weights in a mapped file, which need not be in memory all at once
     asleep: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))  # while it sleeps; empty: it cannot
+    foretold: Mapping[str, int] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # of a measured one: the prediction
 
     @property
     def total_bytes(self) -> int:
         return sum(self.bytes_by_device.values())
+
+    @property
+    def predicted(self) -> Mapping[str, int]:
+        """What was predicted, in bytes by device, whatever was measured since."""
+        return self.foretold if self.origin == "measured" else self.bytes_by_device
 
 
 @dataclass(frozen=True, slots=True)

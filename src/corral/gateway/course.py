@@ -21,7 +21,7 @@ class Course:
     """Whoever learns something of a request writes it here."""
 
     __slots__ = (
-        "began", "chunks", "end", "first", "granted", "model", "outcome", "over", "resumes", "retries", "route",
+        "began", "chunks", "end", "first", "granted", "lost", "model", "outcome", "over", "resumes", "retries", "route",
         "stream", "unit",
     )  # fmt: skip
 
@@ -32,6 +32,7 @@ class Course:
         self.model = self.unit = ""
         self.stream = False
         self.chunks = self.retries = self.resumes = 0
+        self.lost: tuple[str, ...] = ()  # why, of each retry and then of each resume
         self.end = b""  # of the engine's answer
         self.outcome = ""  # the code of the error that it ended with
         self.route: Route | None = None
@@ -73,4 +74,5 @@ class Course:
             self.resumes,
             first(exchange.extra, b"x-request-id") or b"",
             first(exchange.headers, b"traceparent") or b"",
+            self.lost,
         )

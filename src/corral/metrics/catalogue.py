@@ -7,6 +7,7 @@ one of a few words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
@@ -30,6 +31,27 @@ FIRST_TOKEN: Final = (
 EACH_TOKEN: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)
 WHOLE: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 240.0, 480.0, 960.0)
 
+NO_START: Final = "start"
+"""The reason of an engine that did not come up, where nothing better is known."""
+_FAILURES: Final = (
+    "memory", "device", "hang", "signal", "exit", NO_START, "stopped", "flag", "file", "library", "architecture", "cpu",
+    "address", "unseen",
+)  # fmt: skip
+_LOST: Final = ("gone", "refused", "memory", "device")
+
+REASONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "corral_engine_failures_total": _FAILURES,
+    "corral_restarts_total": _FAILURES,
+    "corral_evictions_total": ("idle", "room", "asked", "configuration", "ailing", "gpu"),
+    "corral_fallbacks_total": ("batch", "context", "layers", "cpu"),
+    "corral_retries_total": (*_LOST, "stumbled"),
+    "corral_resumes_total": _LOST,
+}
+"""The values of `reason`, by metric. Each begins at nothing when its model is first seen: a counter that is born with
+its first value shows no increase, and the first of everything would be missing from charts."""
+STATUSES: Final = ("200", "429", "499", "500", "502", "503", "504", "507")
+"""The statuses that begin at nothing likewise, once a key has asked for a model in a dialect."""
+
 METRICS: Final = (
     # Requests.
     Metric("corral_requests_total", "counter", "Requests by what they were answered with; 499: their client left.",
@@ -50,9 +72,10 @@ METRICS: Final = (
     Metric("corral_prompt_tokens_total", "counter", "Tokens of prompts, as engines counted them.", ("model",)),
     Metric("corral_completion_tokens_total", "counter", "Tokens of answers, as engines counted them.", ("model",)),
     Metric("corral_cached_tokens_total", "counter", "Tokens of prompts that an engine had read before.", ("model",)),
-    Metric("corral_retries_total", "counter", "Requests sent to another engine before their answer began.", ("model",)),
-    Metric("corral_resumes_total", "counter", "Streams that went on with another engine after theirs broke.",
-           ("model",)),
+    Metric("corral_retries_total", "counter", "Requests sent to another engine before their answer began, by why.",
+           ("model", "reason")),
+    Metric("corral_resumes_total", "counter", "Streams that went on with another engine after theirs broke, by why.",
+           ("model", "reason")),
     # Units.
     Metric("corral_units", "gauge", "Engines by state.", ("state",)),
     Metric("corral_unit_state", "gauge", "1 for the state that an engine is in.", ("model", "unit", "state")),
@@ -66,21 +89,26 @@ METRICS: Final = (
     Metric("corral_load_seconds", "histogram", "From an engine's start until it was ready.", ("model",), WAIT),
     Metric("corral_swap_seconds", "histogram", "The same, and the end of those that had to make room for it.",
            ("model",), WAIT),
-    Metric("corral_restarts_total", "counter", "Engines started again after they ended or hung.", ("model", "reason")),
+    Metric("corral_engine_failures_total", "counter", "Engines that ended unasked, hung or did not come up, by why.",
+           ("model", "reason")),
+    Metric("corral_restarts_total", "counter", "Engines started again after such a failure, by why they had failed.",
+           ("model", "reason")),
     Metric("corral_evictions_total", "counter", "Engines stopped, by why.", ("model", "reason")),
     Metric("corral_fallbacks_total", "counter", "Starts with less than was wished, by what was given up.",
            ("model", "reason")),
     Metric("corral_breaker_state", "gauge", "Whether a target is tried: 0 yes, 1 after a pause, 2 no more.",
            ("target",)),
     # Memory and devices.
-    Metric("corral_footprint_bytes", "gauge", "What an engine was said to take, and by whom.",
+    Metric("corral_footprint_bytes", "gauge", "What an engine was predicted to take, and was measured to.",
            ("model", "unit", "device", "origin")),
-    Metric("corral_unit_memory_bytes", "gauge", "What it really holds.", ("model", "unit", "device")),
+    Metric("corral_unit_memory_bytes", "gauge", "What only its end gives back: all it holds but pages of files.",
+           ("model", "unit", "device")),
     Metric("corral_device_info", "info", "What a device is.", ("device", "vendor", "name")),
     Metric("corral_device_memory_total_bytes", "gauge", "All memory of a device.", ("device",)),
     Metric("corral_device_memory_free_bytes", "gauge", "What of it is free.", ("device",)),
     Metric("corral_device_memory_others_bytes", "gauge", "What others than Corral hold of it.", ("device",)),
-    Metric("corral_device_memory_budget_bytes", "gauge", "What models may take of it together.", ("device",)),
+    Metric("corral_device_memory_budget_bytes", "gauge", "What models may take of it together: the configured budget, "
+           "at most all of it less the headroom.", ("device",)),
     Metric("corral_device_utilisation_ratio", "gauge", "How busy it was, 0 to 1.", ("device",)),
     Metric("corral_device_temperature_celsius", "gauge", "How hot it is.", ("device",)),
     Metric("corral_device_power_watts", "gauge", "What it draws.", ("device",)),

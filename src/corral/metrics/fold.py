@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from corral.lazy_dataclass import dataclass
+from corral.metrics.catalogue import REASONS, STATUSES
 from corral.metrics.recent import Recent
 from corral.metrics.record import Record
 from corral.metrics.sums import OTHER, Few, Sums
@@ -13,6 +14,8 @@ from corral.metrics.sums import OTHER, Few, Sums
 MOST_MODELS: Final = 1000
 MOST_KEYS: Final = 100
 MOST_CODES: Final = 100
+MOST_BEGUN: Final = 200
+"""Models of which every reason is shown before anything happened: of thousands it would be much text about nothing."""
 NO_KEY: Final = "none"
 """What requests that needed no key are counted under."""
 LEFT: Final = "left"
@@ -50,6 +53,8 @@ class Fold:
         self._knows, self._sums = knows, sums
         self._models, self._codes = Few(MOST_MODELS, (OTHER,)), Few(MOST_CODES, (OTHER,))
         self._keys = Few(MOST_KEYS, (OTHER, NO_KEY))
+        self._begun: set[str] = set()
+        self._asked: set[tuple[str, str, str]] = set()
         self.all = Recent()
         self.by_unit: dict[str, Recent] = {}
         self.ended = 0  # requests so far
@@ -79,27 +84,39 @@ class Fold:
 
     def begin(self, model: str) -> None:
         """Has the counters of a configured model be there, at nothing, before its first request."""
+        if (label := self.model(model)) in self._begun:
+            return
+        self._begun.add(label)
         for name in (
             "corral_prompt_tokens_total", "corral_completion_tokens_total", "corral_cached_tokens_total",
-            "corral_retries_total", "corral_resumes_total", "corral_requests_left_total",
+            "corral_requests_left_total", "corral_engine_scrape_errors_total",
         ):  # fmt: skip
-            self._sums.count(name, (self.model(model),), 0)
+            self._sums.count(name, (label,), 0)
+        if len(self._begun) > MOST_BEGUN:
+            return
+        for name, reasons in REASONS.items():
+            for reason in reasons:
+                self._sums.count(name, (label, reason), 0)
 
     def _take(self, record: Record) -> None:
         sums, model = self._sums, self.model(record.model)
         of_model = (model,)
         dialect = record.dialect if record.dialect in _DIALECTS else OTHER
         status = str(record.status) if 100 <= record.status <= 599 else OTHER
-        sums.count("corral_requests_total", (model, dialect, status, self.key(record.key)))
+        asked = (model, dialect, key := self.key(record.key))
+        if asked not in self._asked:
+            self._asked.add(asked)
+            for each in STATUSES:
+                sums.count("corral_requests_total", (model, dialect, each, key), 0)
+        sums.count("corral_requests_total", (model, dialect, status, key))
         failed = record.outcome not in ("", LEFT)
         if failed:
             sums.count("corral_request_errors_total", (model, self._codes(record.outcome)))
         elif record.outcome == LEFT:
             sums.count("corral_requests_left_total", of_model)
-        if record.retries:
-            sums.count("corral_retries_total", of_model, record.retries)
-        if record.resumes:
-            sums.count("corral_resumes_total", of_model, record.resumes)
+        for number, why in enumerate(record.lost):
+            name = "corral_retries_total" if number < record.retries else "corral_resumes_total"
+            sums.count(name, (model, why))
         self.ended += 1
         if record.granted is None:
             return

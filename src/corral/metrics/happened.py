@@ -9,14 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from corral.api import EventInfo
+from corral.metrics.catalogue import NO_START
 from corral.metrics.sums import OTHER, Few, Sums
 
 MOST_REASONS: Final = 40
 MOST_KINDS: Final = 150
 _MOST_STARTS: Final = 1000
 
-_UP: Final = frozenset(("ready", "sleeping", "draining"))
+_COMING: Final = frozenset(("starting", "loading"))
 _FAILED: Final = frozenset(("failed", "gave up"))
+_AFTER_FAILURE: Final = frozenset(("backoff", "failed"))
+_TIMES: Final = (
+    "corral_queue_seconds", "corral_time_to_first_token_seconds", "corral_inter_token_seconds",
+    "corral_request_seconds", "corral_load_seconds", "corral_swap_seconds",
+)  # fmt: skip
 
 
 class Happened:
@@ -26,6 +32,7 @@ class Happened:
         self._model, self._sums = model, sums
         self._kinds, self._reasons = Few(MOST_KINDS, (OTHER,)), Few(MOST_REASONS, (OTHER,))
         self._swaps: dict[str, float] = {}  # by unit, what its newest start had to wait for
+        self._failed: dict[str, str] = {}  # by unit, why it failed, until it is started again
 
     def take(self, entries: Sequence[EventInfo]) -> None:
         for entry in entries:
@@ -41,13 +48,17 @@ class Happened:
             elif entry.kind == "unit.fallback":
                 self._counted("corral_fallbacks_total", entry, "rung")
 
-    def _counted(self, metric: str, entry: EventInfo, field: str) -> None:
+    def _counted(self, metric: str, entry: EventInfo, field: str, otherwise: str = OTHER) -> str:
+        """Counts by the word that `entry` has, and tells it."""
         assert entry.model is not None
         reason = entry.data.get(field)
-        reason = self._reasons(reason) if isinstance(reason, str) and reason else OTHER
+        reason = self._reasons(reason) if isinstance(reason, str) and reason else otherwise
         self._sums.count(metric, (self._model(entry.model), reason))
+        return reason
 
     def _start(self, entry: EventInfo, unit: str) -> None:
+        for name in _TIMES:  # at nothing while it loads, so that its first request shows
+            self._sums.observe(name, (self._model(unit),), 0.0, 0)
         swap_s = _seconds(entry.data.get("swap_s"))
         if swap_s is None:
             self._swaps.pop(unit, None)
@@ -66,8 +77,14 @@ class Happened:
                 self._sums.observe("corral_swap_seconds", labels, load_ms / 1000 + swap_s)
         elif data.get("event") in _FAILED:
             self._swaps.pop(unit, None)
-            if data.get("before") in _UP:
-                self._counted("corral_restarts_total", entry, "cause")
+            otherwise = NO_START if data.get("before") in _COMING else OTHER
+            reason = self._counted("corral_engine_failures_total", entry, "cause", otherwise)
+            if len(self._failed) < _MOST_STARTS:
+                self._failed[unit] = reason
+        elif data.get("event") == "start asked" and data.get("before") in _AFTER_FAILURE:
+            self._sums.count("corral_restarts_total", (self._model(unit), self._failed.pop(unit, OTHER)))
+        elif data.get("event") == "spawned" and data.get("gave_up") is not None:
+            self._counted("corral_fallbacks_total", entry, "gave_up")
 
 
 def _seconds(value: object) -> float | None:

@@ -39,6 +39,7 @@ class Record(NamedTuple):
     resumes: int = 0  # times its stream went on with another engine
     request_id: bytes = b""
     trace: bytes = b""  # the client's `traceparent`, as it came
+    lost: tuple[str, ...] = ()  # why each engine was lost: those of the retries, then those of the resumes
 
 
 class Recorder:

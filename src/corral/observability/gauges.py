@@ -103,8 +103,11 @@ class Gauges:
         _put(found, "corral_unit_context_tokens", labels, plan.context)
         _put(found, "corral_unit_context_used_tokens", labels, fill(name) or 0)
         _put(found, "corral_unit_degraded", labels, 1 if plan.degraded else 0)
-        for device, size in plan.footprint.bytes_by_device.items():
-            _put(found, "corral_footprint_bytes", (*labels, device, plan.footprint.origin), size)
+        footprint = plan.footprint
+        for device, size in footprint.predicted.items():
+            _put(found, "corral_footprint_bytes", (*labels, device, "predicted"), size)
+        for device, size in footprint.bytes_by_device.items() if footprint.origin == "measured" else ():
+            _put(found, "corral_footprint_bytes", (*labels, device, "measured"), size)
         for device, size in self._measures.held.get(name, {}).items():
             _put(found, "corral_unit_memory_bytes", (*labels, device), size)
 

@@ -26,9 +26,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
 
 def budget(state: Scheduling, device: str) -> float:
     """What all units together may take on `device`; infinite when nobody says."""
-    policy, total = state.policy, state.seen.total.get(device)
-    whole = INFINITY if total is None else max(0, total - policy.headroom_on(device))
-    return min(policy.budgets.get(device, INFINITY), whole)
+    found = state.policy.budget_on(device, state.seen.total.get(device))
+    return INFINITY if found is None else found
 
 
 def is_budgeted(state: Scheduling, device: str) -> bool:

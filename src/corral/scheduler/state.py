@@ -7,7 +7,7 @@ from dataclasses import field
 from enum import StrEnum
 from typing import Literal
 
-from corral.config.settings import HEADROOM, Window, headroom_on
+from corral.config.settings import HEADROOM, Window, budget_on, headroom_on
 from corral.errors import CorralError
 from corral.lazy_dataclass import dataclass
 from corral.scheduler.line import Line
@@ -89,6 +89,9 @@ class Policy:
 
     def headroom_on(self, device: str) -> int:
         return headroom_on(self.headroom, device)
+
+    def budget_on(self, device: str, total: int | None) -> int | None:
+        return budget_on(self.budgets, self.headroom, device, total)
 
 
 @dataclass(slots=True)

@@ -115,5 +115,11 @@ class Fallback:
         return min(LOOK_AT_MOST_S, LOOK_AFTER_S * 2.0 ** min(self.losses - 1, 16)) if self.losses else LOOK_AFTER_S
 
 
+def gave_up(plan: LaunchPlan) -> dict[str, Rung]:
+    """What a start by `plan` tells to have given up: its GPU, where it found none. Of a step down `unit.fallback` has
+    told already."""
+    return {"gave_up": "cpu"} if plan.degraded and not plan.step.cpu else {}
+
+
 def _short(message: str, model: str) -> str:
     return message.removeprefix(f"{model} ended: ")

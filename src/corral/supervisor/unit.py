@@ -21,7 +21,7 @@ from corral.runners.runner import Exit, Running
 from corral.supervisor import backoff, ends, logs, reasons, served
 from corral.supervisor.ahead import Ahead
 from corral.supervisor.ends import Ends, how, in_a_row, last_words, oom_kills, shown
-from corral.supervisor.fallback import Fallback
+from corral.supervisor.fallback import Fallback, gave_up
 from corral.supervisor.files import Identity, identity
 from corral.supervisor.machine import Event, Machine, State
 from corral.supervisor.means import Means
@@ -115,6 +115,7 @@ class Unit:
         CorralError."""
         self.model, self.generation = model, generation
         self._stop_asked = False
+        self.restarts += self.state in (State.BACKOFF, State.FAILED)
         self.ends.begin()
         self._ended.clear()
         self.plan, self.running = None, None
@@ -266,7 +267,8 @@ class Unit:
         if self._stop_asked:  # asked while it was being spawned
             await self.running.stop(self.timeouts.stop_s)
             raise StartFailed(f"{model.name} was stopped before it was ready")
-        self._move(Event.SPAWNED, ends.spawned(self.plan, self.running), pid=self.running.pid)
+        said, facts = ends.spawned(self.plan, self.running), gave_up(self.plan)
+        self._move(Event.SPAWNED, said, pid=self.running.pid, **facts)
         await self._until_ready(self.plan, self.running, deadline)
         self.plan = await served.known(self.plan)
         if self._stop_asked:  # asked in the moment it became ready
@@ -351,7 +353,6 @@ class Unit:
         ailed = self.ends.ailment is not None
         if clock.monotonic() - self._ready_at > backoff.LONGEST_S or (self._means.answered(self.name) and not ailed):
             self._failures = 0  # it was of use: not one crash after another
-        self.restarts += 1
         seen = {"detected_ms": round(max(0.0, clock.wall() - exit_.at_wall_s) * 1000, 1)} if exit_.at_wall_s else {}
         seen |= {"ailed": True} if ailed else {}
         if self._steps_down(error, **seen):
@@ -389,12 +390,12 @@ class Unit:
         self.last_error = error
         # The first restart after a crash of a unit that had been ready needs no pause.
         pause = backoff.wait_s(self._failures - 1 if at_once else self._failures, random.random())
-        gave_up = self.fallback.exhausted or backoff.gave_up(self._failures)
-        event = Event.GAVE_UP if gave_up else Event.FAILED
+        ends = self.fallback.exhausted or backoff.gave_up(self._failures)
+        event = Event.GAVE_UP if ends else Event.FAILED
         cause = {"cause": error.details["kind"]} if error.details.get("kind") else {}
         facts = {"hint": error.hint, "failures": self._failures, "retry_in_s": round(pause, 3), **cause, **seen}
         self._finished(event, why, **facts)
-        if gave_up:
+        if ends:
             self.last_error = in_a_row(self.machine.history, self._failures, error, self.model.name)
         return clock.monotonic() + pause
 

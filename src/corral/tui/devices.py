@@ -98,6 +98,10 @@ def _second(device: LiveDevice, width: int) -> Line:
         parts.append(f"{len(held) - _MOST_NAMED} more models {show_bytes(sum(size for size, _ in held[_MOST_NAMED:]))}")
     if device.others_bytes:
         parts.append(f"others {show_bytes(device.others_bytes)}")
-    budget = "" if device.budget_bytes is None else f"budget {show_bytes(device.budget_bytes)}"
     text = "  ".join(parts) or "no model holds any of it"
-    return beside(line(" " * _NAME, (text, "dim")), line((budget or clean(device.words), "dim")), width)
+    left, words = line(" " * _NAME, (text, "dim")), clean(device.words)
+    if device.budget_bytes is not None:
+        budget = f"budget {show_bytes(device.budget_bytes)}"
+        both = f"{words}  {budget}"
+        words = both if wide(left) + 2 + wide(line(both)) <= width else budget
+    return beside(left, line((words, "dim")), width)

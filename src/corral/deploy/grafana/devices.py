@@ -10,6 +10,12 @@ from corral.deploy.grafana.panels import GREEN, RED, YELLOW, Panel, Query, lines
 _I: Final = 'instance=~"$instance"'
 _W: Final = f'{_I}, device=~"$device"'
 
+_PLANNED: Final = (
+    f'corral_footprint_bytes{{{_W}, origin="measured"}} '
+    f'or ignoring (origin) corral_footprint_bytes{{{_W}, origin="predicted"}}'
+)
+"""What plans go by: the measured figure where there is one."""
+
 _MEMORY: Final[tuple[Panel, ...]] = (
     stat("Fullest device", "Of its memory. What others than Corral hold is in it.", "percentunit",
          f"max(device:corral_device_memory_used:ratio{{{_W}}})", limits=((0.9, YELLOW), (0.97, RED))),
@@ -36,7 +42,7 @@ _MEMORY: Final[tuple[Panel, ...]] = (
           "bytes",
           Query(f"max by (device) (corral_device_memory_budget_bytes{{{_W}}})", "{{device}} budget"),
           Query(f"sum by (device) (corral_unit_memory_bytes{{{_W}}})", "{{device}} held"),
-          Query(f"sum by (device) (corral_footprint_bytes{{{_W}}})", "{{device}} planned")),
+          Query(f"sum by (device) ({_PLANNED})", "{{device}} planned")),
     lines("Budget used", "The alert CorralMemoryNearBudget looks at this.", "percentunit",
           Query(f"device:corral_budget_used:ratio{{{_W}}}", "{{device}}"), limits=((0.95, RED),)),
 )  # fmt: skip

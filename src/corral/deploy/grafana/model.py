@@ -6,6 +6,7 @@ from typing import Final
 
 from corral.deploy.grafana.board import INSTANCE, Board, Variable
 from corral.deploy.grafana.panels import (
+    RATE,
     RED,
     TOKENS_PER_S,
     YELLOW,
@@ -18,9 +19,11 @@ from corral.deploy.grafana.panels import (
     stat,
     table,
 )
+from corral.deploy.grown import grown
 
 _W: Final = 'instance=~"$instance", model=~"$model"'
-_RATE: Final = "[$__rate_interval]"
+_RATE: Final = f"[{RATE}]"
+_ERRORS: Final = f"corral_request_errors_total{{{_W}}}"
 
 
 def _rate(metric: str, by: str, legend: str) -> Query:
@@ -53,8 +56,10 @@ _SPEED: Final[tuple[Panel, ...]] = (
           "s", *quantiles("corral_time_to_first_token_seconds", _W)),
     heat("Time to the first token, all of them", "Two clouds: one with the model loaded, one that waited for it.",
          "corral_time_to_first_token_seconds", _W),
-    lines("Between two tokens", "The speed of running answers.", "s", *quantiles("corral_inter_token_seconds", _W)),
-    heat("Between two tokens, all of them", "A second cloud above: answers that shared the device with others.",
+    lines("Between two tokens", "The speed of running answers: of each its mean, once for each token.", "s",
+          *quantiles("corral_inter_token_seconds", _W)),
+    heat("Between two tokens, all of them", "Each answer counts with its mean. A second cloud above: answers that "
+         "shared the device with others.",
          "corral_inter_token_seconds", _W),
     lines("Whole requests", "From arrival to the last byte. Long answers take long: compare with tokens.", "s",
           *quantiles("corral_request_seconds", _W)),
@@ -90,9 +95,9 @@ _WAITING: Final[tuple[Panel, ...]] = (
           _rate("corral_requests_total", "status", "{{status}}"), stack=True),
     lines("Requests by dialect", "Which API its clients speak.", "reqps",
           _rate("corral_requests_total", "dialect", "{{dialect}}"), stack=True),
-    lines("Errors by code", "docs/api.md has each code and what it means.", "reqps",
-          _rate("corral_request_errors_total", "code", "{{code}}"),
-          _rate("corral_requests_left_total", "model", "client left")),
+    lines("Errors by code", "docs/api.md has each code and what it means.", "none",
+          Query(f"sum by (code) ({grown(_ERRORS, RATE)})", "{{code}}"),
+          _grown("corral_requests_left_total", "model", "client left")),
     lines("Waiting and whole requests, p95 over the hours", "Kept by recording rules.", "s",
           Query(f"model:corral_queue_seconds:p95_5m{{{_W}}}", "{{model}} in the queue"),
           Query(f"model:corral_request_seconds:p95_5m{{{_W}}}", "{{model}} whole")),
@@ -108,8 +113,9 @@ _ENGINES: Final[tuple[Panel, ...]] = (
     table("Engines now", "Each one's state. `corral story MODEL` tells how it came to it.", "none",
           f"corral_unit_state{{{_W}}} == 1",
           {"model": "Model", "unit": "Engine", "state": "State", "instance": "Server"}),
-    lines("Restarts by reason", "A row of them is a crash loop: `corral logs MODEL` has the engine's last words.",
-          "none", _grown("corral_restarts_total", "reason", "{{reason}}")),
+    lines("Failures and restarts by reason", "A row of them is a crash loop: `corral logs MODEL` has the engine's last "
+          "words.", "none", _grown("corral_engine_failures_total", "reason", "failed: {{reason}}"),
+          _grown("corral_restarts_total", "reason", "started again: {{reason}}")),
     lines("Stopped, by why", "Evictions for others' sake again and again: two models fight for one room.", "none",
           _grown("corral_evictions_total", "reason", "{{reason}}"),
           _grown("corral_fallbacks_total", "reason", "started smaller: {{reason}}")),
@@ -118,13 +124,13 @@ _ENGINES: Final[tuple[Panel, ...]] = (
     lines("Context: what there is and what is used", "The longest conversation of the last minute against the bound.",
           "none", Query(f"max by (model) (corral_unit_context_tokens{{{_W}}})", "{{model}} there is"),
           Query(f"max by (model) (corral_unit_context_used_tokens{{{_W}}})", "{{model}} used")),
-    lines("Memory: predicted and held", "Held far above predicted: plans are too small, and the next start may fail.",
-          "bytes",
-          Query(f"sum by (model, origin) (corral_footprint_bytes{{{_W}}})", "{{model}} said: {{origin}}"),
+    lines("Memory: predicted, measured, held", "Of its load as predicted and as measured, and what it holds now. Held "
+          "far above both: plans are too small, and the next start may fail.", "bytes",
+          Query(f"sum by (model, origin) (corral_footprint_bytes{{{_W}}})", "{{model}} load: {{origin}}"),
           Query(f"sum by (model) (corral_unit_memory_bytes{{{_W}}})", "{{model}} held")),
     lines("Sent again, went on", "Requests that outlived their engine.", "none",
-          _grown("corral_retries_total", "model", "{{model}} sent again"),
-          _grown("corral_resumes_total", "model", "{{model}} went on")),
+          _grown("corral_retries_total", "model, reason", "{{model}} sent again: {{reason}}"),
+          _grown("corral_resumes_total", "model, reason", "{{model}} went on: {{reason}}")),
 )  # fmt: skip
 
 MODEL: Final = Board(

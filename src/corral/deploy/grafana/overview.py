@@ -8,6 +8,7 @@ from corral.deploy.grafana.board import INSTANCE, Board
 from corral.deploy.grafana.panels import (
     BLUE,
     GREEN,
+    RATE,
     RED,
     TOKENS_PER_S,
     YELLOW,
@@ -20,8 +21,11 @@ from corral.deploy.grafana.panels import (
     stat,
     table,
 )
+from corral.deploy.grown import grown
 
 _W: Final = 'instance=~"$instance"'
+_ERRORS: Final = f"corral_request_errors_total{{{_W}}}"
+_EVENTS: Final = f"corral_events_total{{{_W}}}"
 _ALL: Final = f'job="corral", {_W}'
 
 _NOW: Final[tuple[Panel, ...]] = (
@@ -43,8 +47,8 @@ _NOW: Final[tuple[Panel, ...]] = (
     ),
     stat(
         "Requests that fail", "Share answered with 5xx, in five minutes.", "percentunit",
-        f'(sum(rate(corral_requests_total{{{_W}, status=~"5.."}}[5m])) or vector(0)) '
-        f"/ sum(rate(corral_requests_total{{{_W}}}[5m]))",
+        f"(sum(model:corral_requests_failed:increase5m{{{_W}}}) or vector(0)) "
+        f"/ sum(model:corral_requests:increase5m{{{_W}}})",
         limits=((0.01, YELLOW), (0.05, RED)),
     ),
     stat(
@@ -66,8 +70,8 @@ _TRAFFIC: Final[tuple[Panel, ...]] = (
     ),
     lines(
         "Errors by code, and clients that left", "What went wrong, in Corral's own words: docs/api.md has them all.",
-        "reqps", Query(f"sum by (code) (rate(corral_request_errors_total{{{_W}}}[$__rate_interval]))", "{{code}}"),
-        Query(f"sum(rate(corral_requests_left_total{{{_W}}}[$__rate_interval]))", "client left"),
+        "none", Query(f"sum by (code) ({grown(_ERRORS, RATE)})", "{{code}}"),
+        Query(f"sum(increase(corral_requests_left_total{{{_W}}}[$__rate_interval]))", "client left"),
     ),
     lines(
         "Tokens per second", "Read and written by all engines. Written falls while requests wait: look at devices.",
@@ -88,8 +92,9 @@ _TRAFFIC: Final[tuple[Panel, ...]] = (
     heat("Time in the queue", "How long requests waited for their lease. A cloud that rises: the queue grows.",
          "corral_queue_seconds", _W, width=12),
     lines(
-        "Between two tokens", "The speed of running answers. It rises with more answers at once, or a slower device.",
-        "s", *quantiles("corral_inter_token_seconds", _W, shares=(0.5, 0.95)), width=12,
+        "Between two tokens", "The speed of running answers: of each its mean, once for each token. It rises with more "
+        "answers at once, or a slower device.", "s",
+        *quantiles("corral_inter_token_seconds", _W, shares=(0.5, 0.95)), width=12,
     ),
 )  # fmt: skip
 
@@ -109,8 +114,10 @@ _ENGINES: Final[tuple[Panel, ...]] = (
         Query(f"sum by (state) (corral_units{{{_W}}})", "{{state}}"), stack=True,
     ),
     lines(
-        "Restarts, evictions, fall-backs", "Restarts: crashes and hangs. Evictions that alternate: two models fight "
-        "for room.", "none",
+        "Failures, restarts, evictions, fall-backs", "Failures: crashes, hangs, loads that broke off; restarts are "
+        "those that were tried again. Evictions that alternate: two models fight for room.", "none",
+        Query(f"sum by (model, reason) (increase(corral_engine_failures_total{{{_W}}}[$__rate_interval]))",
+              "{{model}} failed: {{reason}}"),
         Query(f"sum by (model, reason) (increase(corral_restarts_total{{{_W}}}[$__rate_interval]))",
               "{{model}} restarted: {{reason}}"),
         Query(f"sum by (model, reason) (increase(corral_evictions_total{{{_W}}}[$__rate_interval]))",
@@ -120,8 +127,10 @@ _ENGINES: Final[tuple[Panel, ...]] = (
     ),
     lines(
         "Retries and resumes", "Requests that an engine's end cost only time. Many: an engine is not well.", "none",
-        Query(f"sum by (model) (increase(corral_retries_total{{{_W}}}[$__rate_interval]))", "{{model}} sent again"),
-        Query(f"sum by (model) (increase(corral_resumes_total{{{_W}}}[$__rate_interval]))", "{{model}} went on"),
+        Query(f"sum by (model, reason) (increase(corral_retries_total{{{_W}}}[$__rate_interval]))",
+              "{{model}} sent again: {{reason}}"),
+        Query(f"sum by (model, reason) (increase(corral_resumes_total{{{_W}}}[$__rate_interval]))",
+              "{{model}} went on: {{reason}}"),
     ),
 )  # fmt: skip
 
@@ -147,7 +156,7 @@ _SERVER: Final[tuple[Panel, ...]] = (
     ),
     lines(
         "What happened, by kind", "Entries of `corral events`. A burst says what kind of trouble it is.", "none",
-        Query(f"sum by (kind) (increase(corral_events_total{{{_W}}}[$__rate_interval]))", "{{kind}}"), width=12,
+        Query(f"sum by (kind) ({grown(_EVENTS, RATE)})", "{{kind}}"), width=12,
         stack=True,
     ),
     lines(

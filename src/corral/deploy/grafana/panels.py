@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 SOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+RATE: Final = "$__rate_interval"
 TOKENS_PER_S: Final = "suffix: tok/s"
 
 

@@ -6,9 +6,13 @@ from typing import Final
 
 from corral.deploy.grafana.board import INSTANCE, Board, Variable
 from corral.deploy.grafana.panels import RED, TOKENS_PER_S, YELLOW, Query, lines, row, stat, table
+from corral.deploy.grown import grown
 
 _I: Final = 'instance=~"$instance"'
 _W: Final = f'{_I}, key=~"$key"'
+_REQUESTS: Final = f"corral_requests_total{{{_W}}}"
+_REFUSED: Final = f'corral_requests_total{{{_W}, status="429"}}'
+_TOKENS: Final = f"corral_key_tokens_total{{{_W}}}"
 _RATE: Final = "[$__rate_interval]"
 
 USAGE: Final = Board(
@@ -18,12 +22,12 @@ USAGE: Final = Board(
     (INSTANCE, Variable("key", "Key", f"corral_key_tokens_total{{{_I}}}")),
     (
         stat("Tokens in this time", "By the chosen keys, prompts and answers.", "short",
-             f"sum(increase(corral_key_tokens_total{{{_W}}}[$__range]))", width=6),
+             f"sum({grown(_TOKENS, '$__range')})", width=6),
         stat("Requests in this time", "Answered in any way.", "short",
-             f"sum(increase(corral_requests_total{{{_W}}}[$__range]))", width=6),
+             f"sum({grown(_REQUESTS, '$__range')})", width=6),
         stat("Refused by limits", "Share of requests answered with 429, in five minutes.", "percentunit",
-             f'(sum(rate(corral_requests_total{{{_W}, status="429"}}[5m])) or vector(0)) '
-             f"/ sum(rate(corral_requests_total{{{_W}}}[5m]))", limits=((0.01, YELLOW), (0.2, RED)), width=6),
+             f"(sum({grown(_REFUSED, '5m')}) or vector(0)) / sum({grown(_REQUESTS, '5m')})",
+             limits=((0.01, YELLOW), (0.2, RED)), width=6),
         stat("Fullest budget", "Of any chosen key.", "percentunit", f"max(key:corral_key_budget_used:ratio{{{_W}}})",
              limits=((0.8, YELLOW), (1, RED)), width=6),
         row("Who"),
@@ -36,13 +40,13 @@ USAGE: Final = Board(
               Query(f'sum by (key, status) (rate(corral_requests_total{{{_W}, status=~"4.."}}{_RATE}))',
                     "{{key}} {{status}}")),
         table("Tokens by key in this time", "The same as `corral usage --by key`.", "short",
-              f"sum by (key, kind) (increase(corral_key_tokens_total{{{_W}}}[$__range]))",
+              f"sum by (key, kind) ({grown(_TOKENS, '$__range')})",
               {"key": "Key", "kind": "Kind", "Value": "Tokens"}),
         table("Requests by key and model in this time", "Who uses which model.", "short",
-              f"sum by (key, model) (increase(corral_requests_total{{{_W}}}[$__range]))",
+              f"sum by (key, model) ({grown(_REQUESTS, '$__range')})",
               {"key": "Key", "model": "Model", "Value": "Requests"}),
         table("Requests by dialect", "Which APIs are in use.", "short",
-              f"sum by (key, dialect) (increase(corral_requests_total{{{_W}}}[$__range]))",
+              f"sum by (key, dialect) ({grown(_REQUESTS, '$__range')})",
               {"key": "Key", "dialect": "Dialect", "Value": "Requests"}),
         row("Budgets"),
         table("Budgets now", "What each key may use, and has.", "percentunit",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from corral.deploy.grown import JOB, grown_in
 from corral.deploy.prometheus.limits import Limits
+from corral.deploy.prometheus.recording import FAILED
 from corral.lazy_dataclass import dataclass
 
 Severity = Literal["critical", "warning", "info"]
 
-JOB: Final = "corral"
 PAGE: Final = "docs/operate.md"
 _L: Final = "{{ $labels.%s }}"
 _MODEL, _DEVICE, _INSTANCE = _L % "model", _L % "device", _L % "instance"
@@ -53,19 +54,14 @@ def _server(limits: Limits) -> tuple[Alert, ...]:
 
 
 def _engines(limits: Limits) -> tuple[Alert, ...]:
-    restarted = "sum by (instance, model) (increase(corral_restarts_total[15m]))"
-    # A series that begins with its first restarts has no increase; on a server that was seen 15 minutes ago, all of
-    # them happened since.
-    new = (
-        "sum by (instance, model) (corral_restarts_total unless corral_restarts_total offset 15m)\n"
-        f'    and on (instance) up{{job="{JOB}"}} offset 15m'
-    )
+    failed = f"sum by (instance, model) ({grown_in('corral_engine_failures_total', 15)})"
     return (
         Alert(
             "CorralEngineCrashLoop", "critical",
-            f"({restarted} >= {limits.restarts})\nor\n(({new}) >= {limits.restarts})", 0,
+            f"{failed} >= {limits.failures}", 0,
             f"The engine of {_MODEL} ends again and again",
-            "It was started again {{ $value | printf \"%.0f\" }} times in 15 minutes. Requests wait or fail meanwhile.",
+            "It ended, hung or did not come up {{ $value | printf \"%.0f\" }} times in 15 minutes. Requests wait or "
+            "fail meanwhile.",
         ),
         Alert(
             "CorralEngineFailed", "critical",
@@ -83,7 +79,6 @@ def _engines(limits: Limits) -> tuple[Alert, ...]:
 
 
 def _requests(limits: Limits) -> tuple[Alert, ...]:
-    failed = 'sum by (instance, model) (increase(corral_requests_total{status=~"5.."}[5m]))'
     return (
         Alert(
             "CorralQueueLong", "warning",
@@ -100,7 +95,7 @@ def _requests(limits: Limits) -> tuple[Alert, ...]:
         ),
         Alert(
             "CorralRequestsFail", "critical",
-            f"model:corral_requests_failed:ratio_rate5m > {limits.errors:g}\nand {failed} > 2", 120,
+            f"model:corral_requests_failed:ratio_rate5m > {limits.errors:g}\nand {FAILED} > 2", 120,
             f"Requests to {_MODEL} fail",
             "{{ $value | humanizePercentage }} of them were answered with an error of the server in five minutes.",
         ),

@@ -10,7 +10,7 @@ class Limits:
     """The thresholds of the alerts. Times in seconds, shares from 0 to 1."""
 
     down_s: int = 60  # without an answer to a scrape
-    restarts: int = 3  # of one model's engines within 15 minutes
+    failures: int = 3  # of one model's engines within 15 minutes
     waiting: int = 10  # requests for one model
     waiting_s: int = 120
     first_token_s: float = 10.0  # p95 of five minutes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from corral.deploy.grown import grown_in
+
 
 class Recorded(NamedTuple):
     """One rule. Its name says by what it is summed, of what it is made, and how: `level:metric:operation`."""
@@ -18,18 +20,20 @@ def _quantile(share: float, metric: str) -> str:
 
 
 _MODEL: Final = ("instance", "model")
-_REQUESTS: Final = "model:corral_requests:rate5m"
+_REQUESTS: Final = "model:corral_requests:increase5m"
+FAILED: Final = "model:corral_requests_failed:increase5m"
+_BROKEN: Final = 'corral_requests_total{status=~"5.."}'
 _TTFT: Final = "corral_time_to_first_token_seconds"
 _ITL: Final = "corral_inter_token_seconds"
 
 RECORDED: Final = (
-    Recorded(_REQUESTS, "sum by (instance, model) (rate(corral_requests_total[5m]))", _MODEL),
+    Recorded(_REQUESTS, f"sum by (instance, model) ({grown_in('corral_requests_total', 5)})", _MODEL),
+    Recorded(FAILED, f"sum by (instance, model) ({grown_in(_BROKEN, 5)})", _MODEL),
+    Recorded("model:corral_requests:rate5m", f"{_REQUESTS} / 300", _MODEL),
     Recorded(
         "model:corral_requests_failed:ratio_rate5m",
         # A model without a failure has no such series: that is a share of 0, not none.
-        'sum by (instance, model) (rate(corral_requests_total{status=~"5.."}[5m]))\n'
-        f"  / ({_REQUESTS} > 0)\n"
-        f"or ({_REQUESTS} > 0) * 0",
+        f"{FAILED} / ({_REQUESTS} > 0)\nor ({_REQUESTS} > 0) * 0",
         _MODEL,
     ),
     Recorded(f"model:{_TTFT}:p50_5m", _quantile(0.5, _TTFT), _MODEL),

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Final
 
-from corral.deploy.prometheus.alerts import JOB, Alert, alerts
+from corral.deploy.grown import JOB
+from corral.deploy.prometheus.alerts import Alert, alerts
 from corral.deploy.prometheus.limits import Limits
 from corral.lazy_dataclass import dataclass
 from corral.metrics.catalogue import FIRST_TOKEN
@@ -20,6 +21,7 @@ AT: Final = {"instance": "box:8642", "job": JOB}
 _MODEL: Final = {"model": "demo"}
 _UNIT: Final = {**_MODEL, "unit": "demo.1"}
 _LONG: Final = "x240"  # an hour
+_NOTHING: Final = "_x80"  # for 20 minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,30 +147,51 @@ def _cases(limits: Limits) -> list[Case]:
             [Series("corral_requests_waiting", f"{limits.waiting}{_LONG}", _MODEL)], str(limits.waiting + 1),
         ),
         _slow(limits, model),
-        Case(
-            "CorralRequestsFail",
-            [Series("corral_requests_total", f"0+1{_LONG}", {**_MODEL, "status": "502"})], model,
-            [Series("corral_requests_total", f"0+1{_LONG}", {**_MODEL, "status": "404"})], "100%", 600,
-        ),
+        *_failures(limits, model),
         *_rooms(limits, here),
     ]  # fmt: skip
 
 
 def _crash_loops(limits: Limits, model: Mapping[str, str]) -> list[Case]:
-    labels = {**_MODEL, "reason": "crash"}
-    up = Series("up", f"1{_LONG}")
-    born = limits.restarts + 3
-    late = Series("corral_restarts_total", f"_x80 {born}{_LONG}", labels)  # nothing for 20 minutes
+    labels = {**_MODEL, "reason": "signal"}
+    up, counter = Series("up", f"1{_LONG}"), "corral_engine_failures_total"
+    born = limits.failures + 3
+    late = Series(counter, f"{_NOTHING} {born}{_LONG}", labels)
+    other = Series(counter, f"7{_LONG}", {**_MODEL, "reason": "memory"})  # long ago, for another reason
     return [
         Case(
             "CorralEngineCrashLoop",
-            [up, Series("corral_restarts_total", f"0+{limits.restarts}{_LONG}", labels)], model,
-            [up, Series("corral_restarts_total", f"{limits.restarts + 20}{_LONG}", labels)],
-            str(limits.restarts * 900 // STEP_S), 1800, "by a counter that grows",
+            [up, Series(counter, f"0+{limits.failures}{_LONG}", labels)], model,
+            [up, Series(counter, f"{limits.failures + 20}{_LONG}", labels)],
+            str(limits.failures * 900 // STEP_S), 1800, "by a counter that grows",
         ),
         Case(
-            "CorralEngineCrashLoop", [up, late], model, [Series("up", f"_x80 1{_LONG}"), late], str(born), 1230,
-            "by a counter that begins, of a server seen before",
+            "CorralEngineCrashLoop", [up, other, late], model, [Series("up", f"{_NOTHING} 1{_LONG}"), late], str(born),
+            1230, "by a counter that begins, of a server seen before",
+        ),
+        Case(
+            "CorralEngineCrashLoop", [up, late], model, [Series("up", f"0x79 1{_LONG}"), late], str(born), 1230,
+            "by a counter that begins, of a server that answered before",
+        ),
+    ]  # fmt: skip
+
+
+def _failures(limits: Limits, model: Mapping[str, str]) -> list[Case]:
+    up, counter = Series("up", f"1{_LONG}"), "corral_requests_total"
+    failed, other = {**_MODEL, "status": "502"}, {**_MODEL, "status": "404"}
+    well = Series(counter, f"100{_LONG}", {**_MODEL, "status": "200"})
+    burst = Series(counter, f"{_NOTHING} 200{_LONG}", failed)
+    return [
+        Case(
+            "CorralRequestsFail", [Series(counter, f"0+1{_LONG}", failed)], model,
+            [Series(counter, f"0+1{_LONG}", other)], "100%", 600, "by a counter that grows",
+        ),
+        *(
+            Case(
+                "CorralRequestsFail", [up, well, burst], model, [Series("up", f"{_NOTHING} 1{_LONG}"), well, burst],
+                "100%", 1200 + later_s, f"{later_s // 60} minutes after one burst, of a status never seen before",
+            )
+            for later_s in (180, 300)
         ),
     ]  # fmt: skip
 
@@ -257,6 +280,8 @@ def _figures() -> dict[str, Any]:
         series += _histogram(metric, 0.5, (0.25, 0.5))
     model, device = _MODEL, {"device": "cpu"}
     expected: list[tuple[str, Mapping[str, str], float]] = [
+        ("model:corral_requests:increase5m", model, 600.0),
+        ("model:corral_requests_failed:increase5m", model, 300.0),
         ("model:corral_requests:rate5m", model, 2.0),
         ("model:corral_requests_failed:ratio_rate5m", model, 0.5),
         ("model:corral_prompt_tokens:rate5m", model, 4.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Final
 
-from corral.deploy.prometheus.alerts import JOB
+from corral.deploy.grown import JOB
 from corral.deploy.prometheus.limits import Limits
 from corral.deploy.site import Site
 from corral.lazy_dataclass import dataclass

@@ -86,6 +86,17 @@ class Tries:
             raise EngineGone(message, stumbled=True)
 
 
+def why_lost(error: EngineGone) -> str:
+    """Why an engine did not answer to the end, in one of a few words, as metrics count it (`catalogue.REASONS`)."""
+    if isinstance(error, OutOfMemory):
+        return "memory"
+    if isinstance(error, GpuLost):
+        return "device"
+    if error.details.get("stumbled", False):
+        return "stumbled"
+    return "refused" if error.details.get("untouched", False) else "gone"
+
+
 def healthy(events: bytes) -> tuple[bytes, str]:
     """Whole events up to one, the last, in which the engine says that it is to be replaced, and what it says; all of
     them where none does."""

@@ -87,7 +87,7 @@ class WithoutTask(WireExchange, Pulse):
         record: Record = _new(
             Record,
             (self.began, now, granted, first, self._model, unit, plan.dialect, plan.named, status, outcome, self._key,
-             stream, self.chunks, end[-TAIL_BYTES:], 0, 0, self._request_id, plan.trace),
+             stream, self.chunks, end[-TAIL_BYTES:], 0, 0, self._request_id, plan.trace, ()),
         )  # fmt: skip
         recorder.add(record)
 

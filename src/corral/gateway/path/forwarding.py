@@ -14,7 +14,7 @@ from corral.gateway.gate import Ticket
 from corral.gateway.http import headers as fields
 from corral.gateway.path import count, upstream
 from corral.gateway.path.addressed import addressed
-from corral.gateway.path.again import Tries
+from corral.gateway.path.again import Tries, why_lost
 from corral.gateway.path.begun import Begun
 from corral.gateway.path.feedback import Feedback, feedback
 from corral.gateway.path.passing import Passing
@@ -183,9 +183,11 @@ class Forwarding:
                 self._tries.given_up(lease, error)
                 raise error
             self._course.resumes += 1
+            self._course.lost += (why_lost(error),)
             self._body, self._deadline = rest, self._patience()
         elif await self._tries.more(lease, error):
             self._course.retries += 1
+            self._course.lost += (why_lost(error),)
         else:
             exchange.extra = exchange.extra + fields.of_lease(lease)
             raise error

@@ -57,7 +57,7 @@ class UnitInfo:
     device: str
     endpoint: str
     pid: int | None
-    memory_bytes: int | None  # measured, resident
+    memory_bytes: int | None  # resident now, pages of its files included
     footprint_bytes: int | None  # predicted or measured, see footprint_origin
     footprint_origin: str | None
     context: int  # tokens per slot
@@ -78,13 +78,14 @@ class UnitInfo:
     waits_for: str | None = None  # what those who wait lack, in words, where that is memory
     kept: str | None = None  # "pin" or "ready" while its schedule keeps it
     gpu_bytes: int | None = None  # of the footprint, on GPUs
+    held_bytes: int | None = None  # what only its end gives back, on all devices; null before the first look
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
     """One thing that was looked at."""
 
-    name: str  # "server", "process", "health" (the engine's own answer), "canary" (one token)
+    name: str  # "server", "model" (none has that name), "process", "health" (its own answer), "canary" (one token)
     ok: bool
     text: str
     took_ms: float

@@ -17,7 +17,7 @@ class LiveDevice:
     words: str
     total_bytes: int | None
     free_bytes: int | None
-    budget_bytes: int | None
+    budget_bytes: int | None  # what models may take together
     by_model: dict[str, int]  # what Corral's models hold of it, in bytes
     others_bytes: int | None
     utilisation: float | None  # 0 to 1, over the last sample
@@ -47,7 +47,7 @@ class LiveUnit:
     first_token_p95_ms: float | None
     context: int  # tokens per slot
     context_used: int | None  # of the fullest slot's last request
-    memory_bytes: int | None
+    held_bytes: int | None  # what only its end gives back, on all devices
     load_ms: float | None
     restarts: int
     requests: int  # since the server started

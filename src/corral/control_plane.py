@@ -232,6 +232,7 @@ class ControlPlane:
                 now,
                 self._notes(unit.model.name),
                 self._scheduler.expected_wait_s(unit.model.name),
+                self._measures.held.get(unit.model.name),
             )
             for unit in self._fleet
             if unit.generation > 0 and unit.plan is not None

@@ -66,10 +66,15 @@ def _size(model: ModelSettings, library: Library) -> tuple[int | None, str | Non
 
 
 def unit_info(
-    unit: Unit, place: Place | None, now: float, notes: Sequence[str] = (), expected_wait_s: float | None = None
+    unit: Unit,
+    place: Place | None,
+    now: float,
+    notes: Sequence[str] = (),
+    expected_wait_s: float | None = None,
+    held: Mapping[str, int] | None = None,
 ) -> UnitInfo:
     """`unit` with what the scheduler knows of it, and with `notes`; `now` is on `clock.monotonic`. It must have had a
-    plan. `expected_wait_s` is shown where somebody waits."""
+    plan. `expected_wait_s` is shown where somebody waits; `held` are the bytes that it held at the last look."""
     plan = unit.plan
     assert plan is not None
     footprint = plan.footprint
@@ -107,6 +112,7 @@ def unit_info(
         gpu_bytes=sum(size for device, size in footprint.bytes_by_device.items() if device != "cpu")
         if footprint.total_bytes
         else None,
+        held_bytes=sum(held.values()) if held and unit.running is not None else None,
     )
 
 

@@ -34,8 +34,9 @@ def test_ps(corral: Corral, server: SmallServer) -> None:
     """`ps` shows what runs with its warnings, leaves out what is stopped, and marks predicted memory."""
     server.units = [
         unit_info("demo", busy=1, queued=3, warnings=["on the CPU: no GPU was found"]),
-        unit_info("b", memory_bytes=None, state="loading", idle_stop_in_s=None),
+        unit_info("b", held_bytes=None, state="loading", idle_stop_in_s=None),
         unit_info("c", state="failed", reason="killed by signal 9: out of memory", idle_stop_in_s=None),
+        unit_info("d", degraded="cpu (no driver)", warnings=["degraded: cpu (no driver)"], memory_bytes=99 << 20),
         unit_info("gone", state="stopped"),
     ]
     run = corral("ps")
@@ -43,7 +44,9 @@ def test_ps(corral: Corral, server: SmallServer) -> None:
     assert rows[0] == "MODEL ENGINE RUNNER STATE MEMORY DEVICE CONTEXT PORT BUSY/QUEUED UNTIL"
     assert rows[1] == "demo llama.cpp process ready 34.0 MiB cpu 1024 8001 1/3 busy"
     assert rows[2] == "b llama.cpp process loading ~30.0 MiB cpu 1024 8001 0/0 -"
-    assert len(rows) == 4
+    assert rows[4] == "d llama.cpp process ready 34.0 MiB degraded: cpu 1024 8001 0/0 4 min 50 s"
+    assert len(rows) == 5
+    assert "warning: d: degraded: cpu (no driver)" in run.stderr
     assert "warning: demo: on the CPU" in run.stderr
     assert "warning: c is failed: killed by signal 9" in run.stderr
 

@@ -43,7 +43,8 @@ def test_a_model_is_well_when_its_process_health_and_token_are(paths: Paths) -> 
             os.kill(pid, signal.SIGCONT)
         assert (code, _named(told)) == (1, [("process", False)])
         until(lambda: _health(server, "demo")[0] == 0, "well again")
-        assert _health(server, "nobody")[0] == 1
+        code, told = _health(server, "nobody")
+        assert (code, _named(told)) == (1, [("model", False)])  # the server is well
 
 
 def test_without_a_server_it_is_1(paths: Paths) -> None:

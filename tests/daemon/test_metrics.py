@@ -199,7 +199,7 @@ def test_live_tells_everything_at_this_moment(watched: Watched) -> None:
     assert demo.context_used and demo.first_token_p50_ms and demo.first_token_p95_ms
     assert 0 < len(demo.history) <= 60 and any(demo.history) and any(live.history)
     second = next(unit for unit in live.units if unit.model == "second")
-    assert (second.state, second.busy, second.memory_bytes) == ("stopped", 0, None)
+    assert (second.state, second.busy, second.held_bytes) == ("stopped", 0, None)
     (cpu,) = [device for device in live.devices if device.name == "cpu"]
     assert cpu.total_bytes and cpu.budget_bytes == 4 << 30
     assert live.events and [each.seq for each in live.events] == sorted(each.seq for each in live.events)

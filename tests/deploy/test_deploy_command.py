@@ -162,3 +162,22 @@ def test_limits_that_cannot_be(paths: Paths, out: Path, words: list[str], said: 
     done = deploy(configured(paths, DEMO), "prometheus", "--out", str(out), *words, code=2)
     assert said in done.stderr and words[0] in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize("word", ["foo", "box:9090", "ftp://box", "http://", "http://a b", "unix:/run/x.sock"])
+def test_a_prometheus_that_is_no_address(paths: Paths, out: Path, word: str) -> None:
+    """What Grafana could not ask is refused, and nothing is written."""
+    done = deploy(configured(paths, DEMO), "grafana", "--out", str(out), "--prometheus", word, code=2)
+    assert f"{word!r} is not a URL such as http://127.0.0.1:9090" in " ".join(done.stderr.split())
+    assert not out.exists()
+
+
+def test_a_prometheus_elsewhere(paths: Paths, out: Path) -> None:
+    deploy(configured(paths, DEMO), "grafana", "--out", str(out), "--prometheus", "https://box.example.org/prometheus")
+    (source,) = yaml.safe_load((out / "provisioning/datasources/corral.yml").read_text())["datasources"]
+    assert source["url"] == "https://box.example.org/prometheus"
+
+
+def test_where_corral_is_is_said_as_it_is(paths: Paths, out: Path) -> None:
+    done = deploy(configured(paths, "listen: 127.0.0.1:9999\n" + DEMO), "prometheus", "--out", str(out))
+    assert "Corral is at 127.0.0.1:9999" in done.stderr and "8642" not in done.stderr

@@ -27,7 +27,7 @@ def unit(model: str = "demo", **changes: Any) -> LiveUnit:
         "unit": f"{model}.1", "state": "ready", "engine": "llama.cpp", "runner": "process", "device": "cpu",
         "degraded": None, "reason": None, "busy": 0, "slots": 4, "queued": 0, "tokens_per_s": None,
         "first_token_p50_ms": None, "first_token_p95_ms": None, "context": 4096, "context_used": None,
-        "memory_bytes": 34 * MIB, "load_ms": 420.0, "restarts": 0, "requests": 0, "errors": 0,
+        "held_bytes": 34 * MIB, "load_ms": 420.0, "restarts": 0, "requests": 0, "errors": 0,
         "idle_stop_in_s": 250.0, "expected_wait_s": None, "since_wall_s": NOW - 3725.0,
     }  # fmt: skip
     return LiveUnit(model=model, **(known | changes))
@@ -35,7 +35,7 @@ def unit(model: str = "demo", **changes: Any) -> LiveUnit:
 
 def stopped(model: str, **changes: Any) -> LiveUnit:
     known: dict[str, Any] = {
-        "unit": f"{model}.0", "state": "stopped", "device": "", "memory_bytes": None, "load_ms": None,
+        "unit": f"{model}.0", "state": "stopped", "device": "", "held_bytes": None, "load_ms": None,
         "idle_stop_in_s": None,
     }  # fmt: skip
     return unit(model, **(known | changes))
@@ -76,15 +76,15 @@ def at_work() -> Live:
     units = [
         unit("qwen3-coder:30b", unit="qwen3-coder:30b.7", device="gpu0", busy=3, slots=4, queued=2, tokens_per_s=142.6,
              first_token_p50_ms=184.0, first_token_p95_ms=911.0, context=32768, context_used=30100,
-             memory_bytes=17 * GIB, load_ms=8400.0, restarts=2, requests=1204, errors=3, idle_stop_in_s=None,
+             held_bytes=17 * GIB, load_ms=8400.0, restarts=2, requests=1204, errors=3, idle_stop_in_s=None,
              expected_wait_s=4.2, history=rising),
         unit("embeddings", unit="embeddings.2", device="gpu0", tokens_per_s=12.0, first_token_p50_ms=9.1,
-             first_token_p95_ms=14.0, memory_bytes=2 * GIB, history=[3.0] * 60, context_used=80, requests=40),
-        unit("llama-70b", unit="llama-70b.4", state="failed", memory_bytes=None, device="", load_ms=None,
+             first_token_p95_ms=14.0, held_bytes=2 * GIB, history=[3.0] * 60, context_used=80, requests=40),
+        unit("llama-70b", unit="llama-70b.4", state="failed", held_bytes=None, device="", load_ms=None,
              idle_stop_in_s=None, restarts=6,
              reason="ended while it loaded: out of memory on gpu0 (wanted 38.2 GiB, 3.0 GiB are free)"),
         unit("mistral-small", unit="mistral-small.1", state="loading", device="cpu", load_ms=None,
-             memory_bytes=6 * GIB, idle_stop_in_s=None, queued=1, degraded="cpu (the Vulkan driver hangs)"),
+             held_bytes=6 * GIB, idle_stop_in_s=None, queued=1, degraded="cpu (the Vulkan driver hangs)"),
         stopped("phi4-mini"),
         unit("vision", unit="vision.3", state="sleeping", engine="vllm", runner="podman", device="gpu0"),
     ]  # fmt: skip

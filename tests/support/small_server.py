@@ -53,7 +53,7 @@ def unit_info(name: str, **changes: Any) -> UnitInfo:
         "device": "cpu", "endpoint": "unix:/u/1.sock", "pid": 1, "memory_bytes": 34 << 20, "footprint_bytes": 30 << 20,
         "footprint_origin": "estimated", "context": 1024, "slots": 2, "port": 8001, "busy": 0, "queued": 0,
         "since_wall_s": 1.0, "ready_wall_s": 1.0, "load_ms": 18.0, "idle_stop_in_s": 290.0, "restarts": 0,
-        "reason": None,
+        "reason": None, "held_bytes": 34 << 20,
     }  # fmt: skip
     return UnitInfo(model=name, unit=f"{name}.1", **(known | changes))
 

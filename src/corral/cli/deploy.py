@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -85,6 +86,20 @@ def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
         raise click.BadParameter(str(error), ctx, param) from error
 
 
+def web_address(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A URL of http or https."""
+    from corral.connection import parse_address
+    from corral.errors import CallerError
+
+    try:
+        good = "://" in value and bool(urlsplit(value).hostname) and parse_address(value).socket is None
+    except (CallerError, ValueError):
+        good = False
+    if not good:
+        raise click.BadParameter(f"{value!r} is not a URL such as http://127.0.0.1:9090", ctx, param)
+    return value.strip()
+
+
 _COUNT = click.IntRange(1)
 
 
@@ -133,9 +148,15 @@ _COUNT = click.IntRange(1)
     type=_COUNT,
     default=10,
     metavar="N",
-    help="Alert when more than 10 requests, or N, wait for a model …",
+    help="Alert when more requests wait for a model, for the time of --queue-for. Default: 10.",
 )
-@click.option("--queue-for", callback=whole_seconds, default="2m", metavar="TIME", help="… for so long. Default: 2m.")
+@click.option(
+    "--queue-for",
+    callback=whole_seconds,
+    default="2m",
+    metavar="TIME",
+    help="How long they must have waited. Default: 2m.",
+)
 @click.option(
     "--first-token-over",
     callback=first_token,
@@ -261,6 +282,7 @@ def _make_key(app: App, file: Path) -> None:
 @click.option(
     "--prometheus",
     "url",
+    callback=web_address,
     default="http://127.0.0.1:9090",
     metavar="URL",
     help="Prometheus as Grafana reaches it. Default: http://127.0.0.1:9090.",

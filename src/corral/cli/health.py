@@ -22,12 +22,13 @@ def command(app: App, model: str | None) -> int:
       corral health demo
     """
     from corral.api import HealthCheck, HealthInfo
-    from corral.errors import CorralError
+    from corral.errors import CorralError, UnknownModel
 
     try:
         found = app.client().health(model)
     except CorralError as error:  # whatever keeps it from answering: to a probe it is not well
-        found = HealthInfo(False, model, [HealthCheck("server", False, error.message, 0.0)])
+        name = "model" if error.code == UnknownModel.code else "server"
+        found = HealthInfo(False, model, [HealthCheck(name, False, error.message, 0.0)])
     if app.json:
         app.print_json(found)
     else:

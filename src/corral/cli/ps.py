@@ -13,7 +13,9 @@ from corral.cli.app import App
 def command(app: App, everything: bool) -> None:
     """Show the engines that run: their memory, how busy they are and when idleness stops them.
 
-    A ~ before a figure says that it is predicted, not measured.
+    MEMORY is what only the engine's end gives back, on all devices; a ~ before it says that it is predicted, not
+    measured. DEVICE says where it computes, with degraded: before it where it lacks a GPU that it should have; why
+    is said below the table.
 
     \b
     Example:
@@ -51,7 +53,7 @@ def command(app: App, everything: bool) -> None:
                 u.runner,
                 words.state(u.state),
                 words.memory(u),
-                u.device,
+                words.computes_on(u),
                 words.number(u.context or None),  # a detector has none
                 words.number(u.port),
                 f"{u.busy}/{u.queued}",

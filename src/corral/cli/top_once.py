@@ -108,7 +108,7 @@ def _units(app: App, units: list[LiveUnit]) -> None:
             [
                 called(unit),
                 words.state(unit.state),
-                words.size(unit.memory_bytes),
+                words.size(unit.held_bytes),
                 figures.rate(unit.tokens_per_s),
                 f"{unit.busy}/{unit.queued}",
                 words.milliseconds(unit.first_token_p50_ms),
@@ -116,7 +116,7 @@ def _units(app: App, units: list[LiveUnit]) -> None:
                 figures.percent(context_fill(unit)),
                 str(unit.restarts),
                 until(unit),
-                unit.device,
+                words.computes_on(unit),
                 str(unit.requests),
                 str(unit.errors),
             ]

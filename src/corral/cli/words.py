@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from corral.api import DeviceInfo, UnitInfo
 from corral.cli.table import Cell
 from corral.units import show_bytes, show_duration
+
+if TYPE_CHECKING:
+    from corral.api_live import LiveUnit
 
 _STATE_STYLES = {
     "ready": "green",
@@ -48,10 +52,15 @@ def count(value: int | None) -> str:
     return str(value)
 
 
+def computes_on(unit: UnitInfo | LiveUnit) -> str:
+    """The devices of the unit: `"gpu0"`, or `"degraded: cpu"` where it lacks one that it should have."""
+    return f"degraded: {unit.device}" if unit.degraded and unit.state != "stopped" else unit.device
+
+
 def memory(unit: UnitInfo) -> str:
     """What the unit holds; a tilde marks a figure that is predicted, not measured."""
-    if unit.memory_bytes is not None:
-        return show_bytes(unit.memory_bytes)
+    if unit.held_bytes is not None:
+        return show_bytes(unit.held_bytes)
     return "-" if unit.footprint_bytes is None else f"~{show_bytes(unit.footprint_bytes)}"
 
 

@@ -102,7 +102,7 @@ class LiveView:
             first_token_p95_ms=_ms(high),
             context=plan.context if plan is not None else unit.model.context or 0,
             context_used=recent.fill(now),
-            memory_bytes=sum(held.values()) if held else None,
+            held_bytes=sum(held.values()) if held else None,
             load_ms=unit.load_ms,
             restarts=unit.restarts,
             requests=recent.requests,

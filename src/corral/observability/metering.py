@@ -82,6 +82,7 @@ class Metering:
     async def run(self) -> None:
         """Adds up every second, for ever: a task of the daemon's."""
         due = before = clock.monotonic()
+        self._places.refresh()  # so that the first scrape has them
         while True:
             due = max(due + EVERY_S, clock.monotonic())
             await asyncio.sleep(due - clock.monotonic())

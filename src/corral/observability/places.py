@@ -57,9 +57,13 @@ class Places:
         if now - self._disks_at >= DISKS_EVERY_S:
             self.found.disks, self._disks_at = await asyncio.to_thread(_disks, self._folders), now
         if now - self._store_at >= STORE_EVERY_S:
-            self.found.store_bytes, self._store_at = await asyncio.to_thread(self._stored), now
+            self.found.store_bytes = await asyncio.to_thread(self._stored)
+            if self.found.store_bytes is not None:  # else it is looked at again with the disks
+                self._store_at = now
 
     def _stored(self) -> int | None:
+        if not self._folders["store"].exists():  # nobody has stored anything yet
+            return 0
         try:
             return self._library.store.usage().total_bytes
         except (CorralError, OSError):

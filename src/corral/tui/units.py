@@ -36,6 +36,10 @@ def _state(unit: LiveUnit, top: float) -> Span:
     return f"{mark} {unit.state}", style
 
 
+def _device(unit: LiveUnit, top: float) -> Span:
+    return (f"{marks.WARNING} {clean(unit.device)}", "yellow") if unit.degraded else (clean(unit.device), "")
+
+
 def _plain(show: Callable[[LiveUnit], str]) -> Callable[[LiveUnit, float], Span]:
     return lambda unit, top: (show(unit), "")
 
@@ -80,7 +84,7 @@ def _first_token(unit: LiveUnit) -> str:
 
 COLUMNS = (
     Column("STATE", 10, 0, _state, "state", right=False),
-    Column("MEMORY", 8, 1, _plain(lambda u: "-" if u.memory_bytes is None else show_bytes(u.memory_bytes)), "memory"),
+    Column("MEMORY", 8, 1, _plain(lambda u: "-" if u.held_bytes is None else show_bytes(u.held_bytes)), "memory"),
     Column("TOK/S", 5, 2, _plain(lambda u: figures.rate(u.tokens_per_s)), "rate"),
     Column("LAST MINUTE", _SPARK, 9, _last_minute, right=False),
     Column("BUSY", 5, 3, _plain(lambda u: f"{u.busy}/{u.slots}")),
@@ -89,7 +93,7 @@ COLUMNS = (
     Column("CTX", 4, 6, _context),
     Column("RST", 3, 7, _restarts, "restarts"),
     Column("UNTIL", 6, 8, _plain(until)),
-    Column("DEVICE", 10, 10, _plain(lambda u: clean(u.device)), right=False),
+    Column("DEVICE", 10, 10, _device, right=False),
     Column("REQUESTS", 8, 11, _plain(lambda u: str(u.requests))),
     Column("ERRORS", 6, 12, _errors),
     Column("LOAD", 6, 13, _plain(lambda u: "-" if u.load_ms is None else _load(u.load_ms))),
@@ -181,7 +185,8 @@ def chosen_lines(unit: LiveUnit | None, width: int, now_wall_s: float) -> list[L
     since = figures.span(now_wall_s - unit.since_wall_s)
     said = [f"{clean(unit.unit)} {unit.state} for {since}"]
     if unit.engine:
-        said.append(f"{clean(unit.engine)} in {clean(unit.runner)} on {clean(unit.device) or '-'}")
+        where = f" on {clean(unit.device)}" if unit.device else ""
+        said.append(f"{clean(unit.engine)} in {clean(unit.runner)}{where}")
     if unit.load_ms is not None:
         said.append(f"loaded in {show_duration(unit.load_ms / 1000)}")
     if unit.context_used is not None:

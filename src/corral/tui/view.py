@@ -17,7 +17,7 @@ _Key = Callable[[LiveUnit], tuple[float | str, ...]]
 ORDERS: dict[str, _Key] = {
     "name": lambda unit: (),
     "state": lambda unit: (_STATES.index(unit.state) if unit.state in _STATES else -1,),
-    "memory": lambda unit: (-(unit.memory_bytes or 0),),
+    "memory": lambda unit: (-(unit.held_bytes or 0),),
     "rate": lambda unit: (-(unit.tokens_per_s or 0.0),),
     "queue": lambda unit: (-unit.queued, -unit.busy),
     "first token": lambda unit: (-(unit.first_token_p95_ms or 0.0),),

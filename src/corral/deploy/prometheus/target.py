@@ -39,7 +39,7 @@ def _steps(site: Site, wish: Wish, folder: str, keyed: bool) -> tuple[Step, ...]
     steps = [
         Step("Check it:", f"promtool check config {folder}/{CONFIG} && promtool test rules {folder}/{TESTS}"),
         Step(
-            "Run it (Corral's console is at 8642, Prometheus's at 9090):",
+            f"Run it (Corral is at {site.authority}; Prometheus's own pages will be at 127.0.0.1:9090):",
             f"prometheus --config.file={folder}/{CONFIG} --storage.tsdb.path={folder}/data "
             "--web.listen-address=127.0.0.1:9090",
         ),

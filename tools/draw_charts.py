@@ -26,12 +26,12 @@ SHEETS: Final[Mapping[str, tuple[str, Sequence[str]]]] = {
         "corral-overview",
         (
             "Requests by model", "Requests by status", "In work and waiting", "Time to the first token",
-            "Tokens per second", "Restarts, evictions, fall-backs",
+            "Tokens per second", "Failures, restarts, evictions, fall-backs",
         ),
     ),
     "model.svg": (
         "corral-model",
-        ("Between two tokens", "Time in the queue", "Loads and swaps, p95", "Memory: predicted and held"),
+        ("Between two tokens", "Time in the queue", "Loads and swaps, p95", "Memory: predicted, measured, held"),
     ),
     "storage.svg": ("corral-storage", ("Speed of downloads", "Seconds without a byte")),
     "engines.svg": ("corral-engines", ("Tokens per second", "Time spent")),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.draw_charts import SHEETS
 
 from corral.deploy.grafana.board import COLUMNS, Board
 from corral.deploy.grafana.target import BOARDS, DATASOURCE, Wish, grafana
@@ -127,3 +128,8 @@ def test_provisioning() -> None:
     assert "path: /var/lib/grafana/dashboards" in texts["provisioning/dashboards/corral.yml"]
     assert "url: http://prometheus:9090" in texts["provisioning/datasources/corral.yml"]
     assert "$" not in "".join(text for path, text in texts.items() if path.startswith("provisioning/"))
+
+
+def test_the_charts_of_the_documentation_are_panels() -> None:
+    titles = {board.uid: {panel.title for panel in board.panels} for board in BOARDS}
+    assert all(set(wanted) <= titles[uid] for uid, wanted in SHEETS.values())

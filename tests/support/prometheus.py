@@ -125,3 +125,8 @@ def deploy(server: Server, target: str, *words: str) -> dict[str, Any]:
 
 def has_data(series: Sequence[dict[str, Any]]) -> bool:
     return any(not math.isnan(float(each["value"][1])) for each in series)
+
+
+def is_above_zero(series: Sequence[dict[str, Any]]) -> bool:
+    """Whether any of them shows that something happened: a zero may be all that an expression can ever give."""
+    return any(float(each["value"][1]) > 0 for each in series)  # NaN is not

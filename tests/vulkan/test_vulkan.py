@@ -16,6 +16,8 @@ from corral.api import UnitInfo
 from corral.config.paths import Paths
 from support.architecture_files import write
 from support.architectures import MID
+from support.asking import ask as fetched
+from support.exposition import read
 from support.lavapipe import Driver, faulty, lavapipe, vulkan_server
 from support.server import Server
 
@@ -70,6 +72,17 @@ def on_vulkan(text: str) -> float:
     return sum(map(float, re.findall(r"Vulkan0 +model +buffer size = +([\d.]+) MiB", text)))
 
 
+def told(server: Server) -> tuple[float, float]:
+    """By the metrics: whether the engine does without its GPU, and how often one was started so."""
+    found = {
+        sample.name: sample.value
+        for family in read(fetched(server.url, "/metrics").body.decode())
+        for sample in family.samples
+        if sample.name == "corral_unit_degraded" or sample.labels.get("reason") == "cpu"
+    }
+    return found["corral_unit_degraded"], found["corral_fallbacks_total"]
+
+
 def events(server: Server, kind: str) -> list[str]:
     return [each.text for each in server.client.events(model="m") if each.kind == kind]
 
@@ -101,12 +114,13 @@ def _after(argv: list[str], flag: str) -> list[str]:
 
 
 def test_without_its_driver_on_the_processor_and_back(paths: Paths, tmp_path: Path, source: Path) -> None:
-    """The driver's file is taken away: the same model comes up on the processor, and says so in ps, log, events and the
-    answer's fields. The file is back: so are the layers, without a restart of Corral."""
+    """The driver's file is taken away: the same model comes up on the processor, and says so in ps, log, events, the
+    metrics and the answer's fields. The file is back: so are the layers, without a restart of Corral."""
     driver = lavapipe(tmp_path)
     with Server(paths, config(source), env=driver.env) as server:
         server.client.start("m")
         assert unit(server).degraded is None
+        assert told(server) == (0, 0)
         driver.take_away()
         server.client.restart("m")
         found = unit(server)
@@ -115,6 +129,7 @@ def test_without_its_driver_on_the_processor_and_back(paths: Paths, tmp_path: Pa
         assert f"degraded: {why}" in found.warnings
         assert any(f"degraded: {why}" in text for text in events(server, "unit.warning"))
         assert (degraded_header(server) or "").startswith(f"cpu ({driver.manifest}, which ")
+        assert told(server) == (1, 1)
         text = log(server)
         assert on_vulkan(text.rpartition("constructing llama_context")[0].rpartition("llama_model_loader")[2]) == 0
         pid, before = server.pid, found.unit
@@ -123,6 +138,7 @@ def test_without_its_driver_on_the_processor_and_back(paths: Paths, tmp_path: Pa
         assert events(server, "unit.gpu_back") == ["m: a GPU is there again"]
         assert unit(server).placement == "whole on gpu0"
         assert degraded_header(server) is None
+        assert told(server) == (0, 1)
         assert server.client.status().pid == pid
 
 

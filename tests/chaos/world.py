@@ -194,7 +194,7 @@ class World:
         links = {}
         for path in Path(f"/proc/{self.server.pid}/fd").iterdir():
             with suppress(OSError):
-                links[int(path.name)] = peers.get(int(path.name)) or os.readlink(path)
+                links[int(path.name)] = peers.get(int(path.name)) or str(path.readlink())
         return links
 
     def resident_bytes(self) -> int:

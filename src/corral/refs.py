@@ -23,9 +23,10 @@ class Ref:
 
     @property
     def name(self) -> str:
-        """The reference without its digest, in its one full spelling."""
+        """The reference without its digest, in its one full spelling. Of a URL, without what signs it: names are shown
+        and kept, and a signature is a secret that changes each time."""
         if self.kind in ("url", "file"):
-            return self.repository.partition("#")[0] if self.kind == "url" else self.repository
+            return _unsigned(self.repository.partition("#")[0]) if self.kind == "url" else self.repository
         name = f"{self.host}/{self.repository}"
         if self.file:
             name += f"/{self.file}"
@@ -34,5 +35,14 @@ class Ref:
         return f"{name}@{self.revision}" if self.revision else name
 
     def __str__(self) -> str:
-        full = self.repository if self.kind == "url" else self.name  # what must be at a URL stands behind its #
+        # What must be at a URL stands behind its #.
+        full = _unsigned(self.repository) if self.kind == "url" else self.name
         return f"{full}@{self.digest}" if self.digest else full
+
+
+def _unsigned(url: str) -> str:
+    if "?" not in url:
+        return url
+    from corral.hidden import unsigned
+
+    return unsigned(url)

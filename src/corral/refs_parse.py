@@ -158,7 +158,8 @@ def _file_path(text: str) -> str | None:
 
 def _url(scheme: str, rest: str) -> Ref:
     authority, slash, path = rest.partition("/")
-    if "@" in authority:
+    # A password may have had a slash in it: what stands behind the colon is no port then.
+    if "@" in authority or ("@" in path and re.search(r":[^\]]*[^0-9\]]", authority) and not authority.startswith("[")):
         raise BadReference("the URL has a user in it", hint="use `corral login` rather than names in URLs")
     host, port = split_authority(authority)
     if host in _HF_HOSTS and scheme == "https" and port is None and not path.startswith(("api/", "datasets/")):
@@ -285,4 +286,7 @@ def _pinned(reference: str, at: str, digest: str) -> str:
 
 
 def _shown(text: str) -> str:
+    from corral.hidden import proxy
+
+    text = proxy(text)  # whoever wrote a user's name and password into it need not see them in a log
     return ascii(text if len(text) <= 120 else text[:117] + "…")

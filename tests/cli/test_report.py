@@ -16,8 +16,8 @@ from corral.api import EventInfo, dump
 from corral.cli.app import App
 from corral.cli.check_server import configuration
 from corral.cli.report import begin, default_name, write
-from corral.cli.secrets import MASK, Cleaner, is_secret
 from corral.config.paths import Paths
+from corral.hidden import MASK, Cleaner, is_secret
 from support.server import Server
 from support.small_server import SmallServer
 

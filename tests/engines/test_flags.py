@@ -99,11 +99,22 @@ def test_masks(bits: int) -> None:
 def test_owned() -> None:
     """A flag that Corral decides itself is refused in `args`, with the key of models.yaml that decides it."""
     for written, key in [("-c", "context"), ("--parallel", "parallel"), ("-ngl", "gpu_layers"), ("--model", "source"),
-                         ("--alias", "name"), ("--port", "port"), ("--api_key", "listen")]:  # fmt: skip
+                         ("--alias", "name"), ("--port", "port"), ("--api_key", "require_keys")]:  # fmt: skip
         with pytest.raises(EngineFlagError) as caught:
             flags.check_allowed(["--metrics", written, "1"])
         assert f"`{key}`" in caught.value.hint
         assert written in caught.value.message
+
+
+def test_no_value_of_a_secret_flag_in_an_error() -> None:
+    """An error names the flag; its value, which may be a key, stays out of logs and events."""
+    for written in ("--api-key=planted", "--hf-token=planted", "--api-key planted", "--my-token=planted"):
+        error = refused([written])
+        assert "planted" not in f"{error.message} {error.hint} {error.details}"
+        assert written[:5] in error.message
+    with pytest.raises(EngineFlagError) as caught:
+        flags.check_allowed(["--api-key", "x"])
+    assert "corral keys" in caught.value.hint and "require_keys" in caught.value.hint
 
 
 def test_refused() -> None:

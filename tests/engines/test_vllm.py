@@ -171,6 +171,8 @@ def test_amd_is_shown_its_own(tmp_path: Path) -> None:
     [
         ({"args": ("--foo",)}, EngineFlagError, "does not know the flag --foo"),
         ({"args": ("--model", "x")}, EngineFlagError, "use the key `source`"),
+        ({"args": ("--api-key=planted",)}, EngineFlagError, "the flag --api-key=<removed> is Corral's own"),
+        ({"args": ("--api-key", "x")}, EngineFlagError, "corral keys"),
         ({"args": ("-tp=2",)}, EngineFlagError, "use the key `tensor_parallel`"),
         ({"args": ("--quantization", "awq"), "quantization": "fp8_per_block"}, EngineFlagError, "use the key"),
         ({"args": ("--config", "x")}, EngineFlagError, "names a file of further flags"),

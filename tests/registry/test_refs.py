@@ -166,3 +166,21 @@ def test_authorities() -> None:
     assert [is_loopback(each) for each in ("localhost:5000", "a.localhost", "127.0.0.9", "[::1]:1")] == [True] * 4
     assert not is_loopback("localhost.example.com")
     assert not is_loopback("10.0.0.1")
+
+
+def test_a_signature_is_no_part_of_a_name() -> None:
+    """What a query says of who may fetch stays out of the name, which is shown and kept; what is fetched does not."""
+    ref = parse_ref("https://h.example/m.gguf?file=a.gguf&X-Amz-Signature=SEC&X-Amz-Credential=SEC&token=SEC&key=b")
+    assert ref.repository.count("SEC") == 3  # what is asked for is as it was given
+    assert ref.name == str(ref) == "https://h.example/m.gguf?file=a.gguf&key=b"
+    assert parse_ref(ref.name).name == ref.name
+    assert parse_ref("https://h.example/m.gguf?sig=SEC#sha256=" + "0" * 64).name == "https://h.example/m.gguf"
+
+
+def test_no_error_quotes_a_password() -> None:
+    """Whatever is wrong with a reference, what stands before its @ is not repeated."""
+    for text in ("oci://me:SEC@H.example/a b", "s3://me:SEC@h.example/x", "https://me:SEC@h.example/x.gguf",
+                 "https://me:SEC/x@h.example/x.gguf", "me:SEC@h.example/Repo!", "hf://me:SEC@x/y/z/é"):  # fmt: skip
+        with pytest.raises(BadReference) as caught:
+            parse_ref(text)
+        assert "SEC" not in f"{caught.value.message} {caught.value.hint}"

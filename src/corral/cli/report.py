@@ -19,8 +19,8 @@ from urllib.parse import unquote
 
 from corral import __version__, clock, journal, story
 from corral.api import EventInfo, dump
-from corral.cli.secrets import MASK, Cleaner, is_secret
 from corral.errors import CorralError
+from corral.hidden import MASK, Cleaner, arguments, in_addresses, is_secret, proxy
 
 if TYPE_CHECKING:
     from corral.cli.app import App
@@ -36,7 +36,7 @@ MODELS: Final = 50
 _SHOWN_VARIABLES: Final = (
     "CORRAL_", "LLAMA_", "GGML_", "VK_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "ONEAPI_", "OTEL_", "VLLM_",
     "HF_", "PYTHON", "LD_LIBRARY_PATH", "PATH", "LANG", "LC_", "XDG_", "DOCKER_HOST", "CONTAINER_HOST", "HTTP_PROXY",
-    "HTTPS_PROXY", "NO_PROXY",
+    "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
 _LONG: Final = 8
 """A value of a variable that is shorter, and not called a secret, is a word such as `auto`."""
@@ -73,7 +73,7 @@ def write(app: App, file: Path, findings: Sequence[Finding], settings: Settings 
         except (CorralError, OSError, ValueError) as error:
             text = f"could not be gathered: {error}\n"
         if text:
-            parts.append((cleaner.text(name), words, cleaner.text(text)))
+            parts.append((cleaner.text(name), words, _cleaned(cleaner, name, text)))
     contents = [(name, words) for name, words, _ in parts]
     wide = max(len(name) for name, _ in contents)
     listed = "\n".join(f"{name:<{wide}}  {words}" for name, words in contents)
@@ -83,6 +83,20 @@ def write(app: App, file: Path, findings: Sequence[Finding], settings: Settings 
         for name, _, text in parts:
             archive.writestr(name, text)
     return [("README.txt", "what is in it"), *contents]
+
+
+def _cleaned(cleaner: Cleaner, name: str, text: str) -> str:
+    """`text` without secrets. What has a form is cleaned value by value, so that it still has it."""
+    with suppress(ValueError):
+        if name.endswith(".json"):
+            return _json(cleaner.data(json.loads(text)))
+        if name.endswith(".jsonl"):
+            lines = [json.dumps(cleaner.data(json.loads(line)), ensure_ascii=False) for line in text.splitlines()]
+            return "".join(f"{line}\n" for line in lines)
+        if name.endswith(".yaml") and not text.startswith("# It"):
+            where, _, rest = text.partition("\n")
+            return f"{cleaner.text(where)}\n{_yaml(cleaner.data(_of_yaml(rest)))}"
+    return cleaner.text(text)
 
 
 Part = tuple[str, str, Callable[[], str]]
@@ -164,7 +178,8 @@ def _environment() -> str:
         if name.upper().startswith(_SHOWN_VARIABLES):
             # Headers for collectors hold keys under any name.
             hidden = is_secret(name) or "HEADERS" in name
-            lines.append(f"{name}: {MASK if hidden else value}\n")
+            shown = proxy(value) if name.upper().endswith("_PROXY") else value
+            lines.append(f"{name}: {MASK if hidden else shown}\n")
     return "".join(lines)
 
 
@@ -173,13 +188,11 @@ def _config(settings: Settings | None) -> str:
 
     if settings is None:
         return "# It cannot be used: doctor.txt says why.\n"
-    import yaml
-
     data = as_data(settings, masked=True)
     for each in (data, *data["models"]):
         each["env"] = dict.fromkeys(each["env"], MASK)
     where = f"# {settings.file}\n" if settings.file is not None else "# built-in defaults\n"
-    return where + str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120))
+    return where + _yaml(data)
 
 
 def _server(app: App) -> str:
@@ -260,7 +273,11 @@ def _secrets(settings: Settings | None, file: Path | None) -> Iterator[str]:
             continue  # no password: where the shell stands
         if is_secret(name):
             yield value
-        elif "HEADERS" in name:
+            continue
+        yield from in_addresses(value)
+        if name.upper().endswith("_PROXY") and "://" not in value:
+            yield from in_addresses(f"//{value}")
+        if "HEADERS" in name:
             yield from (each.partition("=")[2].strip() for each in value.split(","))
     if file is not None:
         with suppress(OSError, ValueError):
@@ -269,21 +286,20 @@ def _secrets(settings: Settings | None, file: Path | None) -> Iterator[str]:
             for name, value in (*_PAIR.findall(text), *_FLAG.findall(text)):
                 if is_secret(name) or (name.isupper() and len(value) >= _LONG):
                     yield value.strip("\"'")
+            yield from in_addresses(text)
     if settings is None:
         return
     for env in (settings.env, *(each.env for each in settings.models.values())):
         yield from (value for name, value in env.items() if is_secret(name) or len(value) >= _LONG)
+        for value in env.values():
+            yield from in_addresses(value)
     for model in settings.models.values():
-        secret = False
-        for each in model.args:
-            flag, sep, value = each.partition("=")
-            if each.startswith("-"):
-                secret = is_secret(flag.lstrip("-")) and not sep
-                if sep and is_secret(flag.lstrip("-")):
-                    yield value
-            elif secret:
-                yield each
-                secret = False
+        for given, shown in zip(model.args, arguments(model.args), strict=True):
+            if shown == MASK:
+                yield given
+            elif shown.endswith(f"={MASK}"):
+                yield given.partition("=")[2]
+            yield from in_addresses(given)
 
 
 def _file(app: App) -> Path | None:
@@ -306,6 +322,18 @@ def _homes() -> Iterator[str]:
 def _plain(name: str) -> str:
     """A model's name as a file's."""
     return "".join(char if char.isalnum() or char in "._-~" else "_" for char in name).lstrip(".")[:100] or "_"
+
+
+def _yaml(value: Any) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _of_yaml(text: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def _json(value: Any) -> str:

@@ -30,7 +30,16 @@ from corral.config.settings import (
     Timeouts,
     Tls,
 )
-from corral.config.sources import BUILTIN_DEMO, absolute, allowed_hint, expand, is_inside, source_path, source_ref
+from corral.config.sources import (
+    BUILTIN_DEMO,
+    absolute,
+    allowed_hint,
+    expand,
+    is_inside,
+    source_path,
+    source_ref,
+    unusable,
+)
 from corral.lazy_dataclass import dataclass
 
 _OF_FOLDERS = ("vllm", "detector")
@@ -77,15 +86,6 @@ def assemble(
     `short_names` are for sources that are references.
     """
     return _Assembly(document, overrides, base, cwd, env, default_roots, insecure, keyed, short_names).run()
-
-
-def _unusable(path: Path, wanted: str) -> tuple[str, str]:
-    """What `path` is where a file or folder is wanted, and what to do."""
-    if path.is_dir():
-        return f"{path} is a directory", "name the model's file in it"
-    if path.exists():
-        return f"{path} is neither a file nor a folder", f"name the model's own {wanted}"
-    return f"there is no {wanted} {path}", "this model cannot start before there is one"
 
 
 class _Assembly:
@@ -331,9 +331,10 @@ class _Assembly:
                 self.given.update({("models", name, key, inner): (*at, key, inner) for inner in value})
 
     def _model(self, keys: ModelKeys, at: Key, entry: Mapping[str, Any]) -> ModelSettings:
-        text, folder = keys.source, keys.engine in _OF_FOLDERS
+        text, folder, wrong = keys.source, keys.engine in _OF_FOLDERS, len(self.problems)
         ref = self._try((*at, "source"), source_ref, text, self.base, self.short_names) if text else None
-        source = Path(str(ref)) if ref is not None else self._source(text, at, folder) if text else None
+        is_path = text and ref is None and len(self.problems) == wrong  # else enough is said: it is no path either
+        source = Path(str(ref)) if ref is not None else self._source(text, at, folder) if text and is_path else None
         given = {key for key in keys.model_fields_set if getattr(keys, key) is not None}
         given |= {"endpoint"} if entry.get("endpoint") is not None else set()  # it may be wrong
         for problem in elsewhere.faults(keys.engine, keys.runner, given, stored=ref is not None):
@@ -403,10 +404,8 @@ class _Assembly:
             return path
         if not is_inside(path, self.allowed):
             self._wrong(f"{path} is outside what is allowed", allowed_hint(self.allowed), key)
-        elif folder and path.is_file():
-            self._doubt(f"{path} is a file", "this engine wants the folder of a model, with its config.json", key)
-        elif not (path.is_dir() if folder else path.is_file()):
-            self._doubt(*_unusable(path, "folder" if folder else "file"), key)
+        elif doubt := unusable(path, folder):
+            self._doubt(*doubt, key)
         return path
 
     def _program(self, text: str, key: Key) -> str:

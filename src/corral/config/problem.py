@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from corral import hidden
 from corral.errors import ConfigError
 from corral.lazy_dataclass import dataclass
 
@@ -37,6 +38,10 @@ class Problem:
     key: Key = ()
     level: Literal["error", "warning"] = "error"
 
+    def __post_init__(self) -> None:
+        # What is wrong is quoted, and may be an address with a password. A problem is told to anybody.
+        object.__setattr__(self, "message", hidden.quoted(self.message))
+
     def __str__(self) -> str:
         where = f"{self.place}: " if str(self.place) else ""
         return f"{where}{self.message}" + (f": {self.hint}" if self.hint else "")
@@ -48,7 +53,7 @@ class Problem:
             "file": self.place.file or None,
             "line": self.place.line,
             "column": self.place.column,
-            "path": ".".join(self.key),
+            "path": hidden.address(".".join(hidden.proxy(part) for part in self.key)),
             "message": self.message,
             "hint": self.hint,
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from corral import hidden
 from corral.config.elsewhere import STARTING_KEYS
 from corral.config.problem import Key
 from corral.config.scalar import read_scalar
@@ -71,7 +72,10 @@ def as_data(settings: Settings, *, masked: bool = False) -> dict[str, Any]:
         "log": {"format": settings.log.format, "requests": settings.log.requests},
         "traces": None
         if settings.traces is None
-        else {"endpoint": settings.traces.endpoint, "ratio": settings.traces.ratio},
+        else {
+            "endpoint": _address(settings.traces.endpoint or "", masked=masked) or None,
+            "ratio": settings.traces.ratio,
+        },
         "models": [_model(model, masked=masked) for model in settings.models.values()],
     }
 
@@ -138,7 +142,7 @@ def _model(model: ModelSettings, *, masked: bool) -> dict[str, Any]:
         "split": model.split,
         "tensor_split": [_number(share) for share in model.tensor_split],
         "parallel": model.parallel,
-        "args": list(_masked_args(model.args) if masked else model.args),
+        "args": hidden.arguments(model.args, MASK) if masked else list(model.args),
         "env": _env(model.env, masked=masked),
         "port": model.port,
         "idle_timeout": _timeout(model.idle_timeout_s),
@@ -172,7 +176,15 @@ def _served(model: ModelSettings, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _env(env: Mapping[str, str], *, masked: bool) -> dict[str, str]:
-    return {name: MASK if masked and _SECRET.search(name) else _escaped(text) for name, text in env.items()}
+    return {
+        name: MASK if masked and _SECRET.search(name) else _escaped(_address(text, masked=masked))
+        for name, text in env.items()
+    }
+
+
+def _address(text: str, *, masked: bool) -> str:
+    """A value that may be, or have in it, an address with a password: a proxy's for one."""
+    return hidden.proxy(text, MASK) if masked else text
 
 
 def _number(share: float) -> float:
@@ -203,18 +215,6 @@ def _registry(registry: Registry) -> dict[str, Any]:
     if registry.mirrors:
         data["mirrors"] = list(registry.mirrors)
     return data if registry.auto_pull is None else {**data, "auto_pull": registry.auto_pull}
-
-
-def _masked_args(args: Sequence[str]) -> Iterator[str]:
-    secret = False
-    for each in args:
-        flag, sep, _ = each.partition("=")
-        if each.startswith("-"):
-            secret = bool(_SECRET.search(flag)) and not sep
-            yield f"{flag}={MASK}" if sep and _SECRET.search(flag) else each
-        else:
-            yield MASK if secret else each
-            secret = False
 
 
 def _size(count: int) -> str | int:

@@ -14,7 +14,8 @@ from corral.refs import Ref
 from corral.refs_parse import parse_ref
 
 BUILTIN_DEMO = "builtin:demo"
-_NAMED = re.compile(r"[a-z][a-z0-9+.-]+://|hf\.co/|huggingface\.co/|[a-z0-9.-]+(:[0-9]+)?/.*@sha256:")
+_NAMED = re.compile(r"[a-z][a-z0-9+.-]+:/|hf\.co/|huggingface\.co/|[a-z0-9.-]+(:[0-9]+)?/.*@sha256:", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/|//[^/]*@", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 
 
@@ -56,6 +57,9 @@ def source_path(text: str, base: Path, env: Mapping[str, str]) -> Path:
         return demo_model()
     if text.startswith("builtin:"):
         raise ValueError(f"knows no {text!r}; the only built-in model is {BUILTIN_DEMO}")
+    if _ADDRESS.match(expand(text, env)) and not text.lower().startswith("file:"):
+        # As a path it would be looked for, and a password in it shown by whoever says that it is not there.
+        raise ValueError("is an address, and is taken for a path: write an address as it is, without variables")
     return absolute(text, base, env)
 
 
@@ -96,3 +100,17 @@ def check_inside(path: Path, roots: Sequence[Path]) -> None:
 
 def allowed_hint(roots: Sequence[Path]) -> str:
     return f"allowed: {', '.join(str(root) for root in roots)}; move the file there, or list its directory in `roots`"
+
+
+def unusable(path: Path, folder: bool) -> tuple[str, str] | None:
+    """What is wrong with `path` as a model's file, or its `folder`, and what to do; None where nothing shows."""
+    if path.is_dir() if folder else path.is_file():
+        return None
+    wanted = "folder" if folder else "file"
+    if path.is_file():
+        return f"{path} is a file", "this engine wants the folder of a model, with its config.json"
+    if path.is_dir():
+        return f"{path} is a directory", "name the model's file in it"
+    if path.exists():
+        return f"{path} is neither a file nor a folder", f"name the model's own {wanted}"
+    return f"there is no {wanted} {path}", "this model cannot start before there is one"

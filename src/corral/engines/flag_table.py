@@ -98,8 +98,8 @@ FLAGS: tuple[Flag, ...] = (
     _flag("-c --ctx-size", v.integer, "n_ctx", to.context_size, owner="context"),
     _flag("-np --parallel", v.at_least(1), "n_parallel", owner="parallel"),
     _flag("-ngl --gpu-layers --n-gpu-layers", v.layers, "n_gpu_layers", owner="gpu_layers"),
-    _flag("--api-key", v.names, "api_keys", to.add("api_keys"), owner="listen"),
-    _flag("--api-key-file", v.file_lines, "api_keys", to.add("api_keys"), owner="listen"),
+    _flag("--api-key", v.names, "api_keys", to.add("api_keys"), owner="require_keys"),
+    _flag("--api-key-file", v.file_lines, "api_keys", to.add("api_keys"), owner="require_keys"),
     _flag("--ui --webui", None, "ui", off="--no-ui --no-webui", owner="listen"),
 
     # Threads and memory

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from corral.engines.flag_table import ABSENT, FLAGS, REFUSED, Flag
 from corral.engines.flag_values import not_negative, number, positive
 from corral.errors import EngineFlagError
+from corral.hidden import argument
 
 BY_NAME: dict[str, tuple[Flag, bool]] = {
     **{name: (flag, True) for flag in FLAGS for name in flag.names},
@@ -91,13 +92,20 @@ def not_allowed(args: Iterable[str]) -> Iterator[EngineFlagError]:
     for written in args:
         name = canonical(written)
         if name in REFUSED:
-            yield EngineFlagError(
-                f"the flag {written} is not for `args`: it {REFUSED[name]}", hint=f"remove {written}", flag=written
-            )
+            shown = argument(written)
+            why = f"the flag {shown} is not for `args`: it {REFUSED[name]}"
+            yield EngineFlagError(why, hint=f"remove {shown}", flag=shown)
         elif name in BY_NAME and (owner := BY_NAME[name][0].owner):
-            yield EngineFlagError(
-                f"the flag {written} is Corral's own", hint=f"remove it and use the key `{owner}` instead", flag=written
-            )
+            yield owned(written, owner)
+
+
+def owned(written: str, owner: str) -> EngineFlagError:
+    """The error for a flag of which the key `owner` of models.yaml decides."""
+    hint = f"remove it and use the key `{owner}` instead"
+    if owner == "require_keys":
+        hint = "remove it: only Corral reaches engines. `corral keys create` and `require_keys` have clients show a key"
+    shown = argument(written)
+    return EngineFlagError(f"the flag {shown} is Corral's own", hint=hint, flag=shown)
 
 
 def check_known(args: Sequence[str], known: Mapping[str, int], who: str) -> None:
@@ -159,14 +167,15 @@ def last_value(args: Sequence[str], name: str) -> str | None:
 def unknown(written: str, known: Iterable[str], who: str) -> EngineFlagError:
     """The error for a flag that `who` does not know, naming the nearest of `known`."""
     name = canonical(written)
-    bare, equals, value = name.partition("=")
+    bare, equals, value = canonical(argument(written, "VALUE")).partition("=")
+    written, spoken = argument(written), written
     known = list(known)
     if name in ABSENT and who == "the embedded engine":
         hint = "name a llama-server with the key `executable`, or remove the flag"
         return EngineFlagError(f"the embedded engine has no parameter for {written}", hint=hint, flag=written)
     if equals and bare in known:
         hint = f"write it as two items: [{bare}, {value}]"
-    elif " " in written and written.partition(" ")[0] in known:
+    elif " " in spoken and spoken.partition(" ")[0] in known:
         hint = f"write it as items of their own: [{', '.join(written.split())}]"
     elif not written.startswith("-"):
         hint = f"{written!r} stands where a flag should; each flag takes at most one value"

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from corral.config.atomic import replace_file
-from corral.engines.flags import canonical, unknown
+from corral.engines.flags import canonical, owned, unknown
 from corral.environments.shelf import Shelf
 from corral.errors import EngineError, EngineFlagError, EngineMissing
 from corral.lazy_dataclass import dataclass
@@ -287,7 +287,8 @@ _OWNERS: Final[Mapping[str, str]] = MappingProxyType(
         "--pipeline-parallel-size": "pipeline_parallel", "-pp": "pipeline_parallel",
         "--data-parallel-size": "data_parallel", "-dp": "data_parallel", "--kv-cache-memory-bytes": "kv_cache",
         "--gpu-memory-utilization": "kv_cache", "--device-memory-utilization": "kv_cache",
-        "--enable-sleep-mode": "sleep", "--host": "port", "--port": "port", "--uds": "port", "--api-key": "listen",
+        "--enable-sleep-mode": "sleep", "--host": "port", "--port": "port", "--uds": "port",
+        "--api-key": "require_keys",
         "--ssl-keyfile": "listen", "--ssl-certfile": "listen", "--root-path": "listen",
         "--shutdown-timeout": "timeouts",
     }
@@ -327,9 +328,7 @@ def check_args(args: Sequence[str], decided: Iterable[str] = ()) -> None:
         shared = _SHARED.get(name)
         owner = _OWNERS.get(name) or (shared if shared is not None and shared in decided else None)
         if owner is not None:
-            raise EngineFlagError(
-                f"the flag {written} is Corral's own", hint=f"remove it and use the key `{owner}` instead", flag=written
-            )
+            raise owned(written, owner)
 
 
 def check_known(args: Sequence[str], flags: VllmFlags, who: str) -> None:

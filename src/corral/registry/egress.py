@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 
 from corral import __version__
 from corral.errors import EgressRefused, ManifestError, Unavailable
+from corral.hidden import address
 from corral.refs_parse import is_loopback
 from corral.registry.connection import Connection, Headers
 from corral.registry.dial import Dialler
@@ -278,4 +279,4 @@ def _head(
 
 
 def _too_long(url: str, limit: int) -> ManifestError:
-    return ManifestError(f"the answer of {url[:200]} is too long", hint=f"{limit} bytes are allowed")
+    return ManifestError(f"the answer of {address(url[:200])} is too long", hint=f"{limit} bytes are allowed")

@@ -21,6 +21,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from corral.artifact import safe_path
 from corral.errors import EgressRefused, ManifestError, NotInRegistry, RegistryError
+from corral.hidden import address
 from corral.lazy_dataclass import dataclass
 from corral.registry.answers import failure
 from corral.registry.egress import Egress, Response
@@ -126,7 +127,7 @@ class _Transport(httpx2.BaseTransport):
         call = _CALL.get(None)
         url = str(request.url)
         if call is None:
-            raise EgressRefused(f"a request outside of any call: {url[:200]}", hint="please report it")
+            raise EgressRefused(f"a request outside of any call: {address(url[:200])}", hint="please report it")
         if not url.startswith(f"{call.endpoint}/api/models"):
             host = urlsplit(url).netloc
             raise EgressRefused(

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from urllib.parse import quote, urljoin
 
 from corral.errors import BadReference, EgressRefused
+from corral.hidden import address
 from corral.lazy_dataclass import dataclass
 from corral.refs_parse import is_loopback, split_authority
 
@@ -77,13 +78,13 @@ def parse_url(url: str, base: Target | None = None) -> Target:
     if len(url) > MAX_URL:
         raise EgressRefused("a URL is too long", hint=f"{MAX_URL} characters are allowed")
     if any(ord(each) < 0x21 or ord(each) == 0x7F for each in url):
-        raise EgressRefused(f"{url[:200]!r} has a space or control character", hint="the address is damaged")
+        raise EgressRefused(f"{address(url[:200])!r} has a space or control character", hint="the address is damaged")
     if base is not None and _OTHER_SCHEME.match(url) is None:
         url = urljoin(str(base), url)
     match = _URL.fullmatch(url.partition("#")[0])
     if match is None:
         scheme = _OTHER_SCHEME.match(url)
-        what = f"{scheme[1].lower()}: addresses" if scheme else f"{url[:200]!r}"
+        what = f"{scheme[1].lower()}: addresses" if scheme else f"{address(url[:200])!r}"
         raise EgressRefused(f"{what} are not fetched from", hint="only https:// and, where allowed, http:// are")
     scheme_name, authority, path = match[1].lower(), match[2], match[3]
     if "@" in authority:

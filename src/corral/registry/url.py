@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from corral.artifact import safe_path
 from corral.descriptors import MANIFEST, Descriptor, check_digest, digest_of
 from corral.errors import DigestMismatch, ManifestError, NotInRegistry
+from corral.hidden import address
 from corral.refs import Ref
 from corral.registry.egress import Egress
 from corral.registry.hub_files import MAX_SHARDS, shard_of
@@ -50,7 +51,9 @@ class UrlSource:
             raise ManifestError(f"#{fragment[:80]} is no SHA-256", hint="write #sha256= and 64 hex digits, or --sha256")
         urls = _parts(url)
         if expected is not None and len(urls) > 1:
-            raise ManifestError(f"{url} is one of {len(urls)} files", hint="leave out --sha256: it is for one file")
+            raise ManifestError(
+                f"{address(url)} is one of {len(urls)} files", hint="leave out --sha256: it is for one file"
+            )
         digest = f"sha256:{expected[1].lower()}" if expected is not None else None
         blobs = [replace(self._probed(each), digest=digest) for each in urls]
         config = RemoteBlob(EMPTY, _nowhere, digest_of(b"{}"), 2, b"{}", title="config")
@@ -76,7 +79,7 @@ class UrlSource:
             body.close()
         if start != _MAGIC:
             hint = "is it a page about the file rather than the file? Copy the address of its download"
-            raise NotInRegistry(f"what is at {url} is no GGUF file: it begins with {start!r}", hint=hint)
+            raise NotInRegistry(f"what is at {address(url)} is no GGUF file: it begins with {start!r}", hint=hint)
         return RemoteBlob(LAYER, opener, None, total, etag=etag, title=name)
 
     def _open(self, url: str, what: str, offset: int = 0, length: int | None = None) -> RangedBody:

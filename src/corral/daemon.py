@@ -187,7 +187,7 @@ class Daemon:
         desk = Desk(self.paths.access_file, partial(self._tell, "access.warning"))
         await desk.open()
         say = partial(self._tell, "runner.warning")
-        needs = Needs(self.paths, ledger, measures.machine, lambda: kept.folder, runner, say)
+        needs = Needs(self.paths, ledger, measures.machine, kept.folder, runner, say)
         from_store = FromStore(ByEngine(needs), models.library.ready, self.paths.cache_dir / "templates")
         adapters = dict.fromkeys(ENGINES, from_store)
         await models.open()

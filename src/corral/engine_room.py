@@ -39,7 +39,7 @@ class Needs:
     paths: Paths
     ledger: Ledger
     machine: Callable[[], Machine]  # this machine's memory; blocks
-    slots_dir: Callable[[], Path | None]  # where llama.cpp may save its slots
+    slots_dir: Callable[[str], Path | None]  # where llama.cpp may save its slots, by model
     process: ProcessRunner
     say: Callable[[str], None] = lambda text: None  # what whoever runs the server should know; on the loop only
     made: dict[str, Any] = field(default_factory=dict)  # what adapters and runners share

@@ -106,7 +106,7 @@ class World:
         return [event.text for event in self.events.since() if event.kind == f"conversation.{kind}"]
 
     def start(self) -> Lease:
-        return self.engine.start(SAVE_FLAG, str(self.shelf.folder))
+        return self.engine.start(SAVE_FLAG, str(self.shelf.home("m")))
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ async def test_a_conversation_with_an_image(world: World) -> None:
     keeper = world.keeper()
     await keeper.open()
     projector = write_projector(world.engine.folder / "p.gguf", width=128, image=56, out=128)
-    flags = (SAVE_FLAG, str(world.shelf.folder), "--mmproj", str(projector))
+    flags = (SAVE_FLAG, str(world.shelf.home("m")), "--mmproj", str(projector))
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + base64.b64encode(png()).decode()}}
     asked = body({"role": "user", "content": [{"type": "text", "text": "see: "}, image]})
     lease = world.engine.start(*flags)
@@ -270,6 +270,6 @@ async def test_a_directory_that_cannot_be_used(world: World) -> None:
     world.shelf.folder.write_text("not a directory")
     keeper = world.keeper()
     await keeper.open()
-    assert keeper.folder is None
+    assert keeper.folder("m") is None
     (text,) = world.said("off")
     assert "conversations are not kept" in text

@@ -47,14 +47,20 @@ def shelf(tmp_path: Path) -> Shelf:
     return made
 
 
-def keep(shelf: Shelf, identity: Identity, held: Sequence[int], size: int = 100, most: int = MOST) -> Record | None:
-    part = shelf.part()
-    (shelf.folder / part).write_bytes(state(held, size))
-    return shelf.take(part, "m", identity, len(held), 0.001, most)
+def keep(
+    shelf: Shelf, identity: Identity, held: Sequence[int], size: int = 100, most: int = MOST, model: str = "m"
+) -> Record | None:
+    part = shelf.home(model) / shelf.part(model).name
+    part.write_bytes(state(held, size))
+    return shelf.take(part, model, identity, len(held), 0.001, most)
 
 
 def names(shelf: Shelf) -> set[str]:
-    return {file.name for file in shelf.folder.iterdir()}
+    return {file.name for file in files(shelf)}
+
+
+def files(shelf: Shelf) -> list[Path]:
+    return [file for file in shelf.folder.rglob("*") if not file.is_dir()]
 
 
 def test_what_is_kept_is_found_again(shelf: Shelf, identity: Identity) -> None:
@@ -78,7 +84,8 @@ def test_nobody_else_can_read_it(shelf: Shelf, identity: Identity) -> None:
     record = keep(shelf, identity, range(300))
     shelf.judge("build", Verdict(1))
     assert shelf.folder.stat().st_mode & 0o777 == 0o700
-    assert {file.stat().st_mode & 0o777 for file in shelf.folder.iterdir()} == {0o600}
+    assert {file.stat().st_mode & 0o777 for file in files(shelf)} == {0o600}
+    assert shelf.home("m").stat().st_mode & 0o777 == 0o700
     assert record is not None
     assert names(shelf) == {f"{record.id}.kv", f"{record.id}.json", "verdicts.json"}
 
@@ -132,14 +139,58 @@ def test_a_damaged_file_is_noticed(shelf: Shelf, identity: Identity, damage: str
     assert names(shelf) == set()
 
 
+def test_each_model_has_a_folder_of_its_own(shelf: Shelf, identity: Identity) -> None:
+    """The states of one model lie in a folder that has nothing of another, nor a record; the same file under two names
+    counts as two models, since neither engine sees what the other has saved."""
+    one, other = keep(shelf, identity, range(300), model="one"), keep(shelf, identity, range(400), model="other")
+    assert one is not None and other is not None
+    assert [file.name for file in shelf.home("one").iterdir()] == [f"{one.id}.kv"]
+    assert [file.name for file in shelf.home("other").iterdir()] == [f"{other.id}.kv"]
+    assert shelf.of("key", "one") == [one] and shelf.of("key", "other") == [other] and len(shelf.of("key")) == 2
+    assert shelf.bytes == one.bytes + other.bytes == sum(path.stat().st_size for path in shelf.folder.rglob("*.kv"))
+    assert shelf.home("../x/" + "y" * 300).parent == shelf.folder
+
+
+def test_what_lay_in_one_folder_is_moved(shelf: Shelf, identity: Identity) -> None:
+    """Of an earlier Corral, all files lay beside each other: they go into their models' folders, or go."""
+    records = [keep(shelf, identity, [n] * 300, model=f"m{n}") for n in range(3)]
+    for record in records:
+        assert record is not None
+        shelf.file(record).rename(shelf.folder / f"{record.id}.kv")
+        shelf.file(record).parent.rmdir()
+        path = shelf.folder / f"{record.id}.json"
+        path.write_text(path.read_text().replace('"layout": 2', '"layout": 1'))
+    first, second, third = (record for record in records if record is not None)
+    (shelf.folder / f"{second.id}.kv").unlink()
+    (shelf.folder / f"{third.id}.kv").write_bytes(b"short")
+    (shelf.folder / "x.part").write_bytes(b"half")
+    for _ in range(2):
+        again = Shelf(shelf.folder)
+        again.open()
+        assert again.of("key") == [first] and again.whole(first)
+        assert names(again) == {f"{first.id}.kv", f"{first.id}.json"}
+        assert again.file(first).parent == again.home("m0") != again.folder
+
+
+def test_only_a_file_is_taken(shelf: Shelf, identity: Identity, model: Path) -> None:
+    """A link in place of what was saved is neither followed nor kept: an engine may have been turned against us."""
+    mode = model.stat().st_mode
+    part = shelf.home("m") / shelf.part("m").name
+    part.symlink_to(model)
+    with pytest.raises(EngineError, match="no file"):
+        shelf.take(part, "m", identity, 5, 0.001, MOST)
+    assert names(shelf) == set() and model.exists() and model.stat().st_mode == mode
+
+
 def test_what_is_not_whole_is_removed_at_the_start(shelf: Shelf, identity: Identity) -> None:
     """Half-written files, records without a file, files without a record and nonsense go when a shelf is opened."""
     records = [keep(shelf, identity, [n] * 300) for n in range(3)]
     assert all(records)
     good, short, lone = (record.id for record in records if record is not None)
-    (shelf.folder / f"{short}.kv").write_bytes(b"short")
+    (shelf.home("m") / f"{short}.kv").write_bytes(b"short")
     (shelf.folder / f"{lone}.json").unlink()
-    (shelf.folder / shelf.part()).write_bytes(b"half")
+    shelf.part("m").write_bytes(b"half")
+    (shelf.home("m") / "link.kv").symlink_to(shelf.home("m"))
     (shelf.folder / "x.json").write_text('{"id": 3}')
     (shelf.folder / "verdicts.json").write_text('{"build": {"strikes": 1, "off": null}, "b": 3, "c": {"d": 1}}')
     again = Shelf(shelf.folder)
@@ -171,8 +222,8 @@ def test_everything_can_be_removed(shelf: Shelf, identity: Identity) -> None:
 
 def test_a_foreign_form_is_refused(shelf: Shelf, identity: Identity) -> None:
     """A file that is no llama.cpp state is not kept, in words, and nothing of it stays."""
-    part = shelf.part()
-    (shelf.folder / part).write_bytes(b"something else entirely")
+    part = shelf.home("m") / shelf.part("m").name
+    part.write_bytes(b"something else entirely")
     with pytest.raises(EngineError, match="a form that is not known"):
         shelf.take(part, "m", identity, 5, 0.001, MOST)
     assert names(shelf) == set()

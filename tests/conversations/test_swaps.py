@@ -6,6 +6,7 @@ import json
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from corral.api import EventInfo
 from corral.api_store import PruneAsk
 from corral.config.paths import Paths
+from support import sandboxes
 from support.architecture_files import write
 from support.architectures import TINY
 from support.ggufs import write_random
@@ -25,6 +27,10 @@ Messages = list[dict[str, str]]
 
 def executable(kind: str) -> str:
     return str(llama_server()) if kind == "llama-server" else kind
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [each for each in folder.rglob("*") if not each.is_dir()]
 
 
 def config(folder: Path, kind: str = "embedded", **keys: str) -> str:
@@ -103,10 +109,43 @@ def test_a_conversation_survives_a_swap(paths: Paths, short_tmp: Path, kind: str
         assert third["cache_n"] >= first["prompt_n"] + second["prompt_n"]
         verdicts = until(partial(restored, server, 2), "two verdicts")
         assert [event.data["cached"] for event in verdicts] == [second["cache_n"], third["cache_n"]]
-        files = [file for file in paths.conversations_dir.iterdir() if file.suffix == ".kv"]
+        files = list(paths.conversations_dir.rglob("*.kv"))
         assert len(files) == 1  # each turn takes the place of the one before
         assert files[0].stat().st_mode & 0o777 == 0o600
         assert "be kind" not in server.said()
+
+
+def test_a_sandbox_has_its_own_conversations_only(paths: Paths, short_tmp: Path) -> None:
+    """An engine in bubblewrap saves its conversations and has them put back, sees no other model's, and no record."""
+    sandboxes.bubblewrap()
+    with Server(paths, config(short_tmp, sandbox="bubblewrap")) as server:
+        topics = {"a": opening("be kind", 60)}
+        answer, _ = ask(server, "a", topics["a"])
+        kept(server, 1)
+        swap(server)
+        _, timings = ask(server, "a", going_on(topics["a"], answer))
+        assert timings["cache_n"] > 400
+        until(partial(restored, server, 1), "the verdict")
+        pid = server.client.units()[0].pid
+        assert pid is not None
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        pairs = list(pairwise(command))
+        bound = {path for word, path in pairs if word.endswith(("bind", "bind-try"))}
+        own = next(path for word, path in pairs if word == "--slot-save-path")
+        beside = {path for path in bound if Path(path).is_relative_to(paths.cache_dir)}
+        assert beside == {own} and Path(own).parent == paths.conversations_dir
+        plans = {name: server.client.plan(name).argv for name in ("a", "b")}
+        places = [argv[argv.index("--slot-save-path") + 1] for argv in plans.values()]
+        assert own == places[0] != places[1]
+        inside = [Path(f"/proc/{each}/root{paths.conversations_dir}") for each in below(pid)]
+        seen = [sorted(each.name for each in place.iterdir()) for place in inside if place != inside[0]]
+        assert seen and all(names == [Path(own).name] for names in seen)
+
+
+def below(pid: int) -> list[int]:
+    """A process and all that it started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in below(int(child)))]
 
 
 @pytest.mark.long
@@ -154,7 +193,7 @@ def test_a_damaged_file_harms_nobody(paths: Paths, short_tmp: Path, damage: str)
         answer, _ = ask(server, "a", messages)
         kept(server, 1)
         swap(server)
-        (file,) = paths.conversations_dir.glob("*.kv")
+        (file,) = paths.conversations_dir.rglob("*.kv")
         data = bytearray(file.read_bytes())
         data[len(data) // 2] ^= 0xFF
         file.write_bytes(data if damage == "flipped" else data[:-100])
@@ -174,7 +213,7 @@ def test_the_bound_holds(paths: Paths, short_tmp: Path) -> None:
             answer, _ = ask(server, "a", messages)
             topics[topic] = going_on(messages, answer)
             kept(server, number + 1)
-        assert len(list(paths.conversations_dir.glob("*.kv"))) == 1
+        assert len(list(paths.conversations_dir.rglob("*.kv"))) == 1
         swap(server)
         assert ask(server, "a", topics["be kind"])[1]["cache_n"] < 100
         swap(server)
@@ -188,14 +227,14 @@ def test_off_means_off(paths: Paths, short_tmp: Path) -> None:
         kept(server, 1)
         server.write(config(short_tmp, conversations="off"))
         server.client.reload()
-        assert list(paths.conversations_dir.iterdir()) == []
+        assert files_in(paths.conversations_dir) == []
     server = Server(paths, config(short_tmp, conversations="off"))
     with server:
         answer, _ = ask(server, "a", opening("be kind"))
         swap(server)
         assert ask(server, "a", going_on(opening("be kind"), answer))[1]["cache_n"] == 0
         assert not said(server, "kept")
-        assert list(paths.conversations_dir.iterdir()) == []
+        assert files_in(paths.conversations_dir) == []
 
 
 @pytest.mark.long
@@ -209,13 +248,13 @@ def test_conversations_can_be_removed(paths: Paths, short_tmp: Path) -> None:
         done = server.client.prune(PruneAsk(conversations=True))
         assert done.blobs == 1
         assert done.bytes > 300_000
-        assert list(paths.conversations_dir.iterdir()) == []
+        assert files_in(paths.conversations_dir) == []
         ask(server, "a", opening("be brief"))
         kept(server, 2)
         server.client.stop("a")
         (short_tmp / "a.gguf").unlink()
         server.client.prune(PruneAsk())
-        assert list(paths.conversations_dir.iterdir()) == []
+        assert files_in(paths.conversations_dir) == []
 
 
 @pytest.mark.long
@@ -242,7 +281,7 @@ def test_what_gives_nothing_is_switched_off(paths: Paths, short_tmp: Path) -> No
             swap(server)
         (off,) = until(lambda: said(server, "off"), "it to be switched off")
         assert "conversations are not kept: those put back were read again" in off.text
-        assert list(paths.conversations_dir.glob("*.kv")) == []
+        assert list(paths.conversations_dir.rglob("*.kv")) == []
     with Server(paths, config) as server:
         messages = opening("be kind again")
         ask(server, "a", messages)

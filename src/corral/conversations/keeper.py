@@ -123,10 +123,14 @@ class KeptConversations:
         except OSError as error:
             self._events.post("conversation.off", f"conversations are not kept: {error.filename}: {error.strerror}")
 
-    @property
-    def folder(self) -> Path | None:
-        """Where engines are to save slots; None where they are not."""
-        return self._shelf.folder if self._opened and self._most() is not None else None
+    def folder(self, model: str) -> Path | None:
+        """Where the engine of `model` is to save slots, and no other; None where it is not."""
+        if not self._opened or self._most() is None:
+            return None
+        try:
+            return self._shelf.home(model)
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Nothing more is saved."""
@@ -308,9 +312,9 @@ class KeptConversations:
             unit.saved[slot.id] = mark
 
     async def _save_slot(self, unit: _Unit, of: Identity, slot: int, s_per_token: float, most: int) -> None:
-        part, began = self._shelf.part(), clock.monotonic()
+        part, began = self._shelf.part(unit.model), clock.monotonic()
         try:
-            count = await talk.save(unit.endpoint, slot, part, _SAVE_WITHIN_S)
+            count = await talk.save(unit.endpoint, slot, part.name, _SAVE_WITHIN_S)
             took_s = clock.monotonic() - began
             unit.quiet_s = min(max(_SHORTEST_QUIET_S, _CALM * took_s), _LONGEST_QUIET_S)
             wrote = await asyncio.to_thread(self._shelf.size, part)
@@ -319,7 +323,7 @@ class KeptConversations:
                 return
             record = await asyncio.to_thread(self._shelf.take, part, unit.model, of, count, s_per_token, most)
         finally:
-            await asyncio.to_thread((self._shelf.folder / part).unlink, missing_ok=True)
+            await asyncio.to_thread(part.unlink, missing_ok=True)
         if record is not None:
             text = f"{unit.name}: kept a conversation of {count} tokens, {show_bytes(record.bytes)}"
             data = {"tokens": count, "bytes": record.bytes, "ms": round(took_s * 1000, 1)}
@@ -373,7 +377,7 @@ class KeptConversations:
             old.timer.cancel()
         quiet_s = self._quiet_s if old is None else old.quiet_s
         unit = self._units[place] = _Unit(place, generation, plan, 0, quiet_s=quiet_s)
-        unit.off = save_dir(plan) != self._shelf.folder
+        unit.off = save_dir(plan) != self._shelf.place(plan.model)
         unit.tries = unit.allowance if len(self._shelf) and not unit.off else 0
         return unit
 
@@ -384,7 +388,7 @@ class KeptConversations:
     async def _identity(self, unit: _Unit) -> Identity:
         if unit.identity is None:
             of = unit.identity = await asyncio.to_thread(identify, unit.plan)
-            unit.pending = {record.id for record in self._shelf.of(of.key)}
+            unit.pending = {record.id for record in self._shelf.of(of.key, unit.model)}
         return unit.identity
 
     def _trouble(self, unit: _Unit, what: str, error: Exception) -> None:

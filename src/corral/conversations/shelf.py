@@ -1,14 +1,18 @@
 """The kept conversations on disk: a state file and its record each, bounded, checked before use.
 
-The directory is 0700, its files 0600. Nothing here is worth keeping at any price: what is not whole goes.
+Each model's state files are in a folder of its own, which is all that its engine is given; the records, with checksums,
+lie beside these folders, where no engine in a sandbox sees them. Directories are 0700, files 0600. Nothing here is
+worth keeping at any price: what is not whole goes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
+import stat
 import threading
 import zlib
 from array import array
@@ -21,12 +25,14 @@ from typing import Any
 from corral import clock
 from corral.conversations import tokens
 from corral.conversations.identity import Identity, stamp
-from corral.errors import CorralError
+from corral.errors import CorralError, EngineError
 from corral.lazy_dataclass import dataclass
 
 _CHUNK = 4 << 20
 _VERDICTS = "verdicts.json"
-_LAYOUT = 1
+_FLAT = 1
+_LAYOUT = 2
+"""In the first, all state files lay beside their records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,11 @@ class Shelf:
             for file in list(self.folder.glob("*.json")):
                 if file.name != _VERDICTS and (record := self._load(file)) is not None:
                     self._records[record.id] = record
-            for file in list(self.folder.iterdir()):
-                if file.name != _VERDICTS and file.stem not in self._records:
+            known = {self.folder / _VERDICTS, *(self.folder / f"{each}.json" for each in self._records)}
+            known |= {self.file(record) for record in self._records.values()}
+            for file in [*self.folder.glob("*"), *self.folder.glob("*/*")]:
+                # Folders stay, empty ones too: an engine that outlived the server before may have its own bound.
+                if file not in known and (file.is_symlink() or not file.is_dir()):
                     _unlink(file)
 
     @property
@@ -85,37 +94,50 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._records)
 
-    def of(self, key: str) -> list[Record]:
-        return [record for record in list(self._records.values()) if record.key == key]
+    def of(self, key: str, model: str | None = None) -> list[Record]:
+        """Those with `key`, of one model: another with the same file has a folder of its own."""
+        found = [record for record in list(self._records.values()) if record.key == key]
+        return found if model is None else [record for record in found if record.model == model]
 
     def file(self, record: Record) -> Path:
-        return self.folder / f"{record.id}.kv"
+        return self.place(record.model) / f"{record.id}.kv"
 
-    def part(self) -> str:
-        """A new name in the folder that an engine may write to."""
-        return f"{secrets.token_hex(16)}.part"
+    def place(self, model: str) -> Path:
+        """The folder of `model`'s state files, by a digest: a model's name may be too long for a file's."""
+        return self.folder / hashlib.sha256(model.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+    def home(self, model: str) -> Path:
+        """The same, made: its engine may write to it. Raises OSError."""
+        home = self.place(model)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return home
+
+    def part(self, model: str) -> Path:
+        """A new file in that folder."""
+        return self.place(model) / f"{secrets.token_hex(16)}.part"
 
     def room(self) -> int:
         """Free bytes of the disk."""
         return shutil.disk_usage(self.folder).free
 
-    def size(self, part: str) -> int:
+    def size(self, part: Path) -> int:
         """Bytes of what an engine wrote; 0 when it wrote nothing."""
         try:
-            return (self.folder / part).stat().st_size
+            return part.lstat().st_size
         except OSError:
             return 0
 
     # Taking in and giving out.
 
-    def take(self, part: str, model: str, of: Identity, count: int, s_per_token: float, most: int) -> Record | None:
+    def take(self, path: Path, model: str, of: Identity, count: int, s_per_token: float, most: int) -> Record | None:
         """Makes what an engine wrote a kept conversation, in place of those it goes on from. Others go, those used
         longest ago first, until all fit into `most` bytes; None when this alone does not.
 
         Raises OSError, and EngineError when the file cannot be read.
         """
-        path = self.folder / part
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):  # an engine may have been turned against us
+                raise EngineError("what the engine saved is no file", hint="see its log")
             path.chmod(0o600)
             size, now = path.stat().st_size, clock.wall()
             if size > most:
@@ -125,7 +147,7 @@ class Shelf:
                 path.stem, of.build, of.key, model, of.files, count, size, _crc(path), s_per_token, now, now
             )
             with self._lock:
-                for older in self.of(of.key):
+                for older in self.of(of.key, model):
                     if older.tokens <= count and self._begins(older, held):
                         self._drop(older)
                 for oldest in sorted(self._records.values(), key=lambda each: each.used_wall_s):
@@ -153,7 +175,7 @@ class Shelf:
         """Whether its file is what was saved: an engine may not survive one that is not. Drops it otherwise."""
         try:
             file = self.file(record)
-            if file.stat().st_size == record.bytes and _crc(file) == record.crc:
+            if file.lstat().st_size == record.bytes and _crc(file) == record.crc:
                 return True
         except OSError:
             pass
@@ -218,7 +240,11 @@ class Shelf:
         data = _read(file, None)
         try:
             record = Record(**{**data, "files": tuple((str(p), int(s), int(m)) for p, s, m in data["files"])})
-            whole = self.file(record).stat().st_size == record.bytes and record.tokens > 0
+            if record.layout == _FLAT and record.id == file.stem:
+                (self.folder / f"{record.id}.kv").rename(self.home(record.model) / f"{record.id}.kv")
+                record = replace(record, layout=_LAYOUT)
+                self._write(record)
+            whole = self.file(record).lstat().st_size == record.bytes and record.tokens > 0
         except (TypeError, KeyError, ValueError, OSError):
             return None
         return record if whole and record.layout == _LAYOUT and record.id == file.stem else None

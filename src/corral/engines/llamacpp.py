@@ -43,15 +43,15 @@ NAME = "llama.cpp"
 class LlamaCpp:
     """The `Adapter` of llama.cpp. Stateless; what the builds on this machine said is remembered for all of them.
 
-    `machine` tells of this machine's memory; it may block. Without it, layouts are left to the engine. `slots_dir` is a
-    directory that engines may save their slots in, None for none. `images` gives the build of a model that runs in a
-    container.
+    `machine` tells of this machine's memory; it may block. Without it, layouts are left to the engine. `slots_dir` is
+    the directory that a model's engine may save its slots in, None for none. `images` gives the build of a model that
+    runs in a container.
     """
 
     def __init__(
         self,
         machine: Callable[[], Machine] | None = None,
-        slots_dir: Callable[[], Path | None] = lambda: None,
+        slots_dir: Callable[[str], Path | None] = lambda model: None,
         images: Callable[[ModelSettings], Build] | None = None,
     ) -> None:
         self._machine, self._slots_dir, self._images = machine, slots_dir, images
@@ -83,7 +83,7 @@ class LlamaCpp:
             argv=(
                 *_program(build),
                 *_arguments(model, header, build, endpoint, layout, room, step, prompts, gpus),
-                *(() if inside is not None else _kept(build, model, self._slots_dir())),
+                *(() if inside is not None else _kept(build, model, self._slots_dir(model.name))),
             ),
             endpoint=endpoint,
             footprint=prompts.counted(mapped(model, layout.footprint)),

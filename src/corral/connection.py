@@ -92,8 +92,10 @@ def parse_address(text: str) -> Address:
 
 
 def _bad_address(text: str) -> CallerError:
+    from corral.hidden import quoted
+
     return CallerError(
-        f"{text!r} is not the address of a server",
+        f"{quoted(repr(text))} is not the address of a server",
         hint="write HOST:PORT, a URL such as http://127.0.0.1:8642, or unix:/path/to/corral.sock",
     )
 

@@ -11,7 +11,7 @@ from corral.connection import Address
 from corral.errors import CallerError, Unreachable
 from corral.measure.depth import depths
 from corral.measure.load import run
-from corral.measure.target import Target, parse_target, settled, with_keys
+from corral.measure.target import Target, WrongTarget, parse_target, settled, with_keys
 from support.sse_server import Manner, serving
 
 
@@ -101,7 +101,7 @@ async def test_targets_that_cannot_be_measured_are_refused_with_a_hint() -> None
         assert "--key" in refused.value.hint
         assert (await settled(Target("t", replace(address, key="right"), "m"))).model == "m"
     async with serving(Manner(models=("one", "two"))) as address:
-        with pytest.raises(CallerError, match="2 models") as several:
+        with pytest.raises(WrongTarget, match="2 models") as several:
             await settled(Target("t", address))
         assert "one, two" in several.value.hint
     async with serving(Manner(fails=frozenset(range(99)))) as address:

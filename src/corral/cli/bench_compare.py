@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=128, show_default=True, help="Of a prompt.")
 @click.option("--output-tokens", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Of an answer.")
 @click.option("--runs", type=click.IntRange(1, 99), default=3, show_default=True, help="Of each level.")
-@click.option("--each", type=click.IntRange(1, 1000), default=2, show_default=True, help="Requests of each line.")
+@click.option("--each", type=click.IntRange(1, 1000), default=2, show_default=True, help="Of a run, for each at once.")
 @saving_options
 @drawing_options
 @click.pass_obj
@@ -46,8 +46,9 @@ def command(
     """Send the same load to several servers in turn, and set what comes of it side by side.
 
     MODELS are Corral's own; each --target is a server that speaks OpenAI's chat completions, with its model after #
-    where it has several. A target that does not answer is left out, and said so. Prompts have exactly the asked number
-    of tokens where the server can count them.
+    where it has several. A target that does not answer is left out, and said so at once; one that cannot be meant (no
+    such host or model, several models and none named) is an error before anything is measured. Prompts have exactly
+    the asked number of tokens where the server can count them.
 
     \b
     Examples:
@@ -60,27 +61,38 @@ def command(
     from corral.errors import CallerError, CorralError
     from corral.measure.figures import of_runs
     from corral.measure.series import Load, series
-    from corral.measure.target import parse_target, settled, with_keys
+    from corral.measure.target import WrongTarget, parse_target, settled, with_keys
 
     check_drawing(png)
     asked = with_keys(_distinct([parse_target(each_, ca=ca) for each_ in targets]), keys)
-    client, ours = _own(app, models)
-    if not asked and not ours:
+    if not asked and not models:
         raise CallerError("nothing to compare", hint="name models of Corral, or give --target URL")
     notes: list[str] = []
     facts: dict[str, dict[str, Any]] = {}
-    ready: list[Target] = []
     left: list[CorralError] = []
-    for target, what in [*ours, *((each_, {"address": str(each_.address)}) for each_ in asked)]:
-        try:
-            found = done(settled(target))
-        except CorralError as error:
-            left.append(error)
-            notes.append(f"left out: {error.message}")
-            continue
-        ready.append(found)
-        notes += found.notes
-        facts[found.name] = {**what, "model": found.model, "prompts": found.counting}
+
+    def there(targets: list[tuple[Target, dict[str, Any]]]) -> list[Target]:
+        ready = []
+        for target, what in targets:
+            try:
+                found = done(settled(target))
+            except WrongTarget:
+                raise
+            except CorralError as error:
+                left.append(error)
+                notes.append(f"left out: {error.message}")
+                teller(app)(notes[-1])
+                continue
+            ready.append(found)
+            notes.extend(found.notes)
+            facts[found.name] = {**what, "model": found.model, "prompts": found.counting}
+        return ready
+
+    # The others first: what is wrong with one is said before a model is loaded.
+    others = there([(each_, {"address": str(each_.address)}) for each_ in asked])
+    client, ours = _own(app, models)
+    ready = [*there(ours), *others]
+    facts = {each_.name: facts[each_.name] for each_ in ready}
     if not ready:
         raise left[0]
     loads = [Load(level) for level in concurrency] if rate is None else [Load(at_most, each_) for each_ in rate]

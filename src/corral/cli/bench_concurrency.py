@@ -8,7 +8,7 @@ import click
 
 from corral.cli.app import App
 from corral.cli.arguments import model_argument
-from corral.cli.bench_report import check_drawing, draw, drawing_options, shelf, write
+from corral.cli.bench_report import check_drawing, draw, drawing_options, raise_first, shelf, write
 from corral.cli.bench_subject import done, facts_of, machine, report, teller, unit_of
 from corral.cli.table import Column
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 @click.option("--most", type=click.IntRange(1, 4096), default=256, show_default=True, help="Requests at once, at last.")
 @click.option("--runs", type=click.IntRange(1, 99), default=3, show_default=True, help="Of each level.")
 @click.option(
-    "--each", type=click.IntRange(1, 1000), default=2, show_default=True, help="Requests of each line in a run."
+    "--each",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="Requests of a run, for each at once.",
 )
 @click.option("--words", type=click.IntRange(1, 100_000), default=128, show_default=True, help="Of each random prompt.")
 @click.option("--tokens", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Of each answer.")
@@ -83,16 +87,16 @@ def command(
     )  # fmt: skip
     if save:
         kept, _ = shelf(app).save(kept)
-    write(app, kept, html=html, png=png, csv=csv)
+    failed_ = write(app, kept, html=html, png=png, csv=csv)
     if app.json:
         app.print_json(
             {"model": model, "unit": unit.unit, "engine": unit.engine_version, "words": words, "tokens": tokens,
              "runs": runs, "points": {way: [_plain(each) for each in points] for way, points in found.items()},
              "saturates_at": at, "notes": limits, "id": kept.id or None}
         )  # fmt: skip
+        raise_first(failed_)
         return
-    columns = [Column("WAY"), *(Column(title, right=True) for title in (
-        "AT ONCE", "TOKENS/S", "RUNS FROM", "TO", "FIRST TOKEN", "P95", "EACH TOKEN", "FAILED"))]  # fmt: skip
+    columns = [Column(title, right=title != "WHO") for title in heads()]
     app.print_table(columns, [_row(way, each) for way, points in found.items() for each in points])
     for way, level in at.items():
         said = f"saturates at {level} at once" if level is not None else f"still gains at {most} at once"
@@ -106,6 +110,12 @@ def command(
         draw(app, kept)
     if kept.id:
         app.note(f"saved as {kept.id}")
+    raise_first(failed_)
+
+
+def heads() -> tuple[str, ...]:
+    """What the table's columns are called: as those of `bench model` are."""
+    return "WHO", "AT ONCE", "TOKENS/S", "RUNS FROM", "TO", "TTFT P50", "P95", "TPOT P50", "FAILED"
 
 
 def _limited(runs: list[Any]) -> str:

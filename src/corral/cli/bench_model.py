@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--prompt-tokens", type=click.IntRange(1, 1_000_000), default=512, show_default=True, help="Of a prompt.")
 @click.option("--output-tokens", type=click.IntRange(2, 100_000), default=128, show_default=True, help="Of an answer.")
 @click.option("--runs", type=click.IntRange(1, 99), default=3, show_default=True, help="Of everything.")
-@click.option("--each", type=click.IntRange(1, 1000), default=2, show_default=True, help="Requests of each line.")
+@click.option("--each", type=click.IntRange(1, 1000), default=2, show_default=True, help="Of a run, for each at once.")
 @click.option("--cold/--no-cold", default=True, help="Stop the model to measure its start, or do not.")
 @click.option("--swap", metavar="OTHER", shell_complete=model_names, help="The swap from this model, too.")
 @saving_options

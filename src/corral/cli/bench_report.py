@@ -13,6 +13,7 @@ from corral.cli.app import App
 from corral.cli.table import Cell, Column
 
 if TYPE_CHECKING:
+    from corral.errors import CallerError
     from corral.measure.difference import Difference
     from corral.measure.report import Report
     from corral.measure.shelf import Shelf
@@ -95,7 +96,7 @@ def finish(
     path = None
     if save:
         report, path = kept.save(report)
-    write(app, report, html=html, png=png, csv=csv)
+    failed = write(app, report, html=html, png=png, csv=csv)
     earlier = kept.find(against) if against is not None else kept.before(report) if save else None
     found = difference(earlier, report) if earlier is not None else None
     if app.json:
@@ -103,6 +104,7 @@ def finish(
 
         compared = None if earlier is None or found is None else {"before": earlier.id, **plain_difference(found)}
         app.print_json({**plain(report), "file": None if path is None else str(path), "compared": compared})
+        raise_first(failed)
         return report
     show(app, report, charts=charts)
     if earlier is not None and found is not None:
@@ -111,23 +113,43 @@ def finish(
         show_difference(app, found, everything=False)
     if path is not None:
         app.note(f"saved as {report.id}: {path}")
+    raise_first(failed)
     return report
 
 
-def write(app: App, report: Report, *, html: str | None, png: str | None, csv: str | None) -> None:
-    """The files that were asked for."""
-    if html is not None:
+def write(app: App, report: Report, *, html: str | None, png: str | None, csv: str | None) -> list[CallerError]:
+    """The files that were asked for. What cannot be written keeps none of the others from it: why, for afterwards."""
+    from corral.errors import CallerError
+
+    def page_() -> bytes:
         from corral.measure import page
 
-        _written(app, html, page.html(report).encode())
-    if png is not None:
-        from corral.measure import png as picture
+        return page.html(report).encode()
 
-        _written(app, png, picture.png(report))
-    if csv is not None:
-        from corral.measure.report import csv as lines
+    def picture() -> bytes:
+        from corral.measure import png as drawn
 
-        _written(app, csv, lines(report.figures).encode())
+        return drawn.png(report)
+
+    def lines() -> bytes:
+        from corral.measure.report import csv as rows
+
+        return rows(report.figures).encode()
+
+    failed = []
+    for name, made in ((html, page_), (png, picture), (csv, lines)):
+        if name is not None:
+            try:
+                _written(app, name, made())
+            except CallerError as error:
+                failed.append(error)
+    return failed
+
+
+def raise_first(failed: Sequence[CallerError]) -> None:
+    """Raises the first, once everything else is done."""
+    if failed:
+        raise failed[0]
 
 
 def _written(app: App, name: str, content: bytes) -> None:
@@ -184,7 +206,7 @@ def _by_level(app: App, report: Report, part: str) -> None:
         return
     columns = _COLUMNS if part != DEPTH else (
         ("prompt_per_s", "READS TOKENS/S", 0), ("generation_per_s", "WRITES TOKENS/S", 0),
-        ("engine_prompt_per_s", "ENGINE: READS", 2), ("engine_generation_per_s", "WRITES", 2),
+        ("engine_prompt_per_s", "ENGINE: READS", 2), ("engine_generation_per_s", "ENGINE: WRITES", 2),
     )  # fmt: skip
     names = {name for _, _, _, name in found}
     columns = tuple(each for each in columns if each[0] in names)
@@ -221,7 +243,8 @@ def _range(values: Sequence[float], unit: str) -> str:
 
 
 def show_difference(app: App, found: Difference, *, everything: bool) -> None:
-    """Rows that changed beyond noise, or all; then what cannot be compared, and what else differs."""
+    """Rows that changed beyond noise and those of which nobody knows, or all; then what cannot be compared, and what
+    else differs."""
     from corral.measure.figures import RATE, REQUESTS
 
     for words in found.unlike:
@@ -229,7 +252,7 @@ def show_difference(app: App, found: Difference, *, everything: bool) -> None:
     styles = {"better": ("green",), "worse": ("red",), "differs": ("yellow",), "same": (), "unknown": ("dim",)}
     rows: list[list[Cell | str]] = []
     for row in found.rows:
-        if not everything and row.judged not in ("better", "worse"):
+        if not everything and row.judged not in ("better", "worse", "unknown"):
             continue
         each, unit = row.after, row.after.kind.unit
         level = "" if each.at is None else f"{each.at:g}"
@@ -245,6 +268,8 @@ def show_difference(app: App, found: Difference, *, everything: bool) -> None:
         app.print_table([*columns, Column("AFTER", right=True), Column("BY", right=True), Column("JUDGED")], rows)
     counts = [f"{found.count(each)} {each}" for each in ("better", "worse", "differs", "same", "unknown")]
     app.say(f"{len(found.rows)} figures of both: {', '.join(count for count in counts if not count.startswith('0 '))}")
+    if found.count("unknown"):
+        app.note("one run says nothing of what runs differ by: the unknown are not judged. Measure both with --runs 3")
     for side, only in (("before", found.only_before), ("after", found.only_after)):
         if only:
             parts = sorted({f"{each.part} {each.at:g}" if each.at is not None else each.part for each in only})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from corral.cli.app import App
-from corral.cli.bench_report import check_drawing, drawing_options, shelf, show, write
+from corral.cli.bench_report import check_drawing, drawing_options, raise_first, shelf, show, write
 
 
 @click.command("show")
@@ -24,11 +24,13 @@ def command(app: App, run: str, html: str | None, png: str | None, csv: str | No
     """
     check_drawing(png)
     report = shelf(app).find(run)
-    write(app, report, html=html, png=png, csv=csv)
+    failed = write(app, report, html=html, png=png, csv=csv)
     if app.json:
         from corral.measure.report import plain
 
         app.print_json(plain(report))
+        raise_first(failed)
         return
     app.say(f"{report.id}: {report.kind} of {report.title}")
     show(app, report, charts=charts)
+    raise_first(failed)

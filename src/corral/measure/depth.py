@@ -53,6 +53,7 @@ async def depths(
             notes.append(
                 f"at a depth of {depth} an answer came all at once: its writing is not measured, ask for more tokens"
             )
+            wrote = []  # the other runs alone would be those in which it wrote slowly
         made = [
             figure(target.name, DEPTH, float(depth), "prompt_per_s", told),
             figure(target.name, DEPTH, float(depth), "generation_per_s", wrote),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -21,6 +23,10 @@ from corral.measure.work import CHAT, OPENING, USUAL, WAYS, WORDS, Fields, Vocab
 PATIENCE_S: Final = 600.0
 """How long the first answer may take: the model may have to be loaded."""
 _REFUSED: Final = re.compile(r"(400|422|501): ")
+
+
+class WrongTarget(CallerError):
+    """A target that cannot be meant: no such machine or model, or several models and none named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +124,11 @@ def _key(source: str, env: Mapping[str, str]) -> str:
 async def settled(target: Target, *, probe: bool = True) -> Target:
     """`target` as its server takes it: the model's name, fields, and how tokens are counted. Asks it a few things.
 
-    Raises CallerError where nothing that Corral can ask is answered, Unreachable where nobody is there.
+    Raises WrongTarget where it cannot be meant, CallerError where nothing that Corral can ask is answered, Unreachable
+    where nobody is there.
     """
     try:
+        await _known(target)
         target = await _taken(await _named(target))
         return await _counted(target) if probe else target
     except CorralError:
@@ -128,6 +136,19 @@ async def settled(target: Target, *, probe: bool = True) -> Target:
     except (OSError, ValueError) as error:
         words = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error) or "no answer"
         raise Unreachable(f"{target.name} ({target.address}) cannot be asked: {words}", hint=_hint(error)) from error
+
+
+async def _known(target: Target) -> None:
+    """Raises WrongTarget where its host's name leads nowhere."""
+    if target.address.socket is not None:
+        return
+    try:
+        await asyncio.to_thread(socket.getaddrinfo, target.address.host, target.address.port)
+    except socket.gaierror as error:
+        raise WrongTarget(
+            f"{target.name}: there is no host {target.address.host!r} ({error.strerror})",
+            hint="write [NAME=]URL[#model], as in vllm=http://127.0.0.1:8000#m",
+        ) from error
 
 
 def _hint(error: Exception) -> str:
@@ -148,7 +169,7 @@ async def _named(target: Target) -> Target:
     rows = data.get("data") if isinstance(data, dict) else None
     names = [str(row["id"]) for row in rows or () if isinstance(row, dict) and row.get("id")]
     if len(names) != 1:
-        raise CallerError(
+        raise WrongTarget(
             f"{target.name} has {len(names) or 'no'} models",
             hint="name one: URL#model" + (f", of {', '.join(names[:8])}" if names else ""),
         )
@@ -172,6 +193,7 @@ async def _taken(target: Target) -> Target:
             return replace(target, fields=way, notes=tuple(notes))
         if not _REFUSED.match(shot.problem):
             kind = Unreachable if shot.first is None and "nothing answers at" in shot.problem else CallerError
+            kind = WrongTarget if shot.problem.startswith("404") else kind
             raise kind(f"{target.name} does not answer a chat: {shot.problem}", hint=_what(shot.problem))
         first = first or shot.problem
     raise CallerError(f"{target.name} does not answer a chat: {first}", hint=_what(first))

@@ -267,7 +267,7 @@ class Daemon:
         if self._end.is_set():
             self._hurry.set()
         else:
-            running = self._plane.listeners.in_flight if self._plane and self._plane.listeners else 0
+            running = self._plane.listeners.unanswered if self._plane and self._plane.listeners else 0
             self.events.post("server.ending", views.ending(why, running, self._current.timeouts.drain_s))
             self._end.set()
 

@@ -220,6 +220,16 @@ def test_preload_reload_and_term(paths: Paths, config: str, short_tmp: Path) -> 
         assert "ending: SIGTERM; 1 answer still runs" in server.said()
 
 
+def test_who_follows_events_is_not_waited_for(paths: Paths) -> None:
+    """A screen that follows what happens, as `corral top` does, is no answer: the server ends without a wait for it."""
+    with Server(paths) as server:
+        events = server.client.follow_events()
+        next(events)
+        server.end()
+        said = server.said()
+        assert "ending: SIGTERM" in said and "still run" not in said
+
+
 def test_idle_models_stop(server: Server) -> None:
     """A model nobody uses is stopped after its idle time, and starts again when asked."""
     say(server, "idle")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from corral.cli import lock as command
+from corral.cli.app import App
 from corral.config.paths import Paths
 from corral.descriptors import digest_of
 from corral.errors import NotInRegistry
@@ -96,6 +98,26 @@ def test_the_file_is_what_the_container_runner_reads(paths: Paths) -> None:
     assert catalogue.locked(paths) == {"ghcr.io/o/x:1": A, "localhost/y:1": B}
     after = json.loads((paths.config_dir / catalogue.LOCK).read_text())["images"]
     assert after["ghcr.io/o/x:1"] == before
+
+
+def test_nothing_new_writes_nothing(paths: Paths) -> None:
+    """Where nothing could be resolved no file is made; one that is there is not touched."""
+    unknown = Resolved("ghcr.io/o/gone:1", None, problem="it is not there", hint="is the name right?")
+    lock.write(paths, [unknown])
+    assert not (paths.config_dir / catalogue.LOCK).exists()
+    lock.write(paths, [Resolved("ghcr.io/o/x:1", A, "registry")])
+    before = (paths.config_dir / catalogue.LOCK).stat()
+    lock.write(paths, [unknown, Resolved("ghcr.io/o/x:1", A, "registry")])
+    after = (paths.config_dir / catalogue.LOCK).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_hint_stands_below_what_it_is_about(capsys: pytest.CaptureFixture[str], corral_env: dict[str, str]) -> None:
+    """Rows and hints go to one place: apart from each other, nobody knows what a hint is for."""
+    now = [Resolved(f"ghcr.io/o/{name}:1", None, problem="not there", hint=f"hint {name}") for name in ("a", "b")]
+    command._show(App(), lock.beside(now, {}, check=False))
+    shown = capsys.readouterr()
+    assert [line.split()[-1] for line in shown.out.splitlines()] == ["there", "a", "there", "b"] and not shown.err
 
 
 def test_a_hand_written_file_of_digests_alone_is_kept(paths: Paths) -> None:

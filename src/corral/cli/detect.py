@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from corral.cli.app import App
 from corral.cli.arguments import model_option
-from corral.errors import CallerError
+from corral.errors import BadImage, CallerError, CorralError, ImageTooLarge, NotAnImage
 
+if TYPE_CHECKING:
+    from corral.client import Client
+
+_OF_ONE = (BadImage, ImageTooLarge, NotAnImage)
 _KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
 
@@ -43,16 +47,16 @@ def command(
       corral detect street.jpg --draw found.png
     """
     kind = _kind(draw, images)
-    pictures = [base64.b64encode(_read(each)).decode() for each in images]
+    pictures, failed = _pictures(images)
     asked = {"confidence": confidence, "classes": list(classes) or None, "max_detections": most, "draw": kind}
-    body = {"images": pictures, "model": model, **asked}
+    wanted = {name: value for name, value in {"model": model, **asked}.items() if value is not None}
 
     from corral.cli.own_server import ensure
     from corral.cli.spinner import Spinner
 
     client = ensure(app)
     with Spinner("looking", quiet=app.json):
-        answer = client.detect({name: value for name, value in body.items() if value is not None})
+        answer, images = _looked(client, pictures, wanted, failed)
     found: list[dict[str, Any]] = answer["images"]
     if draw is not None:
         drawn = str(found[0].pop("drawn"))
@@ -60,11 +64,55 @@ def command(
     if app.json:
         named = [{"file": str(path), **each} for path, each in zip(images, found, strict=True)]
         app.print_json({**answer, "images": named})
+        if failed:
+            raise failed[0]
         return
     for path, each in zip(images, found, strict=True):
-        _show(app, path, each, several=len(images) > 1)
+        _show(app, path, each, several=len(images) + len(failed) > 1)
     if draw is not None:
         app.note(f"the picture with boxes is {draw}")
+    for error in failed[1:]:
+        app.error(error)
+    if failed:
+        raise failed[0]
+
+
+def _pictures(images: tuple[Path, ...]) -> tuple[list[tuple[Path, str]], list[CorralError]]:
+    """What can be read of them, and why the others cannot. Raises CallerError where none can."""
+    found: list[tuple[Path, str]] = []
+    failed: list[CorralError] = []
+    for each in images:
+        try:
+            found.append((each, base64.b64encode(_read(each)).decode()))
+        except CallerError as error:
+            failed.append(error)
+    if not found:
+        raise failed[0]
+    return found, failed
+
+
+def _looked(
+    client: Client, pictures: list[tuple[Path, str]], wanted: dict[str, Any], failed: list[CorralError]
+) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """The answer about all that are pictures, and which those are; why the others are none goes to `failed`."""
+    try:
+        return client.detect({**wanted, "images": [data for _, data in pictures]}), tuple(path for path, _ in pictures)
+    except CorralError as error:
+        if len(pictures) == 1 or not isinstance(error, _OF_ONE):
+            raise
+    answers: list[tuple[Path, dict[str, Any]]] = []
+    for path, picture in pictures:
+        try:
+            answers.append((path, client.detect({**wanted, "images": [picture]})))
+        except CorralError as error:
+            if not isinstance(error, _OF_ONE):
+                raise
+            error.message = f"{path}: {error.message}"
+            failed.append(error)
+    if not answers:
+        raise failed[0]
+    found = [each for _, answer in answers for each in answer["images"]]
+    return {**answers[-1][1], "images": found}, tuple(path for path, _ in answers)
 
 
 def _kind(draw: Path | None, images: tuple[Path, ...]) -> str | None:

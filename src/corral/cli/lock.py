@@ -78,4 +78,4 @@ def _show(app: App, lines: list[Line]) -> None:
         why = f": {line.problem}" if line.problem else ""
         app.say(f"{line.reference}  {_WORDS[line.state]}{digest}{why}")
         if line.hint:
-            app.note(f"  {line.hint}")
+            app.say(f"  {line.hint}")  # beside what it is about: apart from it, it has no name

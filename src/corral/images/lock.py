@@ -164,7 +164,10 @@ def _line(now: Resolved, was: str | None, *, check: bool) -> Line:
 
 
 def write(paths: Paths, resolved: Sequence[Resolved]) -> None:
-    """Puts what was resolved into the lock file; the rest of it stays. Raises ConfigError."""
+    """Puts what was resolved into the lock file; the rest of it stays. With nothing new it is not touched, nor made.
+
+    Raises ConfigError.
+    """
     file = paths.config_dir / catalogue.LOCK
     before = catalogue.locked(paths)  # refuses a file that is damaged
     try:
@@ -179,6 +182,8 @@ def write(paths: Paths, resolved: Sequence[Resolved]) -> None:
     for each in resolved:
         if each.digest is not None and before.get(each.reference) != each.digest:
             images[each.reference] = {"digest": each.digest, "resolved": each.how, "at": now}
+    if images == entries or not images:
+        return
     text = json.dumps({"version": 1, "images": dict(sorted(images.items()))}, indent=2)
     replace_file(file, text + "\n", mode=0o644)
 

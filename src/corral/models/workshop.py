@@ -31,7 +31,7 @@ from corral.api_store import (
     VerifyAsk,
 )
 from corral.artifact.lineage import lineage_of
-from corral.errors import CallerError, CorralError, NotInStore
+from corral.errors import CallerError, CorralError, EngineMissing, NotInStore
 from corral.models.fetching.control import Control, Stopped
 from corral.models.fetching.fetch import fetch_blob
 from corral.models.fetching.pull import SOURCE
@@ -41,7 +41,7 @@ from corral.models.making.convert import convert
 from corral.models.making.derive import derive
 from corral.models.making.package import Format, package
 from corral.models.making.quantize import Base, How, quantize
-from corral.models.making.quantizer import Quantizer, check_type, find
+from corral.models.making.quantizer import Quantizer, check_spelling, check_type, find
 from corral.models.peers.outside import OutsideModel
 from corral.models.push import push
 from corral.models.roots import list_roots
@@ -157,9 +157,13 @@ class Workshop:
         return Created(name, made.digest, list(made.notes))
 
     def quantize(self, ask: QuantizeAsk, cancel: Cancel) -> Remade:
-        tool = self._quantizer()
-        to = check_type(tool, ask.to)
         base = self._base(ask.base, ask.file)
+        try:
+            tool = self._quantizer()
+        except EngineMissing:
+            check_spelling(ask.to)  # what is wrong with what was asked comes before what is missing here
+            raise
+        to = check_type(tool, ask.to)
         name = self._new_name(ask.name) if ask.name is not None else self._name_after(base, to)
         before = self._library.store.lookup(name)
         imatrix = Path(ask.imatrix) if ask.imatrix is not None else None

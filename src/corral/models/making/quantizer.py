@@ -28,6 +28,9 @@ _FAILED: Final = re.compile(r"failed to quantize: (.+)$", re.MULTILINE)
 _KEPT_BYTES: Final = 64 << 10
 
 Step = Callable[[int, int], None]
+_SPELLING: Final = re.compile(
+    r"(?:I?Q[1-8]_[A-Z0-9_]{1,8}|TQ[12]_0|B?F16|F32|MXFP4(?:_MOE)?|NVFP4|COPY)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,12 @@ def check_type(tool: Quantizer, to: str) -> str:
     name = names[to.casefold()]
     alias = re.fullmatch(r"alias for (\w+)", about[name])
     return alias[1] if alias is not None and alias[1] in about else name
+
+
+def check_spelling(to: str) -> None:
+    """Of a type, where no tool is here to ask: whether any llama.cpp has one that is written so. Raises CallerError."""
+    if _SPELLING.fullmatch(to) is None:
+        raise CallerError(f"llama.cpp has no type {to[:40]!r}", hint="such as Q4_K_M, Q8_0 or F16", param="to")
 
 
 def _places(program: str, built: Path | None) -> list[Path]:

@@ -208,3 +208,11 @@ def test_a_device_made_of_software_shares_the_machines_memory() -> None:
     cpu = Device("cpu", "", "the processor", 24 * GIB, 20 * GIB, "test")
     found = room_of(Machine((cpu,)), parse_listing(LAVAPIPE))
     assert (found.gpus, found.engine_names, found.shared) == (("gpu0",), ("Vulkan0",), ("gpu0",))
+
+
+def test_vulkan_turned_off_is_no_wish_for_its_drivers() -> None:
+    """With LLAMA_VULKAN_ENABLE=0 a variable that names Vulkan's drivers asks for nothing, so nothing is degraded."""
+    env = {"VK_DRIVER_FILES": "/x.json", "GGML_VK_VISIBLE_DEVICES": "0"}
+    assert "VK_DRIVER_FILES" in gpu_choice.wish(model(env=env))
+    assert gpu_choice.wish(model(env=env, gpu_backend="not-vulkan")) == ""
+    assert gpu_choice.wish(model(env=env, gpu_backend="not-vulkan", gpu_layers=3)) == "gpu_layers is 3"

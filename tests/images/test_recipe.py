@@ -7,9 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corral.environments.variants import variant_of
 from corral.images import recipe, shelf
 from corral.images.recipe import RECIPES, Order, Recipe
 from corral.runners.containers import catalogue
@@ -126,3 +128,18 @@ def test_a_warning_in_a_build_s_output_is_seen() -> None:
     ]
     assert recipe.warnings_in(lines) == [line.strip() for line in lines[1:]]
     assert recipe.warnings_in(["STEP 1/2: FROM scratch", "0 errors, no warnings"]) == []
+
+
+def test_what_is_fetched_is_what_is_built_and_installed() -> None:
+    """One word moves a model: no tag moves by itself, and each is of the version that processes run. Of ROCm's vLLM
+    none of it is known, which the page says."""
+    known = yaml.safe_load(CATALOGUE)
+    build = known["llama.cpp"]["cpu"]["built"].rpartition(":")[2].split(".")[0]
+    for variant, entry in known["llama.cpp"].items():
+        assert entry["image"].endswith(f":server-b{build}" if variant == "cpu" else f":server-{variant}-b{build}")
+    version = known["vllm"]["cpu"]["image"].rpartition(":")[2].removesuffix("-cpu")
+    assert version == variant_of("vllm", "cuda").version
+    assert known["vllm"]["cuda"]["image"] == f"docker.io/vllm/vllm-openai:v{version}"
+    rocm = known["vllm"]["rocm"]["image"].rpartition(":v")[2]
+    page = Path(__file__, "../../../docs/images.md").resolve().read_text()
+    assert rocm == version or f"**vLLM for ROCm is {rocm}**" in page

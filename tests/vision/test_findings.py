@@ -32,6 +32,14 @@ def test_pixels_and_order() -> None:
     assert found[1].box == pytest.approx((80, 30, 120, 70))
 
 
+def test_a_box_may_reach_beyond_the_picture() -> None:
+    """As transformers has it, and docs/vision.md says: sides below 0 and above the size are not cut off."""
+    edges = np.array([[0.1, 0.95, 0.25, 0.2], [0.5, 0.5, 1.1, 1.2]], np.float32)
+    found = findings(scores((0.9, 0.1, 0.1), (0.8, 0.1, 0.1)), edges, LABELS, (300, 100), confidence=0.5)
+    assert found[0].box == pytest.approx((-7.5, 85, 67.5, 105), abs=1e-3)
+    assert found[1].box == pytest.approx((-15, -10, 315, 110), abs=1e-3)
+
+
 def test_one_query_may_be_two_things() -> None:
     """Scores are of single classes: one box may have several, but there are no more findings than queries."""
     found = findings(scores((0.9, 0.8, 0.7), (0.6, 0.1, 0.1)), BOXES, LABELS, (10, 10), confidence=0.5)

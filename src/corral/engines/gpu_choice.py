@@ -78,6 +78,8 @@ def wish(model: ModelSettings) -> str:
         return f"devices is {', '.join(model.devices)}"
     if model.gpu_layers != "auto":
         return f"gpu_layers is {model.gpu_layers}"
+    if model.gpu_backend == "not-vulkan":
+        return ""  # whoever turned Vulkan off does not ask for it by naming its drivers
     for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "GGML_VK_VISIBLE_DEVICES"):
         if model.env.get(name):
             return f"{name} is {model.env[name]}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from corral.config import elsewhere
+from corral.config import elsewhere, sources
 from corral.config.check import check
 from corral.config.document import Document
 from corral.config.environment import Setting
@@ -29,16 +29,6 @@ from corral.config.settings import (
     Signed,
     Timeouts,
     Tls,
-)
-from corral.config.sources import (
-    BUILTIN_DEMO,
-    absolute,
-    allowed_hint,
-    expand,
-    is_inside,
-    source_path,
-    source_ref,
-    unusable,
 )
 from corral.lazy_dataclass import dataclass
 
@@ -221,7 +211,7 @@ class _Assembly:
             yield dataclasses.replace(each, key=self._file(each.key, ("require_signed",)))
 
     def _file(self, text: str, key: Key) -> str:
-        path = self._try(key, absolute, text, self._base(key), self.env)
+        path = self._try(key, sources.absolute, text, self._base(key), self.env)
         if path is not None and not path.is_file():
             self._doubt(f"there is no file {path}", "what needs it will fail", key)
         return text if path is None else str(path)
@@ -241,7 +231,7 @@ class _Assembly:
     def _listens(self, listen: Sequence[Listen]) -> Iterator[Listen]:
         for each in listen:
             if each.path is not None:
-                path = self._try(("listen",), absolute, str(each.path), self._base(("listen",)), self.env)
+                path = self._try(("listen",), sources.absolute, str(each.path), self._base(("listen",)), self.env)
                 each = dataclasses.replace(each, path=path or each.path)
             if each.tls is not None:
                 cert, key = (Path(self._file(str(file), ("listen",))) for file in (each.tls.cert, each.tls.key))
@@ -250,12 +240,12 @@ class _Assembly:
 
     def _expanded(self, key: Key, text: str) -> str | None:
         """What a variable for engines stands for; one that the environment gives is literal."""
-        return text if key in self.over else self._try(key, expand, text, self.env)
+        return text if key in self.over else self._try(key, sources.expand, text, self.env)
 
     def _paths(self, texts: Sequence[str], name: str = "roots") -> Iterator[Path]:
         key = (name,)
         for text in texts:
-            path = self._try(key, absolute, text, self._base(key), self.env)
+            path = self._try(key, sources.absolute, text, self._base(key), self.env)
             if path is None:
                 continue
             if not path.is_dir():
@@ -332,7 +322,7 @@ class _Assembly:
 
     def _model(self, keys: ModelKeys, at: Key, entry: Mapping[str, Any]) -> ModelSettings:
         text, folder, wrong = keys.source, keys.engine in _OF_FOLDERS, len(self.problems)
-        ref = self._try((*at, "source"), source_ref, text, self.base, self.short_names) if text else None
+        ref = self._try((*at, "source"), sources.source_ref, text, self.base, self.short_names) if text else None
         is_path = text and ref is None and len(self.problems) == wrong  # else enough is said: it is no path either
         source = Path(str(ref)) if ref is not None else self._source(text, at, folder) if text and is_path else None
         given = {key for key in keys.model_fields_set if getattr(keys, key) is not None}
@@ -342,9 +332,9 @@ class _Assembly:
         own = keys.executable
         endpoint = keys.endpoint and self._try((*at, "endpoint"), elsewhere.located, keys.endpoint, self.base, self.env)
         key_file = keys.api_key_file and self._try(
-            (*at, "api_key_file"), absolute, keys.api_key_file, self.base, self.env
+            (*at, "api_key_file"), sources.absolute, keys.api_key_file, self.base, self.env
         )
-        env = {name: self._try((*at, "env", name), expand, text, self.env) for name, text in keys.env.items()}
+        env = {name: self._try((*at, "env", name), sources.expand, text, self.env) for name, text in keys.env.items()}
         made = ModelSettings(
             name=keys.name,
             source=source or (Path(endpoint) if endpoint else self.base),
@@ -392,19 +382,19 @@ class _Assembly:
             served_model=keys.served_model,
             api_key_env=keys.api_key_env,
             api_key_file=key_file or None,
-            roots=() if text == BUILTIN_DEMO or ref is not None else self.allowed,
+            roots=() if text == sources.BUILTIN_DEMO or ref is not None else self.allowed,
             ref=ref,
         )
         return made if keys.runner != elsewhere.RUNNER else elsewhere.taken(made, keys.model_fields_set)
 
     def _source(self, text: str, at: Key, folder: bool = False) -> Path | None:
         key = (*at, "source")
-        path = self._try(key, source_path, text, self.base, self.env)
-        if path is None or text == BUILTIN_DEMO:
+        path = self._try(key, sources.source_path, text, self.base, self.env)
+        if path is None or text == sources.BUILTIN_DEMO:
             return path
-        if not is_inside(path, self.allowed):
-            self._wrong(f"{path} is outside what is allowed", allowed_hint(self.allowed), key)
-        elif doubt := unusable(path, folder):
+        if not sources.is_inside(path, self.allowed):
+            self._wrong(f"{path} is outside what is allowed", sources.allowed_hint(self.allowed), key)
+        elif doubt := sources.unusable(path, folder):
             self._doubt(*doubt, key)
         return path
 
@@ -412,7 +402,7 @@ class _Assembly:
         # A bare word is looked up on PATH when the engine starts; anything with a slash is a path.
         if text in _PROGRAM_WORDS or ("/" not in text and "$" not in text and not text.startswith("~")):
             return text
-        path = self._try(key, absolute, text, self._base(key), self.env)
+        path = self._try(key, sources.absolute, text, self._base(key), self.env)
         return text if path is None else str(path)
 
     def _base(self, key: Key) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,45 @@ async def test_a_key_pins_only_with_the_scope_admin(
 
 
 async def test_a_key_may_say_how_long(asking: Asking) -> None:
-    """Every duration that ends is anybody's to say."""
+    """Up to a day, and as long as the model would stay by itself."""
     key = await asking.key("infer")
     status, _ = await asking.post(b"/v1/chat/completions", MESSAGES, b"x-corral-keep-alive: 20m\r\n" + key)
     assert status == 200
     assert asking.stable.keep_alives == [1200.0]
+    asking.stable.keep_alives.clear()
+    longest = b"x-corral-keep-alive: 24h\r\n"
+    assert (await asking.post(b"/v1/chat/completions", MESSAGES, longest + key))[0] == 200
+    assert asking.stable.keep_alives == [86_400.0]
+
+
+LONG = [
+    pytest.param(b"/v1/chat/completions", MESSAGES, b"x-corral-keep-alive: 100000h\r\n", 3.6e8, id="header"),
+    pytest.param(b"/v1/chat/completions", MESSAGES, b"x-corral-keep-alive: 24.1h\r\n", 86_760.0, id="little more"),
+    pytest.param(b"/ollama/api/chat", {**MESSAGES, "keep_alive": "100000h"}, b"", 3.6e8, id="ollama"),
+    pytest.param(b"/ollama/api/generate", {"keep_alive": 1e300}, b"", FOR_EVER, id="ollama load"),
+    pytest.param(b"/ollama/api/embed", {"input": "x", "keep_alive": "9999999999h"}, b"", FOR_EVER, id="embed"),
+    pytest.param(b"/v1/chat/completions", MESSAGES, b"x-corral-keep-alive: 9999999999h\r\n", FOR_EVER, id="endless"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "fields", "kept_s"), LONG)
+async def test_more_than_a_day_counts_as_for_ever(
+    asking: Asking, path: bytes, body: dict[str, object], fields: bytes, kept_s: float
+) -> None:
+    """A key without admin is refused it; for others it is bounded, so that a moment can be named."""
+    refused, answer = await asking.post(path, body, fields + await asking.key("infer"))
+    assert refused == 403 and b"more than a day counts as that" in answer
+    assert asking.stable.keep_alives == []
+    await asking.post(path, body, fields + await asking.key("admin"))
+    assert asking.stable.keep_alives.pop() == pytest.approx(kept_s)
+
+
+@pytest.mark.parametrize("idle_s", [200_000.0, None])
+async def test_as_long_as_the_model_stays_by_itself(asking: Asking, idle_s: float | None) -> None:
+    """That takes nothing from anybody."""
+    models = asking.stable.settings.models
+    asking.stable.change(models={**models, "m": replace(models["m"], idle_timeout_s=idle_s)})
+    key = await asking.key("infer")
+    for field, status in ((b"190000s", 200), (b"-1", 200 if idle_s is None else 403)):
+        said = b"x-corral-keep-alive: %b\r\n" % field
+        assert (await asking.post(b"/v1/chat/completions", MESSAGES, said + key))[0] == status

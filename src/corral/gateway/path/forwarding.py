@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 4096  # of an answer; the engine's timings are in its last event
 _SAFE = ("GET", "HEAD", "OPTIONS")
 INFINITY = float("inf")
+_DAY_S = 86_400.0
+_FOR_EVER_S = 100 * 365 * _DAY_S  # what is longer is no length of time that anybody meant
 
 
 class Forwarding:
@@ -63,8 +65,8 @@ class Forwarding:
         self._headers = headers if translate is None else fields.of_json(headers)
         keep_s = fields.keep_alive_s(fields.first(exchange.headers, b"x-corral-keep-alive"))
         self._keep_s = keep_alive_s if keep_s is None else keep_s
-        if self._keep_s == INFINITY:
-            _check_pin(exchange)
+        if self._keep_s is not None:
+            self._keep_s = self._kept(self._keep_s)
         self._judged = again
         again = again or self._method in _SAFE
         self._pool = proxy.pool if again else None
@@ -82,6 +84,21 @@ class Forwarding:
             self._ticket = gate.admit(exchange, model, body) if gate is not None else None
             if self._ticket is not None and self._ticket.body is not None:
                 self._body = self._ticket.body
+
+    def _kept(self, keep_s: float) -> float:
+        """How long the model is kept where the client wants `keep_s`. Who holds a key that is not the server's own may
+        not take a place that nobody else gets back: a day, or longer where its model stays longer by itself. Raises
+        Forbidden."""
+        exchange = self._exchange
+        model = self._proxy.host.settings.models.get(self._model)
+        own_s = 0.0 if model is None else INFINITY if model.idle_timeout_s is None else model.idle_timeout_s
+        if keep_s > max(_DAY_S, own_s) and exchange.caller is not None and not exchange.caller.may("admin"):
+            raise Forbidden(
+                "keeping a model loaded for ever needs a key with the scope admin, and more than a day counts as that",
+                hint="say a duration such as 1h in keep-alive; `pin: true` in models.yaml keeps a model",
+                scope="admin",
+            )
+        return INFINITY if keep_s > _FOR_EVER_S else keep_s
 
     def _patience(self) -> float:
         """Until when it may wait for an engine."""
@@ -209,17 +226,6 @@ class Forwarding:
             self._proxy.silent.ended(self._model, told=usage is not None)
         refused = exchange.status >= 400 or (exchange.early and not exchange.gone)
         ticket.settle(usage, 0 if refused else events)
-
-
-def _check_pin(exchange: Exchange) -> None:
-    """Who holds a key that is not the server's own may not take a place that nobody else gets back. Raises
-    Forbidden."""
-    if exchange.caller is not None and not exchange.caller.may("admin"):
-        raise Forbidden(
-            "keeping a model loaded for ever needs a key with the scope admin",
-            hint="say a duration such as 1h in keep-alive; `pin: true` in models.yaml keeps a model",
-            scope="admin",
-        )
 
 
 def _request_id(exchange: Exchange) -> bytes:

@@ -26,7 +26,8 @@ class Times:
 
 
 def keep_alive_s(value: Any) -> float | None:
-    """A request's `keep_alive` in seconds: infinity for a negative one, 0 to unload, None when it says nothing.
+    """A request's `keep_alive` in seconds: infinity for a negative one or more than a hundred years, 0 to unload, None
+    when it says nothing.
 
     A number is of seconds, a text is Go's: `5m`, `1h30m`, `-1s`; a bare number as a text is taken as well.
     Raises CallerError.
@@ -42,7 +43,7 @@ def keep_alive_s(value: Any) -> float | None:
         raise CallerError(
             f"keep_alive is no duration: {str(value)[:40]!r}", hint='send such as "5m", 300, 0 to unload or -1 for ever'
         )
-    return float("inf") if seconds < 0 else seconds
+    return float("inf") if seconds < 0 or seconds > _NEVER_S else seconds
 
 
 def _seconds(text: str) -> float | None:

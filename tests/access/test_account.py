@@ -99,13 +99,15 @@ def test_of_several_answers_what_was_set_aside_is_taken() -> None:
     assert isinstance(found, Admission)
     account.settle(found, 0)  # refused by the engine
     assert account.budgets[0].used == 70
-
-
-def test_of_several_answers_that_were_counted_each_no_more_is_taken() -> None:
-    """Who says what all of them took is believed."""
-    account = Account(Limits(tokens_per_day=1000), {}, NOW)
     found = account.admit(Size(10, 20, 3), 0.0, NOW)
     assert isinstance(found, Admission)
-    assert account.budgets[0].held == 70
-    account.settle(found, 30, whole=True)
-    assert (account.budgets[0].used, account.budgets[0].held) == (30, 0)
+    account.settle(found, 30, answers=3)  # it counted all
+    assert account.budgets[0].used == 100
+
+
+def test_a_bound_that_an_engine_might_not_find_is_told() -> None:
+    """What is set aside for it is the same."""
+    account = Account(Limits(tokens_per_day=1000), {}, NOW)
+    for told, each in ((False, None), (True, 20)):
+        found = account.admit(Size(10, 20, told=told), 0.0, NOW)
+        assert isinstance(found, Admission) and (found.tokens, found.each) == (30, each)

@@ -165,6 +165,7 @@ async def test_a_settled_ticket_gives_back_what_it_did_not_take(world: World) ->
     class Usage:
         prompt: int = 3
         completion: int = 4
+        answers: int = 1
 
     for usage, events, taken in ((Usage(), 1, 7), (None, 0, 7), (None, 5, 7 + 100 + 5)):
         ticket = world.gate().admit(request, "big", b'{"max_tokens": 10}')

@@ -14,7 +14,7 @@ from corral.gateway.dialects.ollama.times import keep_alive_s
 from corral.gateway.dialects.reasoning.clean import Cleaned
 from corral.gateway.dialects.reasoning.harmony import Harmony
 from corral.gateway.dialects.reasoning.think import Think
-from corral.gateway.dialects.usage import usage_of
+from corral.gateway.dialects.usage import Usage, usage_of
 from corral.gateway.path.peek import glance
 from corral.refs_parse import split_authority
 
@@ -79,7 +79,7 @@ def test_a_keep_alive_beyond_all_bounds_is_for_ever() -> None:
 def test_counts_of_thousands_of_digits_are_none() -> None:
     """Two of them could not even be added and written again."""
     digits = b"9" * 4300
-    assert usage_of(b'{"usage": {"prompt_tokens": %b, "completion_tokens": 2}}' % digits) == (0, 2, 0)
+    assert usage_of(b'{"usage": {"prompt_tokens": %b, "completion_tokens": 2}}' % digits) == Usage(0, 2)
 
 
 def test_a_host_that_is_none_is_refused_at_once() -> None:

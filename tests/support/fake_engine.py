@@ -229,9 +229,8 @@ def leave_child(own_session: bool) -> None:
             signal.pause()
 
 
-async def serve(flags: argparse.Namespace) -> NoReturn:
+async def serve(flags: argparse.Namespace, engine: FakeEngine) -> NoReturn:
     await asyncio.sleep(flags.listen_after_s)
-    engine = FakeEngine(flags)
 
     def become_odd() -> None:
         engine.odd = True
@@ -247,7 +246,7 @@ async def serve(flags: argparse.Namespace) -> NoReturn:
     raise AssertionError("an event that nobody sets was set")
 
 
-def main(argv: list[str] | None = None) -> NoReturn:
+def main(argv: list[str] | None = None, engine: type[FakeEngine] = FakeEngine) -> NoReturn:
     flags = parse(argv)
     if flags.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -260,7 +259,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         sys.exit(flags.exit_code)
     if flags.exit_signal is not None:
         os.kill(os.getpid(), flags.exit_signal)
-    asyncio.run(serve(flags))
+    asyncio.run(serve(flags, engine(flags)))
     raise AssertionError("serving ended")
 
 

@@ -31,7 +31,7 @@ class Admission:
 
     tokens: int  # reserved; 0 where none are counted
     prompt: int  # of that, for its prompt
-    each: int | None  # tokens that each answer may have, where the request itself set no bound
+    each: int | None  # tokens that each answer may have, where the engine is to be told
     answers: int = 1  # that it asks for
     minute: Taken | None = None
     held: list[tuple[Budget, Held]] = field(default_factory=list)
@@ -104,17 +104,17 @@ class Account:
                     f"take {least}", f"tokens-per-{budget.span}", ends_in_s(budget.span, now_wall_s), hint,
                 )  # fmt: skip
         if size.each is not None:
-            return Admission(least, size.prompt, None, size.answers)
+            return Admission(least, size.prompt, size.each if size.told else None, size.answers)
         rooms = [budget.room for budget in self._budgets]
         if self._tokens is not None:
             rooms.append(self._tokens.room(now))
         each = min(MOST_UNSAID, size.most_each or MOST_UNSAID, (min(rooms) - size.prompt) // size.answers)
         return Admission(size.prompt + each * size.answers, size.prompt, each, size.answers)
 
-    def settle(self, admission: Admission, tokens: int, *, whole: bool = False) -> None:
-        """The request has ended and took `tokens`, as its engine says; `whole`: of all its answers."""
-        if tokens and admission.answers > 1 and not whole:
-            # llama.cpp counts only one of several answers. What was set aside is too much, but never too little.
+    def settle(self, admission: Admission, tokens: int, answers: int = 1) -> None:
+        """The request has ended and took `tokens`, as its engine says of so many of its answers."""
+        if tokens and admission.answers > answers:
+            # llama.cpp may count one of several answers. What was set aside is too much, but never too little.
             tokens = max(tokens, admission.tokens)
         self.streams -= 1
         if self._tokens is not None and admission.minute is not None:

@@ -47,6 +47,9 @@ class Took(Protocol):
     @property
     def completion(self) -> int: ...
 
+    @property
+    def answers(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -78,12 +81,12 @@ class Unbounded:
     def __init__(self, desk: Desk, model: str, tokens: bool) -> None:
         self._desk, self._model, self._tokens = desk, model, tokens
 
-    def settle(self, usage: Took | None, events: int, *, whole: bool = False) -> None:
+    def settle(self, usage: Took | None, events: int | None) -> None:
         """Ends it, see `corral.gateway.gate.Ticket`."""
         if usage is not None:
             self._desk.used("", self._model, usage.prompt, usage.completion)
-        elif events:  # cut off in the middle
-            self._desk.used("", self._model, 0, events if self._tokens else 0)
+        elif events != 0:  # cut off in the middle, or nobody says what it took
+            self._desk.used("", self._model, 0, (events or 0) if self._tokens else 0)
 
 
 class Ticket:
@@ -99,23 +102,27 @@ class Ticket:
         self._account: Account | None = None
         self._admission: Admission | None = None
         self.body: bytes | None = None
-        """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none. None:
-        as it came."""
+        """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none that
+        the engine surely obeys. None: as it came."""
         self.saved: asyncio.Future[None] | None = None
         """To be awaited, where it is there, before anything is sent: what this may spend is not written down yet."""
 
-    def settle(self, usage: Took | None, events: int, *, whole: bool = False) -> None:
+    def settle(self, usage: Took | None, events: int | None) -> None:
         """Ends it, see `corral.gateway.gate.Ticket`."""
         admission = self._admission
         prompt = completion = 0
+        answers = 1
+        most, held = (0, 0) if admission is None else (admission.prompt, admission.tokens)
         if usage is not None:
-            prompt, completion = usage.prompt, usage.completion
-        elif events and self._tokens:  # cut off in the middle: what is known for sure, and never less than it was
-            completion = events
-            prompt = admission.prompt if admission is not None else 0
+            # No prompt has no tokens: the end of some streams tells of the answer alone.
+            prompt, completion, answers = usage.prompt or most, usage.completion, usage.answers
+        elif self._tokens and events is None:  # nobody says what it took: all that it may have
+            prompt, completion = most, max(0, held - most)
+        elif self._tokens and events:  # cut off in the middle
+            prompt, completion = most, events
         if self._account is not None and admission is not None:
-            self._account.settle(admission, prompt + completion, whole=whole)
-        if usage is not None or events:
+            self._account.settle(admission, prompt + completion, answers)
+        if usage is not None or events != 0:
             self._desk.used(self._key.id, self._model, prompt, completion)
 
 
@@ -269,13 +276,16 @@ class AccessGate:
 
     # How much.
 
-    def admit(self, exchange: Admitted, model: str, body: bytes) -> Ticket | Unbounded | None:
+    def admit(
+        self, exchange: Admitted, model: str, body: bytes, method: str = "POST", path: str | None = None
+    ) -> Ticket | Unbounded | None:
         """See `corral.gateway.gate.Gate`."""
         caller = exchange.caller
         assert isinstance(caller, Caller)
         if self.recorder.on:
             self.recorder.models(exchange, model, body)
-        tokens = sizes.takes_tokens(exchange.method, exchange.path)
+        path = exchange.path if path is None else path
+        tokens = sizes.takes_tokens(method, path)
         key = caller.key
         if key is None:
             return self._unbounded(model, tokens) if tokens or not exchange.inner else None
@@ -289,10 +299,11 @@ class AccessGate:
             return None  # a part of a request that is counted itself
         size = sizes.NOTHING
         if tokens and key.limits.counts_tokens:
-            size = sizes.size_of(exchange.path, body, known.context if known is not None else None)
+            context, engine = (known.context, known.engine) if known is not None else (None, None)
+            size = sizes.size_of(path, body, context, engine)
         ticket._account, ticket._admission, ticket.saved = self._desk.admit(key, size)
         if (each := ticket._admission.each) is not None:
-            ticket.body = sizes.limited(body, each)
+            ticket.body = sizes.limited(body, each, path)
         return ticket
 
     def _unbounded(self, model: str, tokens: bool) -> Unbounded:

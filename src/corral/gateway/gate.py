@@ -43,16 +43,15 @@ class Ticket(Protocol):
     """What was set aside for an admitted request, until `settle` says what it took."""
 
     body: bytes | None
-    """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none. None:
-    as it came."""
+    """What is to be sent to the engine: with a bound to its answer, where tokens are counted and it had none that the
+    engine surely obeys. None: as it came."""
     saved: asyncio.Future[None] | None
     """To be awaited before anything is sent, where it is there: what this may spend is not written down yet. Raises
     StoreError."""
 
-    def settle(self, usage: Usage | None, events: int, *, whole: bool = False) -> None:
-        """Ends it. `usage` is None when the engine did not say; `events` then are the pieces that came of the answer,
-        none when there was no answer. `whole`: they are of all answers, where the request was for several; engines say
-        what one of them took. Call it exactly once."""
+    def settle(self, usage: Usage | None, events: int | None) -> None:
+        """Ends it. `usage` is None when the engine did not say; `events` then are the pieces that came of the answer, 0
+        when there was no answer, None where they tell nothing of its length. Call it exactly once."""
         ...
 
 
@@ -71,8 +70,12 @@ class Gate(Protocol):
         address, that it is `caller`'s. None: it has to be asked."""
         ...
 
-    def admit(self, exchange: Exchange, model: str, body: bytes) -> Ticket | None:
-        """Whether `exchange.caller` may have `model` answer `body` now. Raises Forbidden, LimitReached."""
+    def admit(
+        self, exchange: Exchange, model: str, body: bytes, method: str = "POST", path: str | None = None
+    ) -> Ticket | None:
+        """Whether `exchange.caller` may have `model` answer `body` now. `method` and `path` are those of the engine's
+        request; None: the path at which the client asks. Raises Forbidden, LimitReached, and NotJson or CallerError
+        where nobody could say what it may take."""
         ...
 
     def preflight(self, exchange: Exchange) -> Fields | None:

@@ -67,7 +67,9 @@ async def answer_several(
     """Answers `exchange` with `number` answers of `model` to `request`; `send` has one of them made. Raises what the
     gate does, and `send`."""
     course, several = exchange.course, Several(request)
-    ticket = gate.admit(exchange, model, json.dumps(request).encode()) if gate is not None else None
+    ticket = None
+    if gate is not None:
+        ticket = gate.admit(exchange, model, json.dumps(request).encode(), "POST", "/v1/chat/completions")
     try:
         if ticket is not None and ticket.body is not None:
             request = chat.parsed(ticket.body) or request
@@ -96,4 +98,5 @@ async def answer_several(
         if several.usage is not None:
             course.end = said(several.usage)
         if ticket is not None:
-            ticket.settle(several.usage, several.unsaid, whole=True)
+            took = several.usage
+            ticket.settle(None if took is None else took._replace(answers=number), several.unsaid)

@@ -14,7 +14,7 @@ from corral.gateway.dialects.reasoning.style import Style
 from corral.gateway.dialects.reasoning.tags import Cleaner
 from corral.gateway.dialects.reasoning.think import Think
 
-_SPECIAL = frozenset(("reasoning_effort", "num_ctx", "tool_choice", "n", "chat_template_kwargs"))
+_SPECIAL = frozenset(("reasoning_effort", "num_ctx", "tool_choice", "n", "n_cmpl", "chat_template_kwargs"))
 _AS_KEY = re.compile(rb'"(?:%b)"\s*:' % "|".join(sorted(_SPECIAL)).encode())
 
 

@@ -1,7 +1,8 @@
 """What an answer took, read from its end: tokens as the engine counted them. Pure.
 
 Sources: OpenAI's `usage` object, which llama.cpp and vLLM put into plain answers and, when asked, into the last event
-of a stream; llama.cpp's `timings`, which is in its last event always.
+of a stream; llama.cpp's `timings`, which is in its last event always; and `usage` as Anthropic's messages and OpenAI's
+responses have it, where an engine is asked for these itself.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ _PLAIN_TIMINGS = re.compile(
 
 
 class Usage(NamedTuple):
-    """Tokens of one request. `cached` are those of the prompt that the engine had read before."""
+    """Tokens of one request. `cached` are those of the prompt that the engine had read before. `answers` is of how many
+    answers the engine is known to have counted them."""
 
     prompt: int
     completion: int
     cached: int = 0
+    answers: int = 1
 
 
 def said(usage: Usage) -> bytes:
@@ -46,9 +49,7 @@ def usage_of(end: bytes) -> Usage | None:
         after, before, first, second, _, cached_tokens = plain.groups()
         return Usage(int(before or first), int(after or second), int(cached_tokens or 0))
     if at >= 0 and (found := _last(end, b'"usage"')) is not None:
-        details = found.get("prompt_tokens_details")
-        cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-        return Usage(_count(found.get("prompt_tokens")), _count(found.get("completion_tokens")), cached)
+        return _read(found)
     if (at := end.rfind(b'"timings"')) >= 0 and (plain := _PLAIN_TIMINGS.match(end, at)) is not None:
         cached, prompt, completion = map(int, plain.groups())
         return Usage(prompt + cached, completion, cached)
@@ -56,6 +57,20 @@ def usage_of(end: bytes) -> Usage | None:
         cached = _count(found.get("cache_n"))
         return Usage(_count(found.get("prompt_n")) + cached, _count(found.get("predicted_n")), cached)
     return None
+
+
+def _read(usage: dict[str, Any]) -> Usage:
+    """A `usage` object in whatever dialect."""
+    details = usage.get("prompt_tokens_details", usage.get("input_tokens_details"))
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    completion = _count(usage.get("completion_tokens", usage.get("output_tokens")))
+    if "prompt_tokens" in usage:
+        return Usage(_count(usage["prompt_tokens"]), completion, cached)
+    if "input_tokens" in usage:  # Anthropic counts beside it what was read before
+        before = _count(usage.get("cache_read_input_tokens"))
+        made = _count(usage.get("cache_creation_input_tokens"))
+        return Usage(_count(usage["input_tokens"]) + before + made, completion, cached or before)
+    return Usage(max(0, _count(usage.get("total_tokens")) - completion), completion, cached)
 
 
 def _last(end: bytes, key: bytes) -> dict[str, Any] | None:

@@ -38,7 +38,8 @@ class Begun(NamedTuple):
             self.engine.close()
         pulses.end(self.pulse)
         if self.ticket is not None:
-            self.ticket.settle(None, max(self.pulse.chunks, 1))  # the engine may have read all of the prompt
+            # The engine may have read all of the prompt, and of an answer in one piece nobody knows anything.
+            self.ticket.settle(None, max(self.pulse.chunks, 1) if self.stream else None)
         self.held.give_back()
 
 

@@ -11,6 +11,7 @@ import logging
 from corral import clock
 from corral.errors import Bug, CorralError
 from corral.gateway.dialects.prepare import is_plain
+from corral.gateway.dialects.tally import may_be_several, prompts_of
 from corral.gateway.dialects.usage import usage_of
 from corral.gateway.http.outbox import FEW
 from corral.gateway.path import upstream
@@ -73,8 +74,15 @@ class FastExchange(WithoutTask):
             self.caller, self.path, self.entered = permit.caller, plan.path, True
         elif (permit := self._permit(named)) is None:
             return False
-        if len(body) > permit.most_bytes or (permit.looks and not is_plain(body, members)):
+        if len(body) > permit.most_bytes:
             return False
+        if permit.looks:
+            if not is_plain(body, members):
+                return False
+        elif may_be_several(members) and prompts_of(plan.target, body) is not None:
+            return False  # it takes more to know what it took
+        if stream and permit.key and not plan.resumes:
+            return False  # its events are counted
         model, leases = permit.model, means.leases
         if (held := leases.try_lease(model)) is None:
             return False
@@ -300,7 +308,7 @@ class FastExchange(WithoutTask):
         self._record("", body, now)
         if (ticket := self._ticket) is not None:
             self._ticket = None
-            ticket.settle(usage_of(body), self.chunks)
+            ticket.settle(usage_of(body), None)
         self._over(body, surplus, now)
 
     def _own(self) -> bytes:
@@ -340,8 +348,9 @@ class FastExchange(WithoutTask):
             if (streaming := self._streaming) is not None:
                 usage, _, _ = streaming.took()
                 said = sent.read().tokens if (sent := streaming.told()) is not None else 0
-            # The engine may have read all of the prompt, even where nothing came of it.
-            self._ticket.settle(usage, max(said, self.chunks, 1))
+            # The engine may have read all of the prompt, even where nothing came of it, and of an answer in one piece
+            # nobody knows anything.
+            self._ticket.settle(usage, max(said, self.chunks, 1) if self.stream else None)
         self._streaming = None
         held.give_back()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from corral import clock
 from corral.errors import EngineGone, Forbidden
 from corral.gateway.dialects.dialect import Translate
+from corral.gateway.dialects.tally import Tally, prompts_of
 from corral.gateway.dialects.usage import said, usage_of
 from corral.gateway.exchange import Exchange
 from corral.gateway.gate import Ticket
@@ -16,6 +18,7 @@ from corral.gateway.path import count, upstream
 from corral.gateway.path.addressed import addressed
 from corral.gateway.path.again import Tries, why_lost
 from corral.gateway.path.begun import Begun
+from corral.gateway.path.continued import TARGETS
 from corral.gateway.path.feedback import Feedback, feedback
 from corral.gateway.path.passing import Passing
 from corral.gateway.path.relay import Relay
@@ -72,7 +75,9 @@ class Forwarding:
         self._pool = proxy.pool if again else None
         self._tries = Tries(proxy.leases, again)
         self._end = b""  # of the answer, once it is whole
-        self._events: int = 0  # of the last try
+        self._events: int | None = 0  # of the last try
+        self._tally: Tally | None = None  # where the usual figures do not tell it all
+        self._several = False  # answers were asked for
         self._going: Resume | None = None  # where another engine could go on with its stream
         self._waiting: Feedback | None = None  # while its client hears that it waits
         self._hides = False  # the engine's count is not for the client
@@ -80,8 +85,7 @@ class Forwarding:
         if begun is not None:
             self._ticket, self._hides = begun.ticket, begun.hides
         else:
-            gate = proxy.gate if not exchange.admitted else None
-            self._ticket = gate.admit(exchange, model, body) if gate is not None else None
+            self._ticket = self._admitted()
             if self._ticket is not None and self._ticket.body is not None:
                 self._body = self._ticket.body
 
@@ -100,6 +104,13 @@ class Forwarding:
             )
         return INFINITY if keep_s > _FOR_EVER_S else keep_s
 
+    def _admitted(self) -> Ticket | None:
+        gate = self._proxy.gate
+        if gate is None or self._exchange.admitted:
+            return None
+        path = unquote_to_bytes(self._target.partition(b"?")[0]).decode("utf-8", "replace")
+        return gate.admit(self._exchange, self._model, self._body, self._method, path)
+
     def _patience(self) -> float:
         """Until when it may wait for an engine."""
         return clock.monotonic() + self._proxy.host.settings.timeouts.queue_s
@@ -116,10 +127,16 @@ class Forwarding:
             self._settle()
 
     def _prepare(self) -> None:
-        """Sees to what a stream has beside its events."""
+        """Sees to what an answer has beside its words."""
+        begun = self._begun
+        if begun is None and self._body:
+            prompts = prompts_of(self._target, self._body)
+            self._several = prompts is not None
+            # Nothing else counts the events of what no other engine could go on with.
+            if prompts is not None or (self._ticket is not None and self._target not in TARGETS):
+                self._tally = Tally(prompts or 1)
         if not self._stream:
             return
-        begun = self._begun
         if self._ticket is not None and begun is None and self._model in self._proxy.silent:
             asked = count.asking(self._body)
             self._hides, self._body = asked is not None, asked or self._body
@@ -157,7 +174,8 @@ class Forwarding:
             finally:
                 course = self._course
                 course.chunks, course.stream = course.chunks + pulse.chunks, course.stream or pulse.stream
-                self._events = pulse.chunks or self._exchange.gone  # the engine may have read all of the prompt
+                # The engine may have read all of the prompt. What comes in one piece tells nothing until it is there.
+                self._events = max(pulse.chunks, 1) if pulse.stream else None
                 proxy.pulses.end(pulse)
 
     def _lease(self) -> AbstractAsyncContextManager[Lease]:
@@ -178,7 +196,7 @@ class Forwarding:
             told = self._translate(lease) if self._translate is not None else None
             if self._going is not None:
                 told = self._going.told_by(told)
-            passing = Passing(lease, self._going, self._waiting, hides=self._hides)
+            passing = Passing(lease, self._going, self._waiting, hides=self._hides, tally=self._tally)
             end = await Relay(self._exchange, lease, self._tries, response, pulse, told, passing).run()
             self._end = self._course.end = end
             pulse.answered = True
@@ -211,17 +229,27 @@ class Forwarding:
 
     def _settle(self) -> None:
         """It is over, however it ended."""
-        exchange, going, ticket, end, events = self._exchange, self._going, self._ticket, self._end, self._events
+        exchange, going, tally, ticket = self._exchange, self._going, self._tally, self._ticket
+        end, events = self._end, self._events
         if self._waiting is not None:
             self._waiting.close()
         if going is not None and going.going_on and (whole := going.usage(end)) is not None:
             self._course.end = said(whole)  # the last engine knows of its own part only
-        if ticket is None:
+        if ticket is None and not self._several:
             return
         if going is not None:
-            usage, events = going.usage(end), max(going.tokens, events)
+            usage = going.usage(end)
+            events = events and max(going.tokens, events)
         else:
             usage = usage_of(end)
+            if tally is not None:
+                events = events and max(tally.events, events)
+        if tally is not None and self._several and end:
+            usage = tally.plain(end) if events is None else tally.streamed()
+            if usage is not None:
+                self._course.end = said(usage)
+        if ticket is None:
+            return
         if self._stream and not self._hides and end.rstrip().endswith(b"[DONE]"):
             self._proxy.silent.ended(self._model, told=usage is not None)
         refused = exchange.status >= 400 or (exchange.early and not exchange.gone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corral.errors import EngineGone
+from corral.gateway.dialects.tally import Tally
 from corral.gateway.path.count import without_count
 from corral.gateway.path.feedback import Feedback
 from corral.gateway.path.resume import Resume
@@ -10,13 +11,20 @@ from corral.scheduler.lease import Lease
 
 
 class Passing:
-    """Whole events only. `hides`: the engine's count is not for the client."""
+    """Whole events only. `hides`: the engine's count is not for the client. `tally` hears of each event."""
 
-    __slots__ = ("_feedback", "_hides", "_lease", "_resume")
+    __slots__ = ("_feedback", "_hides", "_lease", "_resume", "_tally")
 
     def __init__(
-        self, lease: Lease, resume: Resume | None = None, feedback: Feedback | None = None, *, hides: bool = False
+        self,
+        lease: Lease,
+        resume: Resume | None = None,
+        feedback: Feedback | None = None,
+        *,
+        hides: bool = False,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally
         self._lease, self._resume, self._feedback, self._hides = lease, resume, feedback, hides
 
     @property
@@ -31,6 +39,8 @@ class Passing:
 
     def through(self, whole: bytes) -> bytes:
         """As the client, or who translates for it, gets them; empty when nothing of them does."""
+        if self._tally is not None:
+            self._tally.feed(whole)
         if self._resume is not None:
             whole = self._resume.passed(whole)
         return without_count(whole) if self._hides else whole

@@ -58,8 +58,8 @@ def test_a_swap_a_crash_and_an_end(corral: Corral, paths: Paths, short_tmp: Path
         kept = [line for line in plain(told.stdout).splitlines() if "MiB" not in line and "conversation" not in line]
         assert kept == [
             "Start 1, NOW",
-            "  b was stopped to make room",
             "  asked for by a request, which waits",
+            "  b was stopped to make room",
             "  started",
             "  ready, loaded in TIME",
             "  crashed: something outside Corral killed it (SIGKILL) (seen after TIME)",

@@ -118,6 +118,7 @@ def test_one_that_hangs_is_let_go(paths: Paths, tmp_path: Path) -> None:
         assert standing.lives
 
 
+@pytest.mark.long
 def test_a_wrong_address_is_named(paths: Paths) -> None:
     """One clear error, after some seconds and not after the whole time for a start."""
     port = free_port()

@@ -138,7 +138,7 @@ def test_what_a_chat_is_refused_for() -> None:
         (LimitReached("spent", limit="tokens-per-day"), "insufficient_quota"),
         (LimitReached("spent", limit="tokens-per-month"), "insufficient_quota"),
         (Forbidden("not yours"), "permission_error"),
-        (Unauthorized("no key"), "invalid_request_error"),
+        (Unauthorized("no key"), "authentication_error"),
         (NotOffered("no"), "server_error"),
         (EngineMissing("no"), "server_error"),
         (CannotFit("never"), "server_error"),

@@ -107,6 +107,14 @@ def test_one_engine_has_so_many_samples_at_most() -> None:
     assert len(family.samples) == MOST_SAMPLES
 
 
+def test_a_counter_described_without_its_ending_is_one() -> None:
+    """OpenMetrics describes `a` and counts `a_total`; a plain `a` beside it could not be read, and is left out."""
+    for openmetrics in (False, True):
+        text = together(openmetrics, ("demo", "demo", "# TYPE a counter\na_total 1\na{} 2"))
+        (found,) = read(text, openmetrics)
+        assert (found.type, [(each.name, each.value) for each in found.samples]) == ("counter", [("a_total", 1.0)])
+
+
 pieces = st.sampled_from(
     (
         "# TYPE a counter",

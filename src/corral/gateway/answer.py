@@ -71,7 +71,7 @@ def _error_fields(exc: CorralError) -> Fields:
         fields.append((b"x-corral-queue-position", b"%d" % position))
     if isinstance(lacked := exc.details.get("waited_for"), str) and lacked:
         fields.append(waited_for(lacked))
-    if exc.status == 501 or isinstance(exc, CannotFit):  # which trying again never helps
+    if exc.retry_after_s is None and (exc.status == 501 or isinstance(exc, CannotFit)):  # trying again never helps
         fields.append(NO_RETRY)
     if exc.status == 401 and exc.fault == "caller":
         fields.append((b"www-authenticate", b'Bearer realm="corral"'))

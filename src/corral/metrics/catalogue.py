@@ -35,7 +35,7 @@ NO_START: Final = "start"
 """The reason of an engine that did not come up, where nothing better is known."""
 _FAILURES: Final = (
     "memory", "device", "hang", "signal", "exit", NO_START, "stopped", "flag", "file", "library", "architecture", "cpu",
-    "address", "unseen",
+    "address", "unseen", "server",
 )  # fmt: skip
 _LOST: Final = ("gone", "refused", "memory", "device")
 

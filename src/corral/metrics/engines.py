@@ -73,6 +73,7 @@ class Reader:
     def families(self) -> list[Family]:
         """What was read: those that have samples, but for the times at which counters were made."""
         found = [Family(_own(each.name), each.kind, each.words, _once(each.samples)) for each in self._found.values()]
+        found = list({each.name: each for each in map(_as_counted, found[::-1])}.values())[::-1]
         made = {f"{each.name.removesuffix('_total')}_created" for each in found if each.kind in _ENDINGS}
         return [each for each in found if each.samples and each.name not in made]
 
@@ -80,6 +81,13 @@ class Reader:
 def _once(samples: list[Sample]) -> list[Sample]:
     """Of a series that is told twice, the last value: readers refuse what is told twice."""
     return list({(each.name, each.labels): each for each in samples}.values())
+
+
+def _as_counted(found: Family) -> Family:
+    """A counter that was described without the ending of its samples gets their name; what else it has is none of it."""
+    name = f"{found.name}_total"
+    counts = [each for each in found.samples if each.name == name]
+    return Family(name, found.kind, found.words, counts) if found.kind == "counter" and counts else found
 
 
 def _describe(found: dict[str, Family], line: str) -> None:

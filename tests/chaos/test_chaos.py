@@ -33,8 +33,8 @@ MINUTES = float(os.environ.get("CORRAL_TEST_MINUTES") or "inf")
 """No further fault is begun after so long."""
 SERVER_SHARE = 0.16
 """The share of faults that are done to the daemon and the warden."""
-KEPT_S = 2.5
-"""Connections to engines are kept for a moment, and counted as descriptors meanwhile."""
+KEPT_S = 3.5
+"""So long after the last request, no connection to an engine is kept: for 2 s, and they are looked at each second."""
 GROWTH_BYTES = 48 << 20
 GROWTH_DESCRIPTORS = 4
 

@@ -84,7 +84,7 @@ def _once(samples: list[Sample]) -> list[Sample]:
 
 
 def _as_counted(found: Family) -> Family:
-    """A counter that was described without the ending of its samples gets their name; what else it has is none of it."""
+    """A counter that was described without the ending of its samples gets their name; the rest is none of it."""
     name = f"{found.name}_total"
     counts = [each for each in found.samples if each.name == name]
     return Family(name, found.kind, found.words, counts) if found.kind == "counter" and counts else found

@@ -34,6 +34,7 @@ from corral.config.paths import Paths
 from corral.connection import Address, Answer, error_from, parse_address, request
 from corral.errors import CorralError, EngineGone, Unreachable
 from corral.lazy_dataclass import dataclass
+from corral.processes import alive
 from corral.store_client import StoreClient
 
 if TYPE_CHECKING:
@@ -291,16 +292,6 @@ def daemon_record(paths: Paths) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _number(text: str | None) -> float | None:

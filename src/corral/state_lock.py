@@ -11,6 +11,7 @@ from typing import Any
 
 from corral.config.paths import Paths
 from corral.errors import ConfigError, StateInUse
+from corral.processes import alive
 
 try:
     import fcntl
@@ -110,21 +111,11 @@ def _owner(descriptor: int) -> int | None:
     deadline = time.monotonic() + _OWNER_S
     while True:
         text = os.pread(descriptor, 32, 0)
-        if text.isdigit() and _runs(int(text)):
+        if text.isdigit() and alive(int(text)):
             return int(text)
         if time.monotonic() > deadline:
             return None
         time.sleep(0.005)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
 
 
 def _in_use(paths: Paths, descriptor: int) -> StateInUse:

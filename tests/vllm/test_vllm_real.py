@@ -248,7 +248,8 @@ def test_it_sleeps_survives_and_is_brought_back(served: Server) -> None:
     assert len(family) > 2
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(post, server, "/v1/chat/completions", STORY)
-        until(lambda: unit(server).busy, "the stream to run")
+        until(lambda: unit(server).busy or running.done(), "the stream to run")
+        assert not running.done(), running.result()
         server.client.stop("tiny")
         status, _, said = running.result(WITHIN_S)
     assert status == 200 and ended(events(said)) == "length", "it was let end"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from corral.processes import alive
 from corral.runners.record import load_plan
 
 
@@ -22,20 +22,10 @@ def held_now(directory: Path) -> dict[str, int]:
             plan = load_plan(record.get("plan"))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if ended or not _runs(pid):
+        if ended or not alive(pid):
             continue
         for device, size in plan.footprint.bytes_by_device.items():
             parts = plan.footprint.parts.get(device)
             mapped = parts.weights if parts is not None and device == "cpu" else 0
             found[device] = found.get(device, 0) + max(0, size - mapped)
     return found
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True

@@ -49,6 +49,10 @@ class ServerRunning:
         self._ended(Exit(at_wall_s=clock.wall(), asked=True, why="let go; it runs on"))
         return await self.wait()
 
+    def gone(self, why: str) -> None:
+        """Has it end for us: it is not what it was, as somebody found out."""
+        self._ended(Exit(at_wall_s=clock.wall(), why=why))
+
     def look_no_more(self) -> None:
         self._looking.cancel()
 

@@ -32,6 +32,8 @@ from corral.scheduler.state import INFINITY, Phase, Place, Scheduling, Spec
 
 DOUBT_S = 0.1
 """How long a unit that dropped a connection gets no new work: a process's end is known well within it."""
+ASKED_S = 0.5
+"""The same of one that Corral did not start, which has to be asked."""
 
 
 def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> None:
@@ -44,7 +46,8 @@ def apply(state: Scheduling, event: Event, now: float, out: list[Command]) -> No
                 _ready(place, now)
         case Doubted(model, generation):
             if (place := state.places.get(model)) is not None and place.generation == generation:
-                place.paused_until = max(place.paused_until, now + DOUBT_S)
+                doubt_s = ASKED_S if place.spec.elsewhere else DOUBT_S
+                place.paused_until = max(place.paused_until, now + doubt_s)
         case Paused(model, generation, on):
             if (place := state.places.get(model)) is not None and place.generation == generation:
                 place.paused_until = INFINITY if on else now

@@ -43,6 +43,10 @@ class Units(Protocol):
         told to `Scheduler.planned`."""
         ...
 
+    def doubt(self, model: str, generation: int) -> None:
+        """That unit dropped a connection: its end, if it is one, is to be reported soon."""
+        ...
+
     def ails(self, model: str, generation: int, said: str) -> str | None:
         """Why that unit must be stopped for what it says of itself; None where that is known already."""
         ...

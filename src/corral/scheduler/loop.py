@@ -121,16 +121,16 @@ class Scheduler:
         return _AtOnce(self, lease, place, waiter)
 
     def unit_gone(self, lease: Lease, why: str) -> None:
-        """Notes that a unit dropped a connection. It gets no new work until the supervisor, which is told of its
-        process's end at once, has had time to say so."""
-        self._post(Doubted(_place_of(lease), lease.generation))
+        """Notes that a unit dropped a connection. It gets no new work until its end, if that was it, is known."""
+        place = _place_of(lease)
+        self._post(Doubted(place, lease.generation))
+        self._units.doubt(place, lease.generation)
         self._events.post("unit.dropped", f"{lease.unit}: {why}", model=lease.model, unit=lease.unit)
 
     def unit_ails(self, lease: Lease, said: str) -> None:
         """Has a unit replaced that says of itself that it has no memory or no GPU left. It gets no new work, and what
         it still answers may end, for as long as anybody has to wait for others."""
-        place = _place_of(lease)
-        if (why := self._units.ails(place, lease.generation, said)) is not None:
+        if (why := self._units.ails(place := _place_of(lease), lease.generation, said)) is not None:
             within_s = min(self._state.policy.drain_s, self._state.policy.max_wait_s)
             self._post(StopAsked(place, why, anew=True, within_s=within_s, cause="ailing"))
 

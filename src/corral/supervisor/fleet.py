@@ -13,7 +13,8 @@ from corral.engines.placement import TOP
 from corral.engines.plan import Endpoint, LaunchPlan
 from corral.errors import CorralError, UnknownModel
 from corral.runners.runner import Preview
-from corral.supervisor import rest
+from corral.runners.server import ServerRunning
+from corral.supervisor import rest, served
 from corral.supervisor.machine import State
 from corral.supervisor.means import Listener, Means
 from corral.supervisor.planning import plan_start
@@ -142,6 +143,12 @@ class Fleet:
     def drain(self, model: str, generation: int, why: str) -> None:
         if (unit := self._units.get(model)) is not None and unit.generation == generation:
             unit.drain(why)
+
+    def doubt(self, model: str, generation: int) -> None:
+        """See `scheduler.commanded.Units.doubt`. The end of an engine of ours is told at once by whoever runs it."""
+        unit = self._units.get(model)
+        if unit is not None and unit.generation == generation and isinstance(unit.running, ServerRunning) and unit.plan:
+            self._means.spawn(served.doubted(unit.plan, unit.running), name=f"doubt {unit.name}")
 
     def ails(self, model: str, generation: int, said: str) -> str | None:
         """Why that unit must be stopped, since it says itself that it has no memory or no GPU left; None where that is

@@ -9,9 +9,11 @@ from typing import Any, Final
 from corral.engines.elsewhere import probe
 from corral.engines.plan import LaunchPlan
 from corral.errors import StartFailed
-from corral.supervisor.looks import ask
+from corral.runners.server import ServerRunning
+from corral.supervisor.looks import ask, health
 
 _WITHIN_S: Final = 10.0
+_DOUBT_S: Final = 2.0
 _SHOWN: Final = 5  # names
 
 
@@ -35,6 +37,15 @@ async def known(plan: LaunchPlan) -> LaunchPlan:
         engine_version=version,
         context=plan.context or _whole(entry.get("max_model_len")) or context,
     )
+
+
+async def doubted(plan: LaunchPlan, running: ServerRunning) -> None:
+    """It dropped a connection. Of an engine of ours the end would be known; here it has to be asked whether that was
+    all, before a server that was started anew and still loads gets work, and answers with 503."""
+    status = await health(plan.endpoint, plan.probe.path, _DOUBT_S)
+    if status != 200:
+        said = "does not answer" if status is None else f"answers {status} when asked for its health"
+        running.gone(f"it dropped a connection and {said}")
 
 
 def _name(plan: LaunchPlan, names: list[str]) -> str:

@@ -3,7 +3,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all check engines vllm vulkan clients peers tmux registry prometheus charts podman vision chaos fuzz soak bench lock setup setup-dev clean
 BIN := .venv/bin
-JOBS := 2
+# Tests mostly wait for processes: four at a time take two thirds of what two take on two cores. Fuzzers compute.
+JOBS := 4
+FUZZERS := 2
 KILLS := 200
 FAULTS := 500
 SEED := 0
@@ -104,7 +106,7 @@ chaos: setup-dev
 		CORRAL_TEST_RECORD=$(RECORD) $(BIN)/python -m pytest -s -m "" tests/models/test_killed_pull.py tests/chaos $(ARGS)
 
 fuzz: setup-dev
-	@$(BIN)/python tools/fuzz.py --runs $(RUNS) --seconds $(SECONDS) --jobs $(JOBS) $(ARGS)
+	@$(BIN)/python tools/fuzz.py --runs $(RUNS) --seconds $(SECONDS) --jobs $(FUZZERS) $(ARGS)
 
 soak: setup-dev
 	@CORRAL_TEST_SECONDS=$(SECONDS) CORRAL_TEST_SEED=$(SEED) CORRAL_TEST_RECORD=$(RECORD) \

@@ -74,6 +74,7 @@ def test_damaged_while_in_use(tmp_path: Path) -> None:
     ledger.remember(KEY, ONE)
     ledger.close()
     ledger = Ledger(tmp_path / FILE, said.append)
+    assert ledger.find(KEY) == ONE, "the file has been read"
     other = Key("sha256:bb", "e", "s")
     beside = Book(tmp_path / FILE)  # whose writing makes the other connection read its pages again
     beside.write({other: ONE})

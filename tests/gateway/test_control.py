@@ -188,6 +188,29 @@ async def test_logs_are_text_and_can_be_followed(stable: Stable) -> None:
         assert b"line 8" not in got
 
 
+async def test_a_browser_follows_a_log_as_a_page(stable: Stable) -> None:
+    """It grows as the engine writes, what looks like HTML is text, and it shows that it lives; others get events."""
+    stable.add("m")
+    log = stable.directory / "m.1.log"
+    stable.listeners = Listeners(build(stable, stable, heartbeat_s=0.01))
+    await stable.open()
+    log.write_text("first\n<script>alert(1)</script>\n")
+    async with connected(stable.address) as wire:
+        wire.request("GET", "/control/logs/m?lines=1&follow=1", headers={"accept": "text/html,*/*;q=0.8"})
+        await wire.start()
+        assert wire.headers["content-type"] == "text/html; charset=utf-8"
+        assert wire.headers["content-security-policy"].startswith("default-src 'none'")
+        got = b""
+        while b"&lt;script&gt;" not in got:
+            got += await wire.piece()
+        with log.open("a") as file:
+            file.write("fresh: ü\n")
+        while "fresh: ü\n".encode() not in got or b"<!-- -->" not in got:
+            got += await wire.piece()
+    assert got.startswith(b"<!doctype html>") and b"<h1>m</h1>" in got
+    assert b"first" not in got and b"<script" not in got and b"</html>" not in got
+
+
 async def test_a_silent_feed_has_heartbeats(stable: Stable) -> None:
     """A follower sees that the connection lives although nothing happens."""
     stable.listeners = Listeners(build(stable, stable, heartbeat_s=0.01))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from corral.api import ErrorInfo, dump
 from corral.errors import CannotFit, CorralError
@@ -15,6 +15,12 @@ from corral.gateway.dialects.dialect import Dialect
 from corral.gateway.exchange import Exchange
 from corral.gateway.http import sse
 from corral.gateway.http.headers import EVENTS, NO_RETRY, Fields, first, waited_for
+
+_PAGE: Final = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 
 def encode(value: Any) -> bytes:
@@ -85,22 +91,31 @@ def wants_events(exchange: Exchange) -> bool:
     return b"text/event-stream" in (exchange.header(b"accept") or b"").lower()
 
 
-async def send_feed(exchange: Exchange, source: AsyncIterator[bytes], heartbeat_s: float) -> None:
-    """Sends the events of `source` as they come, and a comment when there was none for a while, until either ends."""
+def wants_page(exchange: Exchange) -> bool:
+    """It is a browser that somebody looks at: nothing else names HTML in its Accept field."""
+    return b"text/html" in (exchange.header(b"accept") or b"").lower()
+
+
+async def send_feed(
+    exchange: Exchange, source: AsyncIterator[bytes], heartbeat_s: float, *, page: bytes | None = None
+) -> None:
+    """Sends the events of `source` as they come, and a comment when there was none for a while, until either ends.
+    `page`: what comes is text of a page that grows, and this its beginning."""
     exchange.endless = True
-    await exchange.start(200, list(EVENTS), events=True)
+    idle = sse.HEARTBEAT if page is None else b"<!-- -->"
+    await exchange.start(200, list(EVENTS if page is None else _PAGE), events=page is None)
     if exchange.method == "HEAD":
         await exchange.end()
         return
     upcoming: asyncio.Task[bytes | None] | None = None
     try:
         # A first comment, so that a client sees at once that it is connected.
-        await exchange.write(sse.HEARTBEAT)
+        await exchange.write(idle if page is None else page)
         while True:
             upcoming = upcoming or asyncio.create_task(_next(source))
             done, _ = await asyncio.wait({upcoming}, timeout=heartbeat_s)
             if not done:
-                await exchange.write(sse.HEARTBEAT)
+                await exchange.write(idle)
                 continue
             data = upcoming.result()
             upcoming = None

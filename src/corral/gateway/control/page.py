@@ -1,10 +1,11 @@
-"""The two pages for people: the greeting at `/` and the control API's description. No assets, no scripts. Pure."""
+"""The pages for people: the greeting at `/`, the control API, a followed log. No assets, no scripts. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import corral
 from corral.gateway.control.openapi import document
@@ -18,9 +19,12 @@ section { border-top: 1px solid #8884; padding: .5rem 0 1rem; }
 h2 code { font-size: 1.1rem; } table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; }
 pre { background: #8881; padding: .6rem; overflow-x: auto; border-radius: .3rem; }
+.log { display: flex; flex-direction: column-reverse; height: 80vh; overflow: auto; }
+.log pre { margin: 0; overflow: visible; white-space: pre-wrap; }
 """
 
 
+_END = "</body></html>"
 _DIALECTS = (
     ("anthropic", "Anthropic's"),
     ("ollama", "Ollama's"),
@@ -45,10 +49,11 @@ def greeting() -> str:
         f"Other clients find theirs under {prefixes}; where one is to have the root of an address, "
         "<code>listen</code> in models.yaml says so: <code>{address: 127.0.0.1:11434, dialect: ollama}</code>."
     )
+    logs = "What an engine writes is followed at <code>/control/logs/NAME?follow=1</code>."
     return _page(
         "Corral",
         f"<h1>Corral {escape(corral.__version__)}</h1><p>A local AI model runner. Point any OpenAI client at "
-        f"<code>/v1</code> of this address. {others}</p><ul>{items}</ul>",
+        f"<code>/v1</code> of this address. {others}</p><ul>{items}</ul><p>{logs}</p>",
     )
 
 
@@ -66,6 +71,15 @@ def api_page(routes: Iterable[Route]) -> str:
         f"<h1>{escape(described['info']['title'])}</h1><p>{escape(described['info']['description'])} For programs: "
         f'<a href="/control/openapi.json">openapi.json</a>.</p>{sections}<h1>Shapes</h1>{shapes}',
     )
+
+
+def log_page(model: str) -> str:
+    """The beginning of a page to which the lines of `model`'s log are added, escaped, as they come. What runs from the
+    bottom up stays at its newest line, as long as nobody scrolls away from it."""
+    name = escape(model)
+    story = f'<a href="/control/story/{quote(model)}"><code>story</code></a>'
+    head = f"<h1>{name}</h1><p>What its engine writes, as it comes. Its {story}.</p>"
+    return _page(f"{model}: log", f'{head}<div class="log"><pre>').removesuffix(_END)
 
 
 def _section(path: str, method: str, operation: dict[str, Any]) -> str:
@@ -110,5 +124,5 @@ def _kind(kind: dict[str, Any]) -> str:
 def _page(title: str, body: str) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>{body}</body></html>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>{body}{_END}'
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from html import escape
 from typing import Any
 
 from corral.api import (
@@ -38,7 +39,7 @@ from corral.errors import (
     UnknownArchitecture,
     UnknownModel,
 )
-from corral.gateway.answer import encode, send_feed, send_json, send_text, wants_events
+from corral.gateway.answer import encode, send_feed, send_json, send_text, wants_events, wants_page
 from corral.gateway.control.bodies import read_body
 from corral.gateway.exchange import Exchange
 from corral.gateway.host import Host
@@ -112,8 +113,9 @@ class Control:
                 "GET", "/control/logs/{model}", self._logs,
                 Doc("A model's engine log",
                     str,
-                    text="Plain text; with `follow`, or Accept: text/event-stream, each line is one event.",
-                    media=("text/plain", "text/event-stream"), params=(_LINES, _FOLLOW, _REQUEST),
+                    text="Plain text; with `follow`, or Accept: text/event-stream, each line is one event. A browser "
+                    "gets a page with `follow`, which grows.",
+                    media=("text/plain", "text/event-stream", "text/html"), params=(_LINES, _FOLLOW, _REQUEST),
                     errors=(CallerError, UnknownModel)),
             ),
             Route(
@@ -198,6 +200,12 @@ class Control:
             found = await self._host.request_lines(name, asked["request"])
             await send_text(exchange, "".join(f"{line}\n" for line in found).encode())
             return
+        if asked["follow"] and wants_page(exchange):
+            from corral.gateway.control.page import log_page  # as above
+
+            growing = _log_text(self._host, name, asked["lines"])
+            await send_feed(exchange, growing, self._heartbeat_s, page=log_page(name).encode())
+            return
         if asked["follow"] or wants_events(exchange):
             await send_feed(exchange, _log_feed(self._host, name, asked["lines"]), self._heartbeat_s)
             return
@@ -253,6 +261,12 @@ def action(body: bytes) -> ModelAction:
 async def _event_feed(host: Host, since: int, model: str | None) -> AsyncIterator[bytes]:
     async for entry in host.events.follow(since, model=model):
         yield sse.event(encode(entry).decode(), id=str(entry.seq))
+
+
+async def _log_text(host: Host, name: str, lines: int) -> AsyncIterator[bytes]:
+    """For a page: what an engine writes is text, whatever it looks like."""
+    async for chunk in logs.follow(lambda: host.log_files(name), lines=lines):
+        yield escape(chunk.decode(errors="replace")).encode()
 
 
 async def _log_feed(host: Host, name: str, lines: int) -> AsyncIterator[bytes]:

@@ -19,13 +19,12 @@ from pathlib import Path
 import psutil
 
 from bench.frame import ROOT, Figure, percentile, sized
-from bench.serving import free_port
+from bench.serving import end, free_port
 from bench.wire import Address, Refused, connect
 from corral.config.paths import find_paths
 from corral.demo.where import demo_model
 
 START_S = 180.0
-STOP_S = 10.0
 
 Request = Callable[..., bytes]
 """A chat request with these members, for one model."""
@@ -159,12 +158,7 @@ def _running(
             yield process
         finally:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process)
             for child in children:
                 if child.is_running():
                     child.kill()

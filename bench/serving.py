@@ -115,7 +115,7 @@ def corral(place: Path, models: str) -> Iterator[Corral]:
             raise RuntimeError(f"corral serve does not answer: {(place / 'serve.log').read_text()}")
         yield Corral(process, port, env, accept_s, time.perf_counter() - began)
     finally:
-        _end(process)
+        end(process)
         for warden in [p for p in psutil.process_iter(["cmdline"]) if _names(p, place)]:
             warden.terminate()
 
@@ -140,7 +140,7 @@ def bare(plan: LaunchPlan, log: Path) -> Iterator[Address]:
             time.sleep(0.001)
         yield address
     finally:
-        _end(process)
+        end(process)
 
 
 def free_port() -> int:
@@ -158,7 +158,7 @@ def _accepts(address: tuple[str, int]) -> bool:
     return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(STOP_S)

@@ -61,6 +61,7 @@ async def run_node(script: str, directory: Path, *args: str) -> Any:
         pytest.skip("the JavaScript clients are not installed: make clients")
     # Node looks for packages beside the script.
     (directory / "node_modules").symlink_to(Path(clients) / "node_modules")
+    shutil.copy(SCRIPTS / "npm" / "common.mjs", directory)
     copied = shutil.copy(SCRIPTS / "npm" / script, directory)
     process = await asyncio.create_subprocess_exec(
         node, str(copied), *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -12,6 +13,8 @@ from corral.cli.app import App
 
 if TYPE_CHECKING:
     from corral.deploy.deployment import Deployment
+
+T = TypeVar("T")
 
 _OUT = click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -38,10 +41,7 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
     """A time such as 90s or 2m."""
     from corral.units import parse_duration
 
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+    return _read(parse_duration, ctx, param, value)
 
 
 def whole_seconds(ctx: click.Context, param: click.Parameter, value: str) -> int:
@@ -80,8 +80,12 @@ def first_token(ctx: click.Context, param: click.Parameter, value: str) -> float
 def size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     from corral.units import parse_bytes
 
+    return _read(parse_bytes, ctx, param, value)
+
+
+def _read(reading: Callable[[str], T], ctx: click.Context, param: click.Parameter, value: str) -> T:
     try:
-        return parse_bytes(value)
+        return reading(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
 

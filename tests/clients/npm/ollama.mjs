@@ -1,5 +1,6 @@
 // Asks a server at the given address whatever ollama-js can, and prints what came as JSON.
 import { Ollama } from 'ollama'
+import { failing, gathered } from './common.mjs'
 
 const [host, demo, tools, think, bert, endless] = process.argv.slice(2)
 const ollama = new Ollama({ host })
@@ -12,19 +13,7 @@ const tool = {
     parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] },
   },
 }
-const gathered = async (stream) => {
-  const pieces = []
-  for await (const piece of stream) pieces.push(piece)
-  return pieces
-}
-const failed = async (asking) => {
-  try {
-    await asking
-    return null
-  } catch (error) {
-    return { message: error.message, status: error.status_code }
-  }
-}
+const failed = failing((error) => ({ message: error.message, status: error.status_code }))
 
 const out = {}
 out.list = (await ollama.list()).models.map((model) => model.name)

@@ -1,17 +1,11 @@
 // Asks a server that wants keys with a right one, none, a wrong one and one for another model, through ollama-js.
 import { Ollama } from 'ollama'
+import { failing } from './common.mjs'
 
 const [host, key, other] = process.argv.slice(2)
 const messages = [{ role: 'user', content: 'hi' }]
 const client = (key) => new Ollama({ host, headers: key ? { Authorization: `Bearer ${key}` } : {} })
-const failed = async (asking) => {
-  try {
-    await asking
-    return null
-  } catch (error) {
-    return { message: error.message, status: error.status_code }
-  }
-}
+const failed = failing((error) => ({ message: error.message, status: error.status_code }))
 
 const out = {}
 const known = client(key)

@@ -1,25 +1,16 @@
 // Asks a server at the given address whatever OpenAI's client can, with one key, and prints what came as JSON.
 import OpenAI from 'openai'
+import { failing, gathered } from './common.mjs'
 
 const [baseURL, apiKey, other] = process.argv.slice(2)
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 })
 const messages = [{ role: 'user', content: 'hi' }]
 const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] }
 const tools = [{ type: 'function', function: { name: 'weather', description: 'The weather', parameters } }]
-const gathered = async (stream) => {
-  const pieces = []
-  for await (const piece of stream) pieces.push(piece)
-  return pieces
-}
-const failed = async (asking) => {
-  try {
-    await asking
-    return null
-  } catch (error) {
-    const { message, status, code, param } = error
-    return { kind: error.constructor.name, message, status, code, param, hint: error.error?.hint, body: error.error }
-  }
-}
+const failed = failing((error) => {
+  const { message, status, code, param } = error
+  return { kind: error.constructor.name, message, status, code, param, hint: error.error?.hint, body: error.error }
+})
 
 const out = {}
 out.models = (await gathered(await client.models.list())).map((model) => model.id)

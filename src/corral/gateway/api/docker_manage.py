@@ -11,8 +11,8 @@ from corral.errors import CallerError, Forbidden, InUse, NotFound
 from corral.gateway.answer import send_json
 from corral.gateway.api.docker_models import DockerModels
 from corral.gateway.api.docker_tar import export, take_in
-from corral.gateway.api.docker_work import Lines, following
-from corral.gateway.api.told_work import the_store, working
+from corral.gateway.api.docker_work import Lines
+from corral.gateway.api.told_work import following, the_store, working
 from corral.gateway.dialects.docker import shapes
 from corral.gateway.dialects.docker.errors import DOCKER
 from corral.gateway.dialects.docker.lines import PullLines, success, warning, work_line

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
-from corral.api_store import DownloadInfo
 from corral.errors import CorralError
 from corral.gateway.dialects.docker.errors import text
 from corral.gateway.dialects.docker.lines import ESCAPED, PLAIN, Line, Mode, wants_plain, written
 from corral.gateway.exchange import Exchange
-from corral.gateway.models_host import ModelsHost
 
 _EVERY_S = 0.1
 """Progress is told so often at most."""
@@ -40,19 +36,3 @@ class Lines:
             raise error
         line = {"type": "error", "message": text(error), "total": 0, "layer": {"size": 0, "current": 0}}
         await self.end([{**line, "mode": self._mode}])
-
-
-async def following(models: ModelsHost, download: DownloadInfo) -> AsyncGenerator[DownloadInfo, None]:
-    """`download` as it changes, up to its end."""
-    if download.over:
-        return
-    feed = models.follow_downloads()
-    try:
-        async for each in feed:
-            if each.id == download.id:
-                yield each
-                if each.over:
-                    return
-    finally:
-        if (close := getattr(feed, "aclose", None)) is not None:
-            await close()

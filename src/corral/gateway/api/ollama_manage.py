@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from corral.api_store import CreateAsk, DownloadInfo, PullAsk, PushAsk, RemoveAsk, TagAsk
+from corral.api_store import CreateAsk, PullAsk, PushAsk, RemoveAsk, TagAsk
 from corral.descriptors import check_digest
 from corral.errors import CallerError, DigestMismatch, InUse, ManifestError, UnknownModel
 from corral.gateway.answer import send_json
 from corral.gateway.api.ollama_models import OllamaModels
-from corral.gateway.api.told_work import the_store, working
+from corral.gateway.api.told_work import following, the_store, working
 from corral.gateway.dialects.ollama import asked, names
 from corral.gateway.dialects.ollama.errors import LINES, OLLAMA, line
 from corral.gateway.dialects.ollama.modelfile import read_create
@@ -59,27 +59,13 @@ class OllamaManage:
         download = await self._models.pull(PullAsk(names.reference(name)))
         told = PullLines()
         await lines.say(told.more(download))
-        async for now in self._following(download):
-            download = now
-            await lines.say(told.more(now))
+        async with aclosing(following(self._models, download)) as feed:
+            async for now in feed:
+                download = now
+                await lines.say(told.more(now))
         if download.state != "done":
             raise failure(download)
         await lines.end({"status": "success"})
-
-    async def _following(self, download: DownloadInfo) -> AsyncIterator[DownloadInfo]:
-        """`download` as it changes, up to its end."""
-        if download.over:
-            return
-        feed = self._models.follow_downloads()
-        try:
-            async for each in feed:
-                if each.id == download.id:
-                    yield each
-                    if each.over:
-                        return
-        finally:
-            if (close := getattr(feed, "aclose", None)) is not None:
-                await close()
 
     async def _push(self, exchange: Exchange, match: Match, body: bytes) -> None:
         given = asked.read(body)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from corral.api_store import Progress
+from corral.api_store import DownloadInfo, Progress
 from corral.errors import CorralError, NotOffered
 from corral.gateway.models_host import ModelsHost, Report
 
@@ -66,3 +66,19 @@ async def working(
         task.cancel()
         with suppress(asyncio.CancelledError, CorralError):  # told already, or nobody is there to be told
             await task
+
+
+async def following(models: ModelsHost, download: DownloadInfo) -> AsyncGenerator[DownloadInfo, None]:
+    """`download` as it changes, up to its end. Whoever may leave before that closes it."""
+    if download.over:
+        return
+    feed = models.follow_downloads()
+    try:
+        async for each in feed:
+            if each.id == download.id:
+                yield each
+                if each.over:
+                    return
+    finally:
+        if (close := getattr(feed, "aclose", None)) is not None:
+            await close()

@@ -18,6 +18,7 @@ from corral.gateway.http.headers import EVENTS, NO_RETRY, Fields, first, waited_
 
 _PAGE: Final = (
     (b"content-type", b"text/html; charset=utf-8"),
+    (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
     (b"x-content-type-options", b"nosniff"),
 )

@@ -19,7 +19,6 @@ def forget(state: Scheduling, waiter_id: int) -> Waiter | None:
         if not place.line:
             for unit in state.units_of(place):
                 unit.wanted_at, unit.short, unit.lacks = None, {}, ""
-                unit.sound = False  # who asks next may find its files changed
     return waiter
 
 

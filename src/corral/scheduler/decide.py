@@ -76,7 +76,7 @@ def _waits(state: Scheduling, place: Place, event: Asked, now: float) -> list[Co
         return [Reject(event.waiter, refusals.queue_full(state, place, now))]
     if not place.line:
         for unit in state.units_of(place):
-            unit.sound = False  # what was found out before nobody waited says nothing now
+            unit.sound = False  # what was found out for those who waited before says nothing now
     if event.lease:
         place.line.add(event.waiter, event.key)
     else:

@@ -18,7 +18,7 @@ BODY = {
     "model": "demo", "stream": True, "temperature": 0, "max_tokens": 200,
     "messages": [{"role": "user", "content": "What is Corral?"}],
 }  # fmt: skip
-ON_AND_ON = {**BODY, "ignore_eos": True}
+ON_AND_ON = {**BODY, "ignore_eos": True, "max_tokens": 900}
 """Its first sentences are the answer to `BODY`, and then it says what comes to its mind: by then two words are often
 as likely as each other, and which is said hangs on how its text was cut into batches."""
 
@@ -56,10 +56,10 @@ def test_a_stream_goes_on_after_kill_nine(paths: Paths) -> None:
         for _ in range(5):  # a kill may come when all of that was said
             cut = stream(server, ON_AND_ON, kill=True)
             before, mark, _ = cut.partition(": corral.resumed unit=demo.")
-            assert mark, cut
             assert text(cut).startswith(whole)
             assert cut.endswith("data: [DONE]\n\n")
-            if len(text(before)) < len(whole):
+            assert mark or '"finish_reason":"length"' in cut, cut  # without a mark it had come to its end by itself
+            if mark and len(text(before)) < len(whole):
                 break
         else:
             pytest.fail("each kill came too late")

@@ -27,6 +27,7 @@ ONE_INPUT_S = 20
 """An input that takes longer counts as a crash."""
 
 _COUNT = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
+_PROGRESS = re.compile(r"^(?:INFO: |#\d+\s).*\n", re.MULTILINE)
 _COVERED = re.compile(r"cov: (\d+)")
 
 
@@ -76,7 +77,7 @@ def fuzz(name: str, runs: int, seconds: int, packages: Path) -> Found:
     said = done.stderr.decode("utf-8", "replace") + done.stdout.decode("utf-8", "replace")
     executions = int(found[1]) if (found := _COUNT.search(said)) is not None else 0
     covered = max((int(each) for each in _COVERED.findall(said)), default=0)
-    crash = said[-6000:] if done.returncode or not executions else ""
+    crash = _PROGRESS.sub("", said)[-6000:] if done.returncode or not executions else ""
     return Found(name, executions, time.monotonic() - began, covered, crash)
 
 

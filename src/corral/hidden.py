@@ -120,8 +120,11 @@ def unsigned(url: str) -> str:
     """A URL without what its query says of who may fetch: what it is called, however often it is signed anew."""
     head, hash_, fragment = url.partition("#")
     where, _, query = head.partition("?")
-    kept = [pair for pair in query.split("&") if pair and not _SIGNED.fullmatch(pair.partition("=")[0])]
-    return f"{where}?{'&'.join(kept)}{hash_}{fragment}" if kept else f"{where}{hash_}{fragment}"
+    pairs = query.split("&")
+    kept = [pair for pair in pairs if not _SIGNED.fullmatch(pair.partition("=")[0])]
+    if len(kept) == len(pairs):
+        return url
+    return f"{where}?{'&'.join(kept)}{hash_}{fragment}" if any(kept) else f"{where}{hash_}{fragment}"
 
 
 def arguments(args: Sequence[str], mask: str = MASK) -> list[str]:

@@ -175,6 +175,8 @@ def test_a_signature_is_no_part_of_a_name() -> None:
     assert ref.name == str(ref) == "https://h.example/m.gguf?file=a.gguf&key=b"
     assert parse_ref(ref.name).name == ref.name
     assert parse_ref("https://h.example/m.gguf?sig=SEC#sha256=" + "0" * 64).name == "https://h.example/m.gguf"
+    for odd in ("https://h.example/m?", "https://h.example/m?&", "https://h.example/m?a&&b=?&"):
+        assert parse_ref(odd).name == odd, "where nothing signs it, it stays as it was written"
 
 
 def test_no_error_quotes_a_password() -> None:

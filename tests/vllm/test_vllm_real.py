@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,18 +79,24 @@ def ended(found: list[Any]) -> Any:
     return [each["choices"][0]["finish_reason"] for each in found if each["choices"]][-1]
 
 
-def stream_with_a_crash(server: Server, pid: int) -> list[bytes]:
-    """The lines of a stream whose engine is killed after its first words."""
+@contextmanager
+def asked(server: Server, body: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
+    """A chat's answer as it begins to come."""
     where = urlsplit(server.url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=WITHIN_S)
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(STORY), JSON)
-        answer = connection.getresponse()
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), JSON)
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def stream_with_a_crash(server: Server, pid: int) -> list[bytes]:
+    """The lines of a stream whose engine is killed after its first words."""
+    with asked(server, STORY) as answer:
         lines = [answer.readline() for _ in range(6)]
         os.kill(pid, signal.SIGKILL)
         return [*lines, *answer.readlines()]
-    finally:
-        connection.close()
 
 
 def unit(server: Server, model: str = "tiny") -> Any:
@@ -246,12 +253,13 @@ def test_it_sleeps_survives_and_is_brought_back(served: Server) -> None:
     pid = pid_of(server)
     family = [pid, *(each.pid for each in psutil.Process(pid).children(recursive=True))]
     assert len(family) > 2
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(post, server, "/v1/chat/completions", STORY)
-        until(lambda: unit(server).busy or running.done(), "the stream to run")
-        assert not running.done(), running.result()
+    stories = {**STORY, "n": 16, "temperature": 0.7}  # seconds of work, however quick the machine
+    with ThreadPoolExecutor(1) as pool, asked(server, stories) as answer:
+        said = b"".join(answer.readline() for _ in range(6))
+        coming = pool.submit(answer.read)
         server.client.stop("tiny")
-        status, _, said = running.result(WITHIN_S)
-    assert status == 200 and ended(events(said)) == "length", "it was let end"
+        found = events(said + coming.result(WITHIN_S))
+    reasons = [choice["finish_reason"] for each in found for choice in each["choices"] if choice["finish_reason"]]
+    assert reasons == ["length"] * 16, "it was let end"
     until(lambda: not any(lives(each) for each in family), "all of its processes to end", 90)
     assert server.end() == 0

@@ -1,7 +1,7 @@
 # Each target is a thin name for a script under tools/. Variables: PYTHON=, JOBS=, ONCE=1, PORT=, PROMPT=, ARGS=, NAME=.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check engines vllm vulkan clients peers tmux registry prometheus charts podman vision chaos fuzz soak bench lock setup setup-dev clean
+.PHONY: help run test test-all check engines vllm vulkan clients peers tmux registry prometheus charts podman vision browser chaos fuzz soak bench lock setup setup-dev clean
 BIN := .venv/bin
 # Tests mostly wait for processes: four at a time take two thirds of what two take on two cores. Fuzzers compute.
 JOBS := 4
@@ -35,6 +35,7 @@ help:
 	@echo "make podman     rootless Podman for the tests: its packages, a user, images made here (Debian, as root; VLLM=1: vLLM's too)"
 	@echo "make vision     install torch and transformers, which the detector is compared with, and what Corral exports with,"
 	@echo "                into the cache directory"
+	@echo "make browser    Chromium (Debian, as root), Playwright, and llama.cpp's web page built with npm, for the tests of pages"
 	@echo "make chaos      KILLS=200 pulls killed at random moments, then FAULTS=500 of all kinds under many requests: up to"
 	@echo "                MINUTES=30; SEED= tries the same ones again, RECORD=1 writes docs/chaos.md"
 	@echo "make fuzz       RUNS=1000000 executions of the fuzzer's targets, within SECONDS=1800 (Linux on x86-64; ARGS= names some)"
@@ -61,6 +62,7 @@ test-all: setup-dev engines registry
 	@$(MAKE) --no-print-directory vulkan || echo "the tests that need Vulkan will be skipped" >&2
 	@$(MAKE) --no-print-directory vllm || echo "the tests that need vLLM will be skipped" >&2
 	@$(MAKE) --no-print-directory vision || echo "the tests that need torch and transformers will be skipped" >&2
+	@$(MAKE) --no-print-directory browser || echo "the tests in a browser will be skipped" >&2
 	@$(MAKE) --no-print-directory clients || echo "the tests with JavaScript clients and LiteLLM will be skipped" >&2
 	@$(MAKE) --no-print-directory tmux || echo "the tests that type into corral top in tmux will be skipped" >&2
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not chaos" $(ARGS)
@@ -78,7 +80,7 @@ vulkan: setup-dev
 	@$(BIN)/python tools/build_engines.py --variant vulkan
 
 clients: setup-dev
-	@$(BIN)/python tools/install_clients.py
+	@$(BIN)/python -m tools.install_clients
 
 peers: setup-dev
 	@$(BIN)/python tools/install_peers.py
@@ -100,6 +102,9 @@ podman: setup-dev
 
 vision: setup-dev
 	@$(BIN)/python tools/install_vision.py
+
+browser: setup-dev engines
+	@$(BIN)/python -m tools.install_browser
 
 chaos: setup-dev
 	@CORRAL_TEST_KILLS=$(KILLS) CORRAL_TEST_FAULTS=$(FAULTS) CORRAL_TEST_MINUTES=$(MINUTES) CORRAL_TEST_SEED=$(SEED) \

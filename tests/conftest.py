@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import inspect
 import os
 import shutil
@@ -18,8 +17,8 @@ import hypothesis
 import pytest
 import uvloop
 
-from corral.config.paths import Paths, find_paths
-from support import failed, leftovers, notrun
+from corral.config.paths import Paths
+from support import failed, installed, leftovers, notrun
 from support.forks import Forks
 
 TIERS = {
@@ -31,21 +30,13 @@ TIERS = {
     "vllm": "vLLM for the processor, in an environment of its own: `make vllm` installs it",
     "long": 'a few minutes more, for real hangs, full caches, very long lives: `make test ARGS="-m long"` runs it',
     "vision": "torch and transformers, and the environment that exports: `make vision` installs them",
+    "browser": "Chromium, Playwright and llama.cpp's web page: `make browser` makes them",
     "chaos": "minutes: `make chaos` runs them",
 }
 """Markers of tests that need more than Python packages, and what each needs. `make test-all` makes all that and runs
 them too, but for chaos."""
 
-KEPT_VARIABLES = {
-    "CORRAL_TEST_LLAMA_SERVER",
-    "CORRAL_TEST_VULKAN_SERVER",
-    "CORRAL_TEST_VLLM",
-    "CORRAL_TEST_NODE_CLIENTS",
-    "CORRAL_TEST_CLIENTS_PYTHON",
-    "CORRAL_TEST_VISION_PYTHON",
-    "CORRAL_TEST_PROMETHEUS",
-    "CORRAL_TEST_CHARTS",
-}
+KEPT_VARIABLES = {*installed.PLACES, "CORRAL_TEST_VLLM", "CORRAL_TEST_CHARTS", "CORRAL_TEST_PICTURES"}
 """CORRAL_* variables that are about the tests themselves."""
 
 TERMINAL_VARIABLES = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"}
@@ -64,19 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(notrun.NotRun(config, TIERS), "corral-not-run")
     if (path := os.environ.get("CORRAL_TEST_FAILED")) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(failed.Failed(Path(path)), "corral-failed")
-    # Looked up before HOME is hidden from the tests.
-    if "CORRAL_TEST_LLAMA_SERVER" not in os.environ and (found := _built_llama_server()) is not None:
-        os.environ["CORRAL_TEST_LLAMA_SERVER"] = str(found)
-    if "CORRAL_TEST_VULKAN_SERVER" not in os.environ and (found := _built_llama_server("-vulkan")) is not None:
-        os.environ["CORRAL_TEST_VULKAN_SERVER"] = str(found)
-    if "CORRAL_TEST_NODE_CLIENTS" not in os.environ and (clients := _installed_clients()).is_dir():
-        os.environ["CORRAL_TEST_NODE_CLIENTS"] = str(clients)
-    if "CORRAL_TEST_CLIENTS_PYTHON" not in os.environ and (python := _python_of_clients()) is not None:
-        os.environ["CORRAL_TEST_CLIENTS_PYTHON"] = str(python)
-    if "CORRAL_TEST_VISION_PYTHON" not in os.environ and (python := _python_of_vision()) is not None:
-        os.environ["CORRAL_TEST_VISION_PYTHON"] = str(python)
-    if "CORRAL_TEST_PROMETHEUS" not in os.environ and (folder := find_paths().cache_dir / "prometheus/bin").is_dir():
-        os.environ["CORRAL_TEST_PROMETHEUS"] = str(folder)
+    installed.look_up()  # before HOME is hidden from the tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -111,32 +90,6 @@ def _loop() -> asyncio.AbstractEventLoop:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
         item.fixturenames.insert(0, "_no_tasks_left")
-
-
-def _built_llama_server(variant: str = "") -> Path | None:
-    built = sorted((find_paths().cache_dir / "engines" / "llama.cpp").glob(f"*[0-9]{variant}/bin/llama-server"))
-    return built[-1] if built else None
-
-
-def _installed_clients() -> Path:
-    """Where `make clients` puts the JavaScript clients of the present lock file."""
-    lock = (Path(__file__).parent / "clients" / "npm" / "package-lock.json").read_bytes()
-    return find_paths().cache_dir / "clients" / hashlib.sha256(lock).hexdigest()[:16]
-
-
-def _python_of_clients() -> Path | None:
-    """The Python of those that have an environment of their own."""
-    lock = Path(__file__).parents[1] / "requirements" / "clients.txt"
-    if not lock.exists():
-        return None
-    place = find_paths().cache_dir / "clients" / f"py-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    return place / "bin" / "python" if (place / "whole").is_file() else None
-
-
-def _python_of_vision() -> Path | None:
-    """The Python that has torch and transformers."""
-    place = find_paths().cache_dir / "vision" / "py"
-    return place / "bin" / "python" if (place / "whole").is_file() else None
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from corral.config.settings import Listen
 from corral.errors import MethodNotAllowed, NotFound
 from corral.gateway.app import build
 from corral.gateway.dialects import openai_table
@@ -54,7 +55,7 @@ class _Nobody:
 def table(dialect: str | None = None) -> Table:
     """The routes of a listener that speaks `dialect`; nothing can be asked of them."""
     nobody: Any = _Nobody()
-    routes = build(nobody, nobody, models=nobody, access=nobody)(dialect=dialect).routes
+    routes = build(nobody, nobody, models=nobody, access=nobody)(where=Listen(dialect=dialect)).routes
     return Table(routes)
 
 

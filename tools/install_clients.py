@@ -11,8 +11,9 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
+
+from tools.own_python import installed
 
 from corral.config.paths import find_paths
 
@@ -34,19 +35,9 @@ def python_place() -> Path:
 
 
 def install_python() -> int:
-    target = python_place()
-    if (target / "whole").is_file():
-        print(f"the Python clients are at {target}")
-        return 0
-    venv.create(target, clear=True, with_pip=True)  # in its place at once: an environment cannot be moved
-    command: list[str | Path] = [target / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
-    command += ["--require-hashes", "--only-binary", ":all:", "-r", PYTHON_LOCK]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        print(f"error: pip install: exit code {done.returncode}\nhint: its words are above", file=sys.stderr)
+    if not installed(python_place(), PYTHON_LOCK):
         return 1
-    (target / "whole").touch()
-    print(f"the Python clients are at {target}")
+    print(f"the Python clients are at {python_place()}")
     return 0
 
 

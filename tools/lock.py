@@ -47,6 +47,7 @@ def wanted() -> dict[str, list[str]]:
         "dev": run + vision + otel + groups["test"] + groups["check"],
         "engines": ENGINES,
         "clients": CLIENTS,
+        "browser": groups["browser"],
         "fuzz": groups["fuzz"],
     }
 

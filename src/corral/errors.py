@@ -101,6 +101,12 @@ class NotOffered(CallerError):
     code, status = "not_offered", 501
 
 
+class FeatureDisabled(NotOffered):
+    """The same where the peer has it only when it is switched on, so that its clients know how to do without."""
+
+    code, status = "feature_disabled", 403
+
+
 class TooLarge(CallerError):
     code, status = "body_too_large", 413
 

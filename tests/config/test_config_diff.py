@@ -61,7 +61,8 @@ def test_what_waits_for_a_restart() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"dialect": "ollama"}, {"insecure": True}, {"tls": Tls(Path("/c.pem"), Path("/k.pem"))}]
+    "more",
+    [{"dialect": "ollama"}, {"insecure": True}, {"tls": Tls(Path("/c.pem"), Path("/k.pem"))}, {"page": Path("/p")}],
 )
 def test_what_is_said_about_an_address_may_change(more: dict[str, Any]) -> None:
     """The address stays the same; that is a change all the same."""

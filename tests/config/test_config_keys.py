@@ -241,6 +241,8 @@ def test_a_wrong_model_key_is_explained(tmp_path: Path, line: str, says: str) ->
         ("listen: {address: 1, insecure: yes}", "has `insecure`, which must be true or false"),
         ("listen: {address: 1, tls: c.pem}", "must be {cert: FILE, key: FILE}"),
         ("listen: {address: 1, tls: {cert: c.pem}}", "must be {cert: FILE, key: FILE}"),
+        ("listen: {address: 1, page: /p}", "needs `dialect: llamacpp` beside it"),
+        ("listen: {address: 1, dialect: llamacpp, page: 1}", "must be the folder of llama.cpp's web page"),
         ("allowed_hosts: ['http://box']", "which is no host's name"),
         ("allowed_origins: localhost", "which is no origin"),
         ("trusted_proxies: proxy.lan", "which is no address or network"),
@@ -361,3 +363,15 @@ def test_an_address_can_say_more(tmp_path: Path) -> None:
     )
     assert first.tls is not None and first.tls.key == Path("/k.pem")
     assert first.tls.cert.is_absolute() and first.tls.cert.name == "c.pem"
+
+
+def test_an_address_may_have_a_page(tmp_path: Path) -> None:
+    """A folder, seen from the file that names it; one without a page in it is warned of."""
+    place = Place(tmp_path)
+    text = "listen: {address: 8080, dialect: llamacpp, page: dist}\n"
+    found = whole(place, text).listen[0].page
+    assert found is not None and found.is_absolute() and found.name == "dist"
+    assert ["index.html" in each.message for each in place.load().warnings if each.key == ("listen",)] == [True]
+    (found / "index.html").parent.mkdir(parents=True, exist_ok=True)
+    (found / "index.html").touch()
+    assert not [each for each in place.load().warnings if each.key == ("listen",)]

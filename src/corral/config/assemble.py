@@ -236,6 +236,9 @@ class _Assembly:
             if each.tls is not None:
                 cert, key = (Path(self._file(str(file), ("listen",))) for file in (each.tls.cert, each.tls.key))
                 each = dataclasses.replace(each, tls=Tls(cert, key))
+            if each.page is not None:
+                index = Path(self._file(str(each.page / "index.html"), ("listen",)))
+                each = dataclasses.replace(each, page=index.parent)
             yield each
 
     def _expanded(self, key: Key, text: str) -> str | None:

@@ -85,7 +85,7 @@ def differing(
 def _value(settings: Settings | ModelSettings, name: str) -> Any:
     value = getattr(settings, name)
     if name == "listen":  # one address is the same whatever else is said about it, but that may change too
-        return [(str(each), each.dialect, each.tls, each.insecure) for each in value]
+        return [(str(each), each.dialect, each.tls, each.insecure, each.page) for each in value]
     return value
 
 

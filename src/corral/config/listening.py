@@ -16,7 +16,7 @@ _EXAMPLES = "write 127.0.0.1:8642, [::1]:8642 or unix:/path/of/socket"
 MAX_SOCKET_BYTES = 103  # macOS's sun_path; Linux has 107
 
 
-_KEYS = ("address", "unix", "dialect", "tls", "insecure")
+_KEYS = ("address", "unix", "dialect", "tls", "insecure", "page")
 LISTEN_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
@@ -32,6 +32,7 @@ LISTEN_SCHEMA: dict[str, Any] = {
             "description": "PEM files of a certificate and its key.",
         },
         "insecure": {"type": "boolean", "description": "Beyond this machine, but open to everybody."},
+        "page": {"type": "string", "description": "The folder of llama.cpp's web page; with `dialect: llamacpp`."},
     },
 }
 
@@ -47,6 +48,7 @@ def listen_entry(given: dict[Any, Any]) -> Listen:
         dialect=None if dialect == "openai" else dialect,
         tls=None if tls is None else Tls(Path(tls["cert"]), Path(tls["key"])),
         insecure=given.get("insecure", False),
+        page=Path(given["page"]) if "page" in given else None,
     )
 
 
@@ -83,6 +85,11 @@ def _fault(given: dict[Any, Any]) -> str | None:
         return f"has a dialect that is none of {', '.join(DIALECTS)}"
     if not isinstance(given.get("insecure", False), bool):
         return "has `insecure`, which must be true or false"
+    if "page" in given:
+        if not isinstance(given["page"], str) or not given["page"] or "\0" in given["page"]:
+            return "has `page`, which must be the folder of llama.cpp's web page"
+        if given.get("dialect") != "llamacpp":
+            return "has `page`, llama.cpp's web page, which needs `dialect: llamacpp` beside it"
     tls = given.get("tls")
     if tls is not None:
         if not isinstance(tls, dict) or set(tls) != {"cert", "key"}:

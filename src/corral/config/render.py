@@ -248,6 +248,8 @@ def _listen(listen: Listen) -> str | dict[str, Any]:
         more["tls"] = {"cert": _path(listen.tls.cert), "key": _path(listen.tls.key)}
     if listen.insecure:
         more["insecure"] = True
+    if listen.page is not None:
+        more["page"] = _path(listen.page)
     if not more:
         return text
     return {"address": text, **more} if listen.path is None else {"unix": text.removeprefix("unix:"), **more}

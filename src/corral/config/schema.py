@@ -272,7 +272,7 @@ class GlobalKeys(_Keys):
     """Everything beside the models."""
 
     listen: Addresses = _about(
-        "Address or list of addresses: host:port, unix:/path, or a mapping: address or unix, dialect, tls, insecure.",
+        "Address, or list of them: host:port, unix:/path, or a mapping: address or unix, dialect, tls, page, insecure.",
         _DEFAULTS.listen,
     )
     require_keys: Truth = _about("Ask for keys on addresses of this machine too.", False)

@@ -93,6 +93,7 @@ class Listen:
     dialect: str | None = field(default=None, compare=False)  # has root paths on which dialects differ; None = OpenAI's
     tls: Tls | None = field(default=None, compare=False)
     insecure: bool = field(default=False, compare=False)  # no key is asked for, wherever it can be reached from
+    page: Path | None = field(default=None, compare=False)  # the folder of llama.cpp's web page, for its dialect
 
     def __str__(self) -> str:
         if self.path is not None:

@@ -37,6 +37,8 @@ from corral.supervisor.pulse import Pulses
 if TYPE_CHECKING:
     from corral.gateway.control.access import AccessHost
 
+NOWHERE = Listen("")
+"""An app's address until its listener says: one at which keys are needed."""
 HEARTBEAT_S = 15.0
 """A follower of logs or events hears something at least so often."""
 
@@ -49,11 +51,11 @@ class App:
     def __init__(
         self,
         host: Host,
-        tables: Callable[[str | None], Table],
+        tables: Callable[[str | None, bool], Table],
         proxy: Proxy,
         listener_default: str | None = None,
         local: bool = False,
-        dialect: str | None = None,
+        where: Listen = NOWHERE,
         gate: Gate | None = None,
         means: Means | None = None,
         recorder: Recorder | None = None,
@@ -62,8 +64,7 @@ class App:
         record of each request that asks a model."""
         self._host = host
         self._tables = tables
-        self._table = tables(dialect)
-        self._dialect = dialect
+        self._table = tables(where.dialect, where.page is not None)
         self._gate = gate
         self._means = means
         self._recorder = recorder
@@ -71,7 +72,7 @@ class App:
         self.rest = proxy.rest
         self._local = local
         self.listener_default = listener_default
-        self.where = Listen("")  # the listener says; until then keys are needed
+        self.where = where
         self.active: set[Exchange] = set()
         self.fast = Fast(means, self._table, self) if means is not None else None
 
@@ -79,10 +80,11 @@ class App:
     def routes(self) -> tuple[Route, ...]:
         return self._table.routes
 
-    def speak(self, dialect: str | None) -> None:
-        """Gives root paths on which dialects differ to `dialect` from now on."""
-        if dialect != self._dialect:
-            self._dialect, self._table = dialect, self._tables(dialect)
+    def become(self, where: Listen) -> None:
+        """Answers as `where` from now on: root paths on which dialects differ are its dialect's, `/` its page's."""
+        before, self.where = self.where, where
+        if (where.dialect, where.page is None) != (before.dialect, before.page is None):
+            self._table = self._tables(where.dialect, where.page is not None)
             self.fast = Fast(self._means, self._table, self) if self._means is not None else None
 
     async def answer(self, exchange: Exchange) -> None:
@@ -188,7 +190,7 @@ class App:
 class MakeApp(Protocol):
     """Makes one listener's app."""
 
-    def __call__(self, listener_default: str | None = None, local: bool = False, dialect: str | None = None) -> App: ...
+    def __call__(self, listener_default: str | None = None, local: bool = False, where: Listen = NOWHERE) -> App: ...
 
 
 def _local_only(path: str) -> LocalOnly:
@@ -211,7 +213,7 @@ def build(
     fast: bool = True,
 ) -> MakeApp:
     """The gateway over `host`, `leases` and the model store: a function that makes a listener's app, given the model
-    of its own, whether it is a unix socket, and its dialect. In `pulses` it tells how requests get on; `gate` says who
+    of its own, whether it is a unix socket, and its address. In `pulses` it tells how requests get on; `gate` says who
     may do what (None: everybody everything), and `access` has its keys. `recorder` gets a record of each request,
     and `metering` tells what they come to."""
     control = Control(host, heartbeat_s)
@@ -234,12 +236,17 @@ def build(
     groups = dialect_groups(host, proxy, models, chat, access, heartbeat_s)
 
     @cache
-    def table(dialect: str | None) -> Table:
-        return tables.table(own, late, groups, dialect)
+    def table(dialect: str | None, paged: bool) -> Table:
+        page: list[Route] = []
+        if paged:
+            from corral.gateway.api.page_routes import page_routes
 
-    control.describe(lambda: tuple(route for route in table(None).routes if route.doc is not None))
+            page = page_routes()
+        return tables.table(own, late, groups, dialect, page)
 
-    def app(listener_default: str | None = None, local: bool = False, dialect: str | None = None) -> App:
-        return App(host, table, proxy, listener_default, local, dialect, gate, means, recorder)
+    control.describe(lambda: tuple(route for route in table(None, False).routes if route.doc is not None))
+
+    def app(listener_default: str | None = None, local: bool = False, where: Listen = NOWHERE) -> App:
+        return App(host, table, proxy, listener_default, local, where, gate, means, recorder)
 
     return app

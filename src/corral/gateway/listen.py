@@ -34,7 +34,7 @@ class Listener:
     def __init__(self, where: Listen, app: App, limits: Limits) -> None:
         self.where = where
         self.app = app
-        app.where = where
+        app.become(where)
         self.served: Served | None = None
         self._connections = Connections(app, limits)
         self._servers: list[asyncio.Server] = []
@@ -67,8 +67,8 @@ class Listener:
         """Goes on as `where`, which is the same address with something else said about it; `served` is its certificate.
         Connections that are open stay as they are."""
         anew = where.tls != self.where.tls
-        self.where = self.app.where = where
-        self.app.speak(where.dialect)
+        self.where = where
+        self.app.become(where)
         if anew:
             self.served = served
             await self.open(self.lend())
@@ -202,9 +202,7 @@ class Listeners:
                     served[where] = await asyncio.to_thread(Served, where.tls)
             for where, default in wanted.items():
                 if where not in self._open:
-                    fresh[where] = Listener(
-                        where, self._app(default, where.path is not None, where.dialect), self._limits
-                    )
+                    fresh[where] = Listener(where, self._app(default, where.path is not None, where), self._limits)
                     await fresh[where].open(self._given.pop(str(where), ()))
         except BaseException:
             for listener in fresh.values():
@@ -301,5 +299,5 @@ def _wanted(settings: Settings, control: Listen | None) -> dict[Listen, str | No
     first = next((where for where in settings.listen if where.path is None), Listen())
     for model in settings.models.values():
         if model.port is not None:
-            wanted[replace(first, port=model.port, dialect=None)] = model.name
+            wanted[replace(first, port=model.port, dialect=None, page=None)] = model.name
     return wanted

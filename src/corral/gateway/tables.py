@@ -34,8 +34,15 @@ def mounted(prefix: str, routes: Iterable[Route]) -> list[Route]:
     ]
 
 
-def table(own: Iterable[Route], late: Callable[[], Iterable[Route]], groups: Groups, dialect: str | None) -> Table:
-    """The table of a listener that speaks `dialect` at its root (None: OpenAI's)."""
+def table(
+    own: Iterable[Route],
+    late: Callable[[], Iterable[Route]],
+    groups: Groups,
+    dialect: str | None,
+    page: Iterable[Route] = (),
+) -> Table:
+    """The table of a listener that speaks `dialect` at its root (None: OpenAI's). `page` comes before what the dialect
+    has at the same paths; a listener without a dialect of its own has none."""
     first = [replace(each, dialect=CONTROL) if each.path.startswith("/control") else each for each in own]
 
     def further() -> list[Route]:
@@ -44,6 +51,6 @@ def table(own: Iterable[Route], late: Callable[[], Iterable[Route]], groups: Gro
         under = [route for name in made for route in mounted(f"/{name}", made[name])]
         rest = [replace(each, dialect=CONTROL) for each in late()]
         late_ones = [*rest, *others, *under]
-        return [*made[dialect], *first, *late_ones] if dialect in made else late_ones
+        return [*page, *made[dialect], *first, *late_ones] if dialect in made else late_ones
 
     return Table((), late=further) if dialect in groups else Table(first, late=further)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from corral import __version__
 from corral.access.engine_paths import scope_of
 from corral.config.settings import ModelSettings
-from corral.errors import CallerError, NotFound, NotJson, NotOffered, UnknownModel
+from corral.errors import CallerError, FeatureDisabled, NotFound, NotJson, NotOffered, UnknownModel
 from corral.gateway.answer import send_json
 from corral.gateway.api.anthropic_routes import anthropic_routes
 from corral.gateway.api.chat_route import PATH, Chat
@@ -17,7 +17,7 @@ from corral.gateway.api.llamacpp_manage import LlamaCppManage
 from corral.gateway.api.openai_routes import openai_routes
 from corral.gateway.dialects.llamacpp import router
 from corral.gateway.dialects.llamacpp.errors import LLAMACPP
-from corral.gateway.dialects.llamacpp.table import CHANGED, LOOKED_AT, REFUSED, RELAYED
+from corral.gateway.dialects.llamacpp.table import CHANGED, DISABLED, LOOKED_AT, REFUSED, RELAYED
 from corral.gateway.dialects.multipart import field
 from corral.gateway.exchange import Exchange
 from corral.gateway.gate import Scope, may_not
@@ -173,6 +173,7 @@ def _in_body(body: bytes) -> str | None:
 
 def _refuse(path: str, words: str) -> Handler:
     async def refuse(exchange: Exchange, match: Match, body: bytes) -> None:
-        raise NotOffered(f"{path} is not offered here", hint=words)
+        kind = FeatureDisabled if path in DISABLED else NotOffered
+        raise kind(f"{path} is not offered here", hint=words)
 
     return refuse

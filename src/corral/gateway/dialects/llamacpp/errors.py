@@ -21,6 +21,8 @@ _TYPES: Final = {
 def error(exc: CorralError) -> dict[str, Any]:
     """The status is the code; Corral's own code is the `reason`."""
     kind = _TYPES.get(exc.status, "invalid_request_error" if exc.status < 500 else "server_error")
+    if exc.code == "feature_disabled":
+        kind = exc.code
     inner: dict[str, Any] = {"code": exc.status, "message": exc.message, "type": kind}
     inner |= {"hint": exc.hint, "reason": exc.code}
     for key in ("queue_position", "retry_after_s", "nearest", "position", "log_tail"):

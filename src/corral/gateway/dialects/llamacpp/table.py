@@ -20,13 +20,15 @@ _NOT: Final = _SHAPES + "test_what_is_not_offered_says_so"
 _UNDER: Final = _SHAPES + "test_openai_and_anthropic_are_under_the_prefix_too"
 _STREAMS: Final = _SHAPES + "test_no_stream_outlives_its_client"
 
-_PAGE: Final = "Corral brings no web page of llama.cpp's: serve its files from elsewhere, and allow their origin"
+_PAGE: Final = "`page` of an address gives it llama.cpp's web page, at its root"
 _TOOLS: Final = "Corral runs no tools: the client does, as the model asks for them"
 _RECORDS: Final = "what happened is at GET /control/events, what was asked in `corral usage`"
 _IMAGES: Final = "no engine here makes images"
 _SOUND: Final = "no engine here speaks"
 _V: Final = "say /v1"
 
+DISABLED: Final = ("/tools", "/cors-proxy")
+"""Of those that are refused, what its own server answers with 403 unless it is switched on."""
 REFUSED: Final = (
     Said("POST", "/v1/chat/completions/control", "refused",
          "leave, and the answer ends; `reasoning_effort` says how much a model thinks", _NOT),
@@ -84,8 +86,8 @@ CHANGED: Final = (
 )
 
 ROUTES: Final = (
-    Said("GET", "/", "corral", "a greeting: llama.cpp's web page is not part of its builds here, and not of Corral",
-         _SHAPES + "test_the_greeting"),
+    Said("GET", "/", "corral", "llama.cpp's web page and its files where the address has a `page`; else a greeting",
+         "tests/gateway/llamacpp/test_page.py::test_the_files_are_at_the_root"),
     *RELAYED,
     Said("POST", "/chat/completions", "native", "as at /v1/chat/completions", _ENGINE),
     *(Said("POST", path, "native", "", _ENGINE) for path in (

@@ -51,7 +51,9 @@ def window() -> Iterator[Any]:
         yield found
 
 
-def say(seen: Opened, text: str) -> None:
+def say(seen: Opened, text: str, model: str = "demo") -> None:
+    """Once the page knows whom to ask: what is sent before is lost."""
+    seen.page.get_by_text(model, exact=True).last.wait_for()
     box = seen.page.get_by_placeholder("Type a message").first
     box.fill(text)
     box.press("Enter")
@@ -68,7 +70,7 @@ def test_chats_with_two_models(paths: Paths, config: str, window: Any) -> None:
         seen.page.get_by_text("demo", exact=True).last.click()
         seen.page.get_by_text("other", exact=True).first.click()
         until(lambda: any(each.model == "other" and each.state == "ready" for each in server.client.units()), "it")
-        say(seen, "Tell me a story")
+        say(seen, "Tell me a story", "other")
         seen.page.get_by_text(STORY).first.wait_for()
         seen.page.get_by_text(ANSWER).first.wait_for()  # what was said before is still there
 
@@ -93,8 +95,11 @@ def test_what_happens_elsewhere_is_seen(paths: Paths, config: str, window: Any) 
     with Server(paths, config, listen="") as server, opened(window, server.url) as seen:
         seen.page.get_by_text("demo", exact=True).last.click()
         seen.page.get_by_text("Available models").wait_for()
-        server.client.start("other")
+        with seen.page.expect_response(lambda each: "/props?model=other" in each.url) as looked:
+            server.client.start("other")
+        assert looked.value.json()["ui"] is True, "else the page leaves out a model once it is loaded"
         seen.page.get_by_text("Loaded models").wait_for()
+        seen.page.get_by_text("other", exact=True).last.wait_for()
         server.client.stop("other")
         seen.page.get_by_text("Loaded models").wait_for(state="detached")
         assert [each for each in seen.said if NO_TOOLS not in each] == []

@@ -56,16 +56,17 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, url: str, **more: Any) -> Iterator[Opened]:
-    """`url` in a browser's window of its own, that knows nothing of others."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800}, **more)
+def opened(browser: Any, url: str, *, wait: str = "load") -> Iterator[Opened]:
+    """`url` in a window of its own, that knows nothing of others, once it is there; `commit`: once it begins to
+    come, for one that never ends."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
     context.set_default_timeout(WITHIN_MS)
     page = context.new_page()
     found = Opened(page)
     page.on("console", lambda each: found.said.append(each.text) if each.type == "error" else None)
     page.on("pageerror", lambda each: found.said.append(str(each)))
     page.on("request", lambda each: found.asked.append(" ".join([each.method, each.url, each.post_data or ""])))
-    page.goto(url)
+    page.goto(url, wait_until=wait)
     try:
         yield found
     except BaseException:

@@ -47,7 +47,6 @@ def serve(argv: list[str]) -> NoReturn:
         _end(exits.FLAG, f"{exc.message}; {exc.hint}")
     engine = _library()
     params = engine.CommonParams()
-    params.ui = False
     try:
         apply(given, engine, params)
         settle(params)

@@ -316,12 +316,10 @@ def _prompts(model: ModelSettings, header: Header, build: Build, footprint: Foot
 
 
 def _served(build: Build) -> tuple[str, ...]:
-    """What Corral wants of every engine where it can be had: counters, slots, and no web page of its own."""
-    if build.kind == "embedded":
-        return ("--metrics", "--slots", "--no-ui")
-    no_page = next((name for name in ("--no-ui", "--no-webui") if name in build.flags), None)
-    wanted = [name for name in ("--metrics", "--slots") if name in build.flags]
-    return (*wanted, no_page) if no_page else tuple(wanted)
+    """What Corral wants of every engine where it can be had: counters and slots. It does not want the engine's own page
+    switched off, though nobody is sent there: the engine then says that it has none (`ui` of its `/props`), and the page
+    that talks to a router leaves such a model out of its list."""
+    return tuple(name for name in ("--metrics", "--slots") if build.kind == "embedded" or name in build.flags)
 
 
 def _may_say_more(build: Build, model: ModelSettings) -> bool:

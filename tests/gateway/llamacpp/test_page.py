@@ -61,6 +61,14 @@ async def test_the_files_are_at_the_root(paged: Stable) -> None:
     assert (await send(paged, "GET", "/props")).json["role"] == "router"
 
 
+async def test_the_icon(paged: Stable, folder: Path) -> None:
+    """The page's where it has one; else Corral's own, also where there is no page."""
+    (folder / "favicon.ico").unlink()
+    assert (await send(paged, "GET", "/favicon.ico")).status == 404, "it is the page's to have none"
+    own = await send(paged, "GET", "/llamacpp/favicon.ico")
+    assert (own.status, own.headers["content-type"]) == (200, "image/svg+xml") and b"<svg" in own.body
+
+
 async def test_what_a_browser_has_is_not_sent_again(paged: Stable) -> None:
     """By its tag, until it changes; and HEAD tells of a file without sending it."""
     first = await send(paged, "GET", "/_app/immutable/bundle.aa.js")

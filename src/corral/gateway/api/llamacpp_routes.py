@@ -82,6 +82,7 @@ class LlamaCpp:
             *(route(row.method, row.path, self._look, scope_of(row.method, row.path)) for row in LOOKED_AT),
             *(route(row.method, row.path, self._change, "admin") for row in CHANGED),
             route("GET", "/v1/health", self._health, None),
+            route("GET", "/favicon.ico", self._icon, None),
             route("GET", "/v1/stream", self._no_stream, "infer"),
             route("GET", "/v1/stream/{id}", self._no_stream, "infer"),
             route("DELETE", "/v1/stream", self._forget_stream, "infer"),
@@ -145,6 +146,12 @@ class LlamaCpp:
         if caller is not None and not caller.may_use((model.name, *model.aliases)):
             raise may_not(name or model.name)
         return model
+
+    async def _icon(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        from corral.gateway.control.page import ICON
+
+        head = [(b"content-type", b"image/svg+xml"), (b"cache-control", b"max-age=86400")]
+        await exchange.respond(200, head, ICON.encode())
 
     async def _health(self, exchange: Exchange, match: Match, body: bytes) -> None:
         await send_json(exchange, {"status": "ok"})

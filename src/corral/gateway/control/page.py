@@ -20,10 +20,15 @@ h2 code { font-size: 1.1rem; } table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0; }
 pre { background: #8881; padding: .6rem; overflow-x: auto; border-radius: .3rem; }
 .log { display: flex; flex-direction: column-reverse; height: 80vh; overflow: auto; }
-.log pre { margin: 0; overflow: visible; white-space: pre-wrap; }
+.log pre { margin: 0 0 auto; overflow: visible; white-space: pre-wrap; }
 """
 
 
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M7 5v22M16 5v22M25 5v22M3 11h26M3 20h26" '
+    'fill="none" stroke="#a0662c" stroke-width="3" stroke-linecap="round"/></svg>'
+)
+"""A fence, for the tab of a browser, which asks for it with each page."""
 _END = "</body></html>"
 _DIALECTS = (
     ("anthropic", "Anthropic's"),

@@ -12,6 +12,7 @@ from corral.gateway.dialects.responses.table import ROUTES as RESPONSES
 
 _SHAPES: Final = "tests/gateway/llamacpp/test_shapes.py::"
 _SERVE: Final = "tests/gateway/llamacpp/test_router.py::"
+_PAGES: Final = "tests/gateway/llamacpp/test_page.py::"
 _SWAP: Final = "tests/gateway/llamacpp/test_swap_routes.py::"
 _ENGINE: Final = _SHAPES + "test_paths_of_an_engine"
 _LOOK: Final = _SHAPES + "test_what_an_engine_tells_of_itself"
@@ -37,7 +38,6 @@ REFUSED: Final = (
     Said("*", "/v1/systemone", "refused", "ask for a chat completion", _NOT),
     Said("GET", "/ui/", "refused", _PAGE, _NOT),
     Said("GET", "/ui/{path}", "refused", _PAGE, _NOT),
-    Said("GET", "/favicon.ico", "refused", "there is none", _NOT),
     Said("*", "/v/{path}", "refused", _V, _NOT),
     Said("GET", "/unload", "refused", "any page could have a browser ask for it: POST /api/models/unload", _NOT),
     Said("GET", "/wol-health", "refused", "Corral wakes no other machine: GET /health", _NOT),
@@ -87,7 +87,8 @@ CHANGED: Final = (
 
 ROUTES: Final = (
     Said("GET", "/", "corral", "llama.cpp's web page and its files where the address has a `page`; else a greeting",
-         "tests/gateway/llamacpp/test_page.py::test_the_files_are_at_the_root"),
+         _PAGES + "test_the_files_are_at_the_root"),
+    Said("GET", "/favicon.ico", "corral", "the page's, or Corral's own", _PAGES + "test_the_icon"),
     *RELAYED,
     Said("POST", "/chat/completions", "native", "as at /v1/chat/completions", _ENGINE),
     *(Said("POST", path, "native", "", _ENGINE) for path in (

@@ -137,10 +137,17 @@ def test_test_all_makes_what_every_tier_needs() -> None:
     said = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "test-all"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    needed = ("install_prometheus", "install_podman", "install_vllm", "install_vision", "install_clients")
+    needed = (
+        "install_prometheus",
+        "install_podman",
+        "install_vllm",
+        "install_vision",
+        "install_browser",
+        "install_clients",
+    )
     missing = [name for name in (*needed, "install-tmux", "install-registry", "--variant vulkan") if name not in said]
     assert not missing
-    assert said.count("will be skipped") == 7
+    assert said.count("will be skipped") == 8
 
 
 def test_each_tier_names_its_own_target(pytestconfig: pytest.Config) -> None:

@@ -316,9 +316,9 @@ def _prompts(model: ModelSettings, header: Header, build: Build, footprint: Foot
 
 
 def _served(build: Build) -> tuple[str, ...]:
-    """What Corral wants of every engine where it can be had: counters and slots. It does not want the engine's own page
-    switched off, though nobody is sent there: the engine then says that it has none (`ui` of its `/props`), and the page
-    that talks to a router leaves such a model out of its list."""
+    """What Corral wants of every engine where it can be had: counters and slots. Its own page is not switched off,
+    though nobody is sent there: the engine would say so (`ui` of its `/props`), and the page that talks to a router
+    leaves such a model out of its list."""
     return tuple(name for name in ("--metrics", "--slots") if build.kind == "embedded" or name in build.flags)
 
 

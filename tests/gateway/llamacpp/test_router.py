@@ -212,7 +212,7 @@ def test_a_llama_server_behind_it(paths: Paths) -> None:
         assert (code, said["tokens_predicted"], said["stop"]) == (200, 3, True)
         props = send(server, "GET", "/props?model=demo")[1]
         assert props == send(server, "GET", "/upstream/demo/props")[1]
-        assert (props["model_alias"], props["endpoint_slots"], props["ui"]) == ("demo", True, False)
+        assert (props["model_alias"], props["endpoint_slots"], props["ui"]) == ("demo", True, True)
         assert send(server, "GET", "/lora-adapters?model=demo")[1] == []
         counted = send(server, "POST", "/chat/completions/input_tokens", {"model": "demo", "messages": [HI]})[1]
         assert counted["object"] == "response.input_tokens"

@@ -20,6 +20,7 @@ import uvloop
 from corral.config.paths import Paths
 from support import failed, installed, leftovers, notrun
 from support.forks import Forks
+from support.order import spread
 
 TIERS = {
     "engines": "a llama-server built from source: `make engines` makes it",
@@ -51,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until all is collected: looking through what stays anyway is a quarter of what collecting takes
     for tier, needs in TIERS.items():
         config.addinivalue_line("markers", f"{tier}: needs {needs}")
+    config.addinivalue_line("markers", "lasts(seconds): about what it takes, of one that takes long; for the order")
     config.addinivalue_line("markers", "leaves(reason): the test may leave tasks, descriptors or children behind")
     config.pluginmanager.register(notrun.NotRun(config, TIERS), "corral-not-run")
     if (path := os.environ.get("CORRAL_TEST_FAILED")) and not hasattr(config, "workerinput"):
@@ -58,9 +60,17 @@ def pytest_configure(config: pytest.Config) -> None:
     installed.look_up()  # before HOME is hidden from the tests
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that take longest come first, so that no worker is left alone with them at the end."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(tier) for tier in ("vllm", "vulkan")))
+@pytest.hookimpl(trylast=True)  # once those that were not asked for are gone
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those that last begin first, each worker with some of them, so that none is left alone with them at the end."""
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    lasts = [float(mark.args[0]) if (mark := item.get_closest_marker("lasts")) else 0.0 for item in items]
+    items[:] = [items[place] for place in spread(lasts, [_together(item) for item in items], workers)]
+
+
+def _together(item: pytest.Item) -> str:
+    """Those of vLLM share a server of their file, whose start is most of what they take."""
+    return str(item.path) if item.get_closest_marker("vllm") else item.nodeid
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -210,6 +210,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.lasts(18)
 @pytest.mark.long
 def test_litellm(server: Server) -> None:
     """The same through LiteLLM, which has an environment of its own; by OpenAI's API, responses and Anthropic's."""

@@ -61,6 +61,7 @@ def expected() -> dict[str, str]:
     return found
 
 
+@pytest.mark.lasts(85)
 @pytest.mark.engines
 def test_every_expression_has_data(paths: Paths, short_tmp: Path) -> None:
     """Under load and faults, every panel and recorded figure shows more than nothing, and every alert is about to

@@ -168,6 +168,7 @@ def test_what_is_built_here_is_locked_and_a_new_build_is_another(user: User, pla
     assert (moved["state"], moved["was"]) == ("moved", f"sha256:{'0' * 64}")
 
 
+@pytest.mark.lasts(33)
 def test_the_locked_image_is_fetched_whatever_its_tag_means_by_then(user: User, places: Paths) -> None:
     """From a real registry: pushed, locked, pushed anew under the same tag; pull brings the first, --check tells."""
     with docker_registry(places.data_dir / "registry") as authority:

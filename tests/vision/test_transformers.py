@@ -61,6 +61,7 @@ def said_by_transformers(python: Path, files: list[Path]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.lasts(14)
 def test_agreement(python: Path, short_tmp: Path) -> None:
     """Scores agree to 1e-3 and boxes to a thousandth of the picture with its post-processing; the pipeline, which
     cuts boxes down to whole pixels, has the same labels, scores and boxes."""
@@ -127,6 +128,7 @@ def test_the_environment_is_the_locked_one(exporters: Shelf, corral_env: dict[st
     assert said.split() == [lock.version("transformers"), lock.version("torch")]
 
 
+@pytest.mark.lasts(26)
 def test_export(exporters: Shelf, paths: Paths, tmp_path: Path) -> None:
     """A published folder without ONNX is exported at its first start, by the environment made for it, and kept by its
     digest for the next; what the export finds is what the file made before finds."""

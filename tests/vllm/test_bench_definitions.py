@@ -13,7 +13,7 @@ from corral.measure.curve import Run
 from corral.measure.figures import of_runs
 from support.vllm import environment
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900), pytest.mark.lasts(30)]
 
 THEIRS = """
 import json, sys

@@ -25,7 +25,7 @@ from support.promql import filled_in, names_in
 from support.server import Server, until
 from support.vllm import configured
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(3000), pytest.mark.lasts(50)]
 
 WITHIN_S = 1300.0
 JSON = {"content-type": "application/json"}

@@ -15,7 +15,8 @@ from support.architectures import MID
 from support.lavapipe import lavapipe, vulkan_server
 from support.server import Server
 
-pytestmark = [pytest.mark.vulkan, pytest.mark.timeout(1800)]  # each start compiles the shaders that it needs
+# Each start compiles the shaders that it needs.
+pytestmark = [pytest.mark.vulkan, pytest.mark.lasts(40), pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(autouse=True, scope="module")

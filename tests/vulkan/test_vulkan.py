@@ -113,6 +113,7 @@ def _after(argv: list[str], flag: str) -> list[str]:
     return argv[at : at + 2]
 
 
+@pytest.mark.lasts(40)
 def test_without_its_driver_on_the_processor_and_back(paths: Paths, tmp_path: Path, source: Path) -> None:
     """The driver's file is taken away: the same model comes up on the processor, and says so in ps, log, events, the
     metrics and the answer's fields. The file is back: so are the layers, without a restart of Corral."""
@@ -189,6 +190,7 @@ def broken(folder: Path, how: str) -> Driver:
     return driver
 
 
+@pytest.mark.lasts(45)
 @pytest.mark.parametrize("how", ["crash", "hang"])
 def test_a_driver_that_fails_costs_a_deadline(paths: Paths, tmp_path: Path, source: Path, how: str) -> None:
     """A driver that takes down or holds whoever loads it is met by a child alone: the model comes up on the processor,
@@ -207,6 +209,7 @@ def test_a_driver_that_fails_costs_a_deadline(paths: Paths, tmp_path: Path, sour
         until(lambda: _is_back(server, found.unit), "on the device after all")
 
 
+@pytest.mark.lasts(12)
 def test_a_device_lost_in_the_middle_of_an_answer(paths: Paths, tmp_path: Path, source: Path) -> None:
     """The GPU is lost while a stream runs. llama.cpp lives on and says so: that is not passed on, another engine comes,
     and the stream goes on to its end on the processor, marked, as is the next answer."""

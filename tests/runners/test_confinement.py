@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from corral.engines.confined import limited
 from corral.engines.plan import Limits
 from corral.hardware import cgroups
 from corral.hardware.cgroups import NotPermitted
+from corral.runners.memory import family
 from corral.runners.process import ProcessRunner
 from support import sandboxes
 from support.engines import plan_of, said
+from support.server import until
 
 EATS = """
 import sys
@@ -63,6 +66,23 @@ async def test_processes_beyond_the_limit_are_refused(runner: ProcessRunner, pat
     assert (await running.stop(5)).limit_bytes == 0
     await asyncio.sleep(0)
     assert not list(tree.folders["pids"].glob(f"corral-{plan.unit}-*"))
+
+
+def test_children_that_have_ended_are_no_hindrance() -> None:
+    """A group takes a process whose dead children nobody has waited for: they cannot be moved, and need not be."""
+    tree = sandboxes.limits()
+    script = "import subprocess, sys; subprocess.Popen(['true']); print('ready', flush=True); sys.stdin.read()"
+    group = tree.group("with the dead")
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        parent.stdout.readline()
+        (child,) = [each for each in family(parent.pid) if each != parent.pid]
+        until(lambda: Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "the child to end")
+        group.make(64 << 20, 20)
+        group.take(parent.pid, family)
+        assert str(parent.pid) in (group.folders["pids"] / "cgroup.procs").read_text().split()
+        parent.stdin.close()
+    assert group.remove()
 
 
 def test_a_group_is_made_with_its_limits_and_removed() -> None:

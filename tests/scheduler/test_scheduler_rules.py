@@ -178,5 +178,5 @@ class MoreSchedulerRules(SchedulerRules):
     """The same, in many more worlds."""
 
 
-TestMoreSchedulerRules = pytest.mark.lasts(35)(pytest.mark.long(MoreSchedulerRules.TestCase))
+TestMoreSchedulerRules = pytest.mark.timeout(900)(pytest.mark.lasts(35)(pytest.mark.long(MoreSchedulerRules.TestCase)))
 TestMoreSchedulerRules.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)

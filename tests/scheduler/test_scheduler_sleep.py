@@ -83,6 +83,19 @@ def test_one_that_sleeps_is_stopped_for_the_last_of_its_room() -> None:
     assert script(Ended("a", 1)) == ["start b.1"]
 
 
+def test_one_that_sleeps_goes_for_an_earlier_turn_though_somebody_waits_for_it() -> None:
+    """Its own waiters come after those of a model that may not stand beside it. They do not wait for each other."""
+    script = Script(sleeper("a", idle_timeout_s=60.0), Spec("e", exclusive=True))
+    ready(script)
+    assert script(Ticked(), at=61.0) == ["sleep a.1"]
+    assert script.ask(2, "a", at=62.0) == script.ask(3, "e", at=63.0) == []
+    assert script(Slept("a", 1), at=64.0) == ["stop a.1"], "it had its turn, and e waits for longer since"
+    assert script(Ended("a", 1)) == ["start e.1"]
+    script(BecameReady("e", 1))
+    assert script(Returned(3, "e"), at=70.0) == ["stop e.1"]
+    assert script(Ended("e", 1)) == ["start a.2"]
+
+
 def test_who_sleeps_does_not_count_as_loaded() -> None:
     """Under max_active 1 the other one starts beside a unit that sleeps, and they change places without a load."""
     script = Script(sleeper("a"), sleeper("b"), policy=ONE)

@@ -88,7 +88,7 @@ class Group:
                             raise
                     except OSError as error:
                         raise NotPermitted(f"{folder}/cgroup.procs: {error.strerror}") from error
-            if all(set(family(pid)) <= self._inside(folder) for folder in self._each()) and wanted:
+            if all(self._holds(family(pid), folder) for folder in self._each()) and wanted:
                 return
         raise NotPermitted(f"process {pid} forks faster than it can be moved")
 
@@ -106,11 +106,22 @@ class Group:
     def _each(self) -> list[Path]:
         return list(dict.fromkeys(self.folders.values()))
 
+    def _holds(self, family: list[int], folder: Path) -> bool:
+        """Whether all of `family` are in it, but for those that have ended and were not waited for: no group lists
+        them, and they cannot be moved."""
+        inside = self._inside(folder)
+        return all(each in inside or _has_ended(each) for each in family)
+
     def _inside(self, folder: Path) -> set[int]:
         try:
             return {int(line) for line in (folder / "cgroup.procs").read_text().split()}
         except OSError as error:
             raise NotPermitted(f"{folder}/cgroup.procs: {error.strerror}") from error
+
+
+def _has_ended(pid: int) -> bool:
+    state = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return not state or state[0] in "ZX"
 
 
 def has_hit(folder: Path) -> bool:

@@ -10,7 +10,7 @@ several that cost as much, and whoever turns out not to be needed stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 
@@ -83,8 +83,9 @@ def make_room(
     must = [p for p in others if p.line is not place.line and conflict(spec, p.spec)]
     rest = [p for p in others if p not in must]
     ahead = [claim.place for claim in claims if claim.place is not place]
+    promised = {claim.place.name for claim in claims}
     able = [p for p in rest if not _stays(p) and p.line is not place.line]
-    times = {p.name: _movable_at(state, p, asked_at) for p in others if p.phase is not Phase.STOPPING}
+    times = {p.name: _movable_at(state, p, asked_at, promised) for p in others if p.phase is not Phase.STOPPING}
     needs = [_Need(missing, device) for device, missing in short.items()] + _needs(state, place, rest, claims)
     chosen = _choose(able, needs, times, now)
     if chosen is None:
@@ -288,14 +289,16 @@ def residency_s(state: Scheduling, place: Place) -> float:
     return min(state.policy.min_residency_s, _LOADS_KEPT * place.load_s)
 
 
-def _movable_at(state: Scheduling, place: Place, asked_at: float) -> float:
+def _movable_at(state: Scheduling, place: Place, asked_at: float, promised: Collection[str]) -> float:
     """From when on it may be stopped for a request that waits since `asked_at`.
 
-    A unit just loaded stays for a moment where that request came while it loaded or worked: otherwise two clients
-    would have their models swapped with every request. A request that finds it idle does not wait.
+    One that sleeps may be, but for those whose turn is before (`promised`): that somebody waits for it who comes later
+    is no reason, or the two would wait for each other. A unit just loaded stays for a moment where that request came
+    while it loaded or worked: otherwise two clients would have their models swapped with every request. A request that
+    finds it idle does not wait.
     """
-    if place.phase is Phase.SLEEPING and not place.line:
-        return -INFINITY
+    if place.phase is Phase.SLEEPING:
+        return INFINITY if place.name in promised else -INFINITY
     if place.phase is not Phase.READY or place.leases:
         return INFINITY
     if asked_at >= place.idle_since:

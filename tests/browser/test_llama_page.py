@@ -6,7 +6,6 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from corral.api_access import KeyAsk
 from corral.config.paths import Paths
-from support.browser import Opened, browser, opened
+from support.browser import Opened, opened
 from support.server import Server, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -43,12 +42,6 @@ def config(page: Path) -> str:
           - {{name: demo, source: "builtin:demo"}}
           - {{name: other, source: "builtin:demo"}}
     """
-
-
-@pytest.fixture
-def window() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 def say(seen: Opened, text: str, model: str = "demo") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from corral.config.paths import Paths
-from support.browser import browser, opened
+from support.browser import opened
 from support.server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -58,12 +58,6 @@ def elsewhere() -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@pytest.fixture
-def window() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 def test_pages_for_people(paths: Paths, window: Any) -> None:

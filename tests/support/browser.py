@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tools.install_browser import NAMES
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",  # root has none
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -66,8 +66,8 @@ def opened(browser: Any, url: str, *, wait: str = "load") -> Iterator[Opened]:
     page.on("console", lambda each: found.said.append(each.text) if each.type == "error" else None)
     page.on("pageerror", lambda each: found.said.append(str(each)))
     page.on("request", lambda each: found.asked.append(" ".join([each.method, each.url, each.post_data or ""])))
-    page.goto(url, wait_until=wait)
     try:
+        page.goto(url, wait_until=wait)
         yield found
     except BaseException:
         seen = page.inner_text("body")[:2000]

@@ -38,9 +38,11 @@ def _python(place: Path | None) -> Path | None:
     return place / "bin" / "python" if place is not None and (place / "whole").is_file() else None
 
 
-def _page() -> Path | None:
-    built = sorted((find_paths().cache_dir / "browser").glob("llama-page-*/index.html"))
-    return built[-1].parent if built else None
+def _page() -> Path:
+    """Of the llama.cpp that is pinned, and no other."""
+    from corral.environments.llama_server import version
+
+    return find_paths().cache_dir / "browser" / f"llama-page-{version()}"
 
 
 PLACES: Mapping[str, Callable[[], Path | None]] = {

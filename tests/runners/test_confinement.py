@@ -71,7 +71,8 @@ async def test_processes_beyond_the_limit_are_refused(runner: ProcessRunner, pat
 def test_children_that_have_ended_are_no_hindrance() -> None:
     """A group takes a process whose dead children nobody has waited for: they cannot be moved, and need not be."""
     tree = sandboxes.limits()
-    script = "import subprocess, sys; subprocess.Popen(['true']); print('ready', flush=True); sys.stdin.read()"
+    # Kept in a name: what is forgotten asks after its process, and so waits for it.
+    script = "import subprocess, sys; one = subprocess.Popen(['true']); print('ready', flush=True); sys.stdin.read()"
     group = tree.group("with the dead")
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdin is not None and parent.stdout is not None
